@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/dtype.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/half.h"
+
+const struct dtype_info dtype_table[DT_COUNT] = {
+    [DT_F32] = {"F32", 1, 4},    [DT_F16] = {"F16", 1, 2},    [DT_BF16] = {"BF16", 1, 2},
+    [DT_Q8_0] = {"Q8_0", 32, 34}, [DT_Q4_0] = {"Q4_0", 32, 18}, [DT_Q4_1] = {"Q4_1", 32, 20},
+};
+
+uint64_t dtype_row_bytes(enum dtype type, uint64_t n)
+{
+    const struct dtype_info *t = &dtype_table[type];
+    uint64_t bytes;
+    if (n % (uint64_t)t->block || mul_u64(n / (uint64_t)t->block, (uint64_t)t->bytes, &bytes))
+        return 0;
+    return bytes;
+}
+
+static uint16_t get_u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+
+static void put_u16(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
+
+/* w = d q + m for 32 nibbles */
+static void nibbles_to_f32(const uint8_t *q, float d, float m, float *out)
+{
+    for (int j = 0; j < 16; j++) {
+        out[j] = d * (float)(q[j] & 15) + m;
+        out[j + 16] = d * (float)(q[j] >> 4) + m;
+    }
+}
+
+static void block_to_f32(enum dtype type, const uint8_t *p, float *out)
+{
+    float d = f16_to_f32(get_u16(p));
+    if (type == DT_Q8_0) {
+        for (int j = 0; j < 32; j++)
+            out[j] = d * (float)(int8_t)p[2 + j];
+    } else if (type == DT_Q4_0) {
+        for (int j = 0; j < 16; j++) {
+            out[j] = d * (float)((p[2 + j] & 15) - 8);
+            out[j + 16] = d * (float)((p[2 + j] >> 4) - 8);
+        }
+    } else {
+        nibbles_to_f32(p + 4, d, f16_to_f32(get_u16(p + 2)), out);
+    }
+}
+
+void dtype_to_f32(enum dtype type, const void *src, float *out, uint64_t n)
+{
+    const uint8_t *p = src;
+    switch (type) {
+    case DT_F32:
+        memcpy(out, p, n * 4);
+        return;
+    case DT_F16:
+        for (uint64_t i = 0; i < n; i++)
+            out[i] = f16_to_f32(get_u16(p + 2 * i));
+        return;
+    case DT_BF16:
+        for (uint64_t i = 0; i < n; i++)
+            out[i] = bf16_to_f32(get_u16(p + 2 * i));
+        return;
+    default:
+        for (uint64_t b = 0; b < n / 32; b++)
+            block_to_f32(type, p + b * (uint64_t)dtype_table[type].bytes, out + 32 * b);
+    }
+}
+
+static int clamp_int(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+static void block_to_q8(const float *x, uint8_t *p)
+{
+    float amax = 0;
+    for (int j = 0; j < 32; j++)
+        amax = fmaxf(amax, fabsf(x[j]));
+    float d = amax / 127.0f, inv = d > 0 ? 1.0f / d : 0;
+    put_u16(p, f32_to_f16(d));
+    for (int j = 0; j < 32; j++)
+        p[2 + j] = (uint8_t)(int8_t)clamp_int((int)roundf(x[j] * inv), -127, 127);
+}
+
+/* Codes q = (x - m) / d rounded half up, 0..15, packed low nibbles first. */
+static void pack_nibbles(const float *x, float d, float m, uint8_t *q)
+{
+    float inv = d != 0 ? 1.0f / d : 0;
+    for (int j = 0; j < 16; j++) {
+        int lo = clamp_int((int)((x[j] - m) * inv + 0.5f), 0, 15);
+        int hi = clamp_int((int)((x[j + 16] - m) * inv + 0.5f), 0, 15);
+        q[j] = (uint8_t)(lo | hi << 4);
+    }
+}
+
+static void block_to_q4(enum dtype type, const float *x, uint8_t *p)
+{
+    float lo = x[0], hi = x[0], peak = x[0];
+    for (int j = 1; j < 32; j++) {
+        lo = fminf(lo, x[j]);
+        hi = fmaxf(hi, x[j]);
+        if (fabsf(x[j]) > fabsf(peak))
+            peak = x[j];
+    }
+    float d = type == DT_Q4_0 ? peak / -8.0f : (hi - lo) / 15.0f;
+    float m = type == DT_Q4_0 ? -8.0f * d : lo;
+    put_u16(p, f32_to_f16(d));
+    if (type == DT_Q4_1)
+        put_u16(p + 2, f32_to_f16(m));
+    pack_nibbles(x, d, m, p + dtype_table[type].bytes - 16);
+}
+
+void dtype_from_f32(enum dtype type, const float *src, void *out, uint64_t n)
+{
+    uint8_t *p = out;
+    switch (type) {
+    case DT_F32:
+        memcpy(p, src, n * 4);
+        return;
+    case DT_F16:
+        for (uint64_t i = 0; i < n; i++)
+            put_u16(p + 2 * i, f32_to_f16(src[i]));
+        return;
+    case DT_BF16:
+        for (uint64_t i = 0; i < n; i++)
+            put_u16(p + 2 * i, f32_to_bf16(src[i]));
+        return;
+    default:
+        for (uint64_t b = 0; b < n / 32; b++) {
+            uint8_t *to = p + b * (uint64_t)dtype_table[type].bytes;
+            if (type == DT_Q8_0)
+                block_to_q8(src + 32 * b, to);
+            else
+                block_to_q4(type, src + 32 * b, to);
+        }
+    }
+}

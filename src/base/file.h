@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files: opened once, only regular ones, read with pread (no mmap: a file that shrinks is an error, not a signal),
+   written under a temporary name and renamed when complete. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct file {
+    int fd;
+    uint64_t size; /* bytes when it was opened */
+    char *path;    /* for messages; owned */
+};
+
+/* ERR_NOINPUT when missing, unreadable or not a regular file (a folder, pipe or device is never read). Caller closes; on failure nothing is held. */
+int file_open(struct file *f, const char *path, struct error *err);
+void file_close(struct file *f); /* a zeroed struct is fine */
+
+/* Exactly n bytes from offset, or ERR_IO naming file and offset (also when the file has become shorter). */
+int file_read_at(const struct file *f, uint64_t offset, void *out, size_t n, struct error *err);
+
+/* The whole file with a zero byte behind it, or ERR_DATA when it is larger than limit. Caller frees *out. */
+int file_slurp(const char *path, size_t limit, char **out, size_t *n, struct error *err);
+
+/* Output: written to "PATH.tmp-PID", made visible by file_commit: fsync, rename, fsync of the folder. */
+struct file_out {
+    int fd;
+    char *path, *temp; /* owned */
+};
+int file_create(struct file_out *o, const char *path, struct error *err);
+int file_write_at(struct file_out *o, uint64_t offset, const void *p, size_t n, struct error *err); /* threads may write disjoint ranges */
+int file_commit(struct file_out *o, struct error *err); /* on failure the temporary file is gone and PATH is as before */
+void file_abandon(struct file_out *o);                  /* removes the temporary file; fine after a commit or on zeroes */
+
+#endif

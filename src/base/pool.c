@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
+#include "base/clock.h"
+
+/* How long a worker spins for the next job before it sleeps: longer than the gap between two decode steps, far shorter than a prompt. */
+enum { SPIN_NS = 200000 };
+
+struct worker {
+    struct pool *pool;
+    pthread_t thread;
+    int index, cpu;
+};
+
+struct pool {
+    int n;
+    struct worker *worker;
+    void (*job)(void *, int, int);
+    void *arg;
+    _Alignas(64) atomic_uint round;   /* goes up by one for every job; workers wait for the change */
+    _Alignas(64) atomic_int running;  /* workers (not the caller) that still run it */
+    _Alignas(64) atomic_int arrived;  /* barrier: how many are there */
+    _Alignas(64) atomic_uint phase;   /* barrier: goes up when all are there */
+    _Alignas(64) pthread_mutex_t lock;
+    pthread_cond_t wake;
+    int sleeping;
+    bool stop;
+};
+
+static inline void relax(void)
+{
+#ifdef __SSE2__
+    _mm_pause();
+#endif
+}
+
+/* FTZ and DAZ on; returns the old control word. Elsewhere than on x86 kernels flush by hand. */
+static unsigned flush_denormals(void)
+{
+#ifdef __SSE2__
+    unsigned old = _mm_getcsr();
+    _mm_setcsr(old | 0x8040u);
+    return old;
+#else
+    return 0;
+#endif
+}
+
+static void restore_denormals(unsigned old)
+{
+#ifdef __SSE2__
+    _mm_setcsr(old);
+#else
+    (void)old;
+#endif
+}
+
+/* Returns when pool->round differs from seen. */
+static unsigned wait_for_job(struct pool *p, unsigned seen)
+{
+    int64_t until = clock_ns() + SPIN_NS;
+    for (;;) {
+        for (int i = 0; i < 256; i++) {
+            unsigned now = atomic_load_explicit(&p->round, memory_order_acquire);
+            if (now != seen)
+                return now;
+            relax();
+        }
+        if (clock_ns() > until)
+            break;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->sleeping++;
+    while (atomic_load_explicit(&p->round, memory_order_acquire) == seen)
+        pthread_cond_wait(&p->wake, &p->lock);
+    p->sleeping--;
+    pthread_mutex_unlock(&p->lock);
+    return atomic_load_explicit(&p->round, memory_order_acquire);
+}
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    struct pool *p = w->pool;
+    if (w->cpu >= 0) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(w->cpu, &set);
+        pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* a refusal costs speed only */
+    }
+    flush_denormals();
+    for (unsigned seen = 0;;) {
+        seen = wait_for_job(p, seen);
+        if (p->stop)
+            return NULL;
+        p->job(p->arg, w->index, p->n);
+        atomic_fetch_sub_explicit(&p->running, 1, memory_order_release);
+    }
+}
+
+static void start_job(struct pool *p)
+{
+    pthread_mutex_lock(&p->lock); /* so that no worker is between its last look at round and its sleep */
+    atomic_fetch_add_explicit(&p->round, 1, memory_order_release);
+    bool wake = p->sleeping > 0;
+    pthread_mutex_unlock(&p->lock);
+    if (wake)
+        pthread_cond_broadcast(&p->wake);
+}
+
+void pool_run(struct pool *p, void (*job)(void *, int, int), void *arg)
+{
+    unsigned old = flush_denormals();
+    p->job = job;
+    p->arg = arg;
+    atomic_store_explicit(&p->running, p->n - 1, memory_order_relaxed);
+    if (p->n > 1)
+        start_job(p);
+    job(arg, 0, p->n);
+    for (unsigned spins = 0; atomic_load_explicit(&p->running, memory_order_acquire);)
+        if (++spins % 4096 == 0)
+            sched_yield(); /* more threads than cores: let them run */
+        else
+            relax();
+    restore_denormals(old);
+}
+
+void pool_barrier(struct pool *p, int worker)
+{
+    (void)worker;
+    if (p->n == 1)
+        return;
+    unsigned phase = atomic_load_explicit(&p->phase, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) == p->n - 1) {
+        atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
+        atomic_fetch_add_explicit(&p->phase, 1, memory_order_release);
+        return;
+    }
+    for (unsigned spins = 0; atomic_load_explicit(&p->phase, memory_order_acquire) == phase;)
+        if (++spins % 4096 == 0)
+            sched_yield();
+        else
+            relax();
+}
+
+/* The i-th processor that this process may use, or -1. */
+static int nth_cpu(const cpu_set_t *set, int i)
+{
+    for (int c = 0; c < CPU_SETSIZE; c++)
+        if (CPU_ISSET(c, set) && i-- == 0)
+            return c;
+    return -1;
+}
+
+static void stop_workers(struct pool *p, int started)
+{
+    p->stop = true;
+    start_job(p);
+    for (int i = 1; i < started; i++)
+        pthread_join(p->worker[i].thread, NULL);
+}
+
+static void pool_free(struct pool *p)
+{
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->wake);
+    free(p->worker);
+    free(p);
+}
+
+struct pool *pool_open(int n_threads, struct error *err)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    int n_cpus = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    int n = n_threads > 0 ? n_threads : n_cpus;
+    struct pool *p = aligned_alloc(64, (sizeof *p + 63) / 64 * 64);
+    struct worker *worker = calloc((size_t)n, sizeof *worker);
+    if (!p || !worker) {
+        free(p);
+        free(worker);
+        fail(err, ERR_OS, "out of memory for %d threads", n);
+        return NULL;
+    }
+    memset(p, 0, sizeof *p);
+    p->n = n;
+    p->worker = worker;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    for (int i = 1; i < n; i++) {
+        worker[i] = (struct worker){.pool = p, .index = i, .cpu = n <= n_cpus ? nth_cpu(&set, i) : -1};
+        int rc = pthread_create(&worker[i].thread, NULL, work, &worker[i]);
+        if (rc) {
+            stop_workers(p, i);
+            pool_free(p);
+            fail(err, ERR_OS, "cannot start thread %d of %d: %s", i + 1, n, strerror(rc));
+            return NULL;
+        }
+    }
+    return p;
+}
+
+void pool_close(struct pool *p)
+{
+    if (!p)
+        return;
+    stop_workers(p, p->n);
+    pool_free(p);
+}
+
+int pool_threads(const struct pool *p) { return p->n; }
