@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* layerskip: run LayerSkip (and any Llama-type) checkpoints with exact self-speculative decoding.
+
+   Conventions. `open` gives, `close` takes, everything else borrows for the call. A zeroed options struct means defaults. Functions return 0 or a
+   count, below zero on failure (the negated exit code of <sysexits.h>) or NULL, and then *err (which may be NULL) says why in one line. The library never prints, exits or reads
+   the environment. A model may be shared by threads once it is open; the sessions of one model are driven by one thread at a time. */
+#ifndef LAYERSKIP_H
+#define LAYERSKIP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define LSK_API __attribute__((visibility("default")))
+#else
+#define LSK_API
+#endif
+
+enum lsk_status {
+    LSK_EUSAGE = -64,       /* an argument is wrong */
+    LSK_EDATA = -65,        /* a file's content is wrong */
+    LSK_ENOINPUT = -66,     /* a file is missing */
+    LSK_EUNAVAILABLE = -69, /* a device is missing or lost */
+    LSK_EINTERNAL = -70,    /* a bug of ours */
+    LSK_EOS = -71,          /* out of memory, threads or descriptors */
+    LSK_ECREATE = -73,      /* a file cannot be created */
+    LSK_EIO = -74,          /* reading or writing failed */
+    LSK_ECONFIG = -78       /* a model configuration that this engine refuses */
+};
+
+typedef struct lsk_error {
+    int code;       /* one of lsk_status */
+    char text[508]; /* one line */
+} lsk_error;
+
+typedef struct lsk_model lsk_model;     /* weights on a device, tokenizer, the pages of the KV cache */
+typedef struct lsk_session lsk_session; /* one timeline of tokens and its place in the KV cache */
+
+LSK_API const char *lsk_version(void); /* "0.1.0" */
+
+/* ---- models ---- */
+
+/* Called on the opening thread while work goes on: `what` is being done, `done` of `total` bytes. Non-zero stops it with LSK_EUSAGE. */
+typedef int (*lsk_progress_fn)(void *ud, const char *what, uint64_t done, uint64_t total);
+
+enum lsk_load {
+    LSK_LOAD_ALL = 0,
+    LSK_LOAD_TOKENIZER, /* tokenizer only: lsk_encode, lsk_piece, lsk_model_about; sessions are refused */
+    LSK_LOAD_PLAN       /* reads headers, computes the memory plan, allocates no weights; sessions are refused */
+};
+
+typedef struct lsk_model_options {
+    const char *device;  /* NULL or "auto", "cpu" */
+    const char *weights; /* NULL or "file": as stored; "q8", "q4", "bf16": converted while loading */
+    const char *kv;      /* NULL or "auto" (bf16; f32 with compute f32), "bf16", "f32" */
+    const char *compute; /* NULL or "native"; "f32": float activations everywhere, for accuracy tests */
+    const char *kernels; /* NULL or "auto": the fastest that this CPU has; "plain", "avx512": that set */
+    int threads;         /* 0: one for every core of this process */
+    int context;         /* tokens that one session may hold; 0: the model's maximum */
+    int sessions;        /* how many may be open at once; 0: 1. Memory for the KV cache of all of them is taken at open */
+    int batch;           /* prompt tokens in one step; 0: 256 */
+    int max_drafts;      /* drafts of one round that memory is taken for; 0: 12 (at most 32) */
+    enum lsk_load load;
+    const char *const *ignore_config; /* unknown config keys to pass over, NULL-terminated; or NULL */
+    lsk_progress_fn progress;         /* or NULL */
+    void *progress_ud;
+} lsk_model_options;
+
+typedef struct lsk_memory {
+    uint64_t weights; /* packed weights, bytes */
+    uint64_t kv;      /* KV cache */
+    uint64_t scratch; /* activations, logits, in-flight rows */
+    uint64_t drafts;  /* the part of scratch that exists only for self-speculation */
+} lsk_memory;
+
+typedef struct lsk_model_info {
+    const char *path, *format;  /* "safetensors", "gguf" */
+    const char *family, *name;  /* "llama"; what the file calls itself, or "" */
+    const char *file_type;      /* weight type that most bytes are stored as, e.g. "BF16", "Q4_1" */
+    const char *weight_type;    /* and as they were loaded */
+    const char *kv_type, *compute, *device, *kernels, *tokenizer, *rope;
+    int n_layers, hidden, ffn, n_heads, n_kv_heads, head_dim, n_vocab, context_max, context, threads;
+    int tied;                   /* head shares the embedding */
+    double rope_theta, norm_eps;
+    uint64_t n_params, file_bytes;
+    uint64_t layer_bytes, head_bytes, pass_bytes; /* packed bytes that one layer, the head, a full decode pass read */
+    lsk_memory memory;
+    int32_t bos;                /* -1: none */
+    int n_eos;
+    int32_t eos[16];
+    int exit_layer, num_speculations; /* LayerSkip profile of the checkpoint; 0: it has none */
+    float temperature, top_p;         /* the checkpoint's generation defaults; temperature < 0: none stated */
+    int top_k;
+    int has_chat_template;
+    int64_t load_ns;
+} lsk_model_info;
+
+/* path: a Hugging Face folder, a .safetensors or a .gguf file. Caller closes; on failure NULL, nothing is held. o may be NULL. */
+LSK_API lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err);
+LSK_API void lsk_model_close(lsk_model *m); /* NULL is fine; close its sessions first */
+LSK_API const lsk_model_info *lsk_model_about(const lsk_model *m); /* borrowed; lives as long as m */
+
+/* Tensor i as stored: "layers.0.q BF16 4096x4096". Returns the length of the text, 0 when i is past the last. */
+LSK_API int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap);
+
+/* ---- text ---- */
+
+enum {
+    LSK_ENCODE_BOS = 1,     /* put the beginning-of-text token first where the model asks for it (never twice) */
+    LSK_ENCODE_SPECIAL = 2, /* "<|im_start|>" and the like in the text become their tokens */
+    LSK_ENCODE_REPLACE = 4  /* bytes that are not UTF-8 become U+FFFD; without it they are an error */
+};
+/* Returns how many tokens the text has; writes at most cap of them. */
+LSK_API int lsk_encode(const lsk_model *m, const char *text, size_t n, unsigned flags, int32_t *out, int cap, lsk_error *err);
+
+/* The bytes of one token, perhaps a part of a character: borrowed, *n long. NULL: no such token. Control tokens give their name. */
+LSK_API const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n);
+
+/* ---- generating ---- */
+
+/* LSK_EUSAGE when the model already has as many open as lsk_model_options.sessions. Caller closes. */
+LSK_API lsk_session *lsk_session_open(lsk_model *m, lsk_error *err);
+LSK_API void lsk_session_close(lsk_session *s); /* NULL is fine */
+
+typedef struct lsk_generate_options {
+    const char *drafter;  /* NULL or "auto": "exit" where the model has a LayerSkip profile, else "none" */
+    int exit_layer;       /* layers that the draft runs, 1..L-1; 0: the profile's, else L/4 */
+    int num_speculations; /* drafts in a round; 0: the profile's, else 4; below 0: none */
+    float draft_min_conf; /* drafting ends at a draft that its exit gives less than this probability; 0: never */
+    int depth;            /* early-exit-only decoding: the first `depth` layers are the whole model; 0: all */
+    float temperature;    /* 0: greedy */
+    int top_k;            /* 0: off */
+    float top_p, min_p;   /* 0: off */
+    uint64_t seed;
+    uint32_t choice;      /* number of this reply among several with one seed */
+    int max_tokens;       /* 0: until the context is full */
+    int ignore_eos;       /* non-zero: end-of-text tokens do not end the reply */
+    const int32_t *eos;   /* further end-of-text ids */
+    int n_eos;
+    const char *const *stop; /* stop strings; never part of the text */
+    int n_stop;
+    int show_special;        /* non-zero: control tokens appear in the text by name */
+} lsk_generate_options;
+
+enum lsk_finish { LSK_RUNNING = 0, LSK_FINISH_EOS, LSK_FINISH_STOP, LSK_FINISH_LENGTH, LSK_FINISH_CONTEXT, LSK_FINISH_CANCELLED, LSK_FINISH_ERROR };
+
+/* One token that joined a timeline, or (token < 0) the end of a reply with the text that was held back. */
+typedef struct lsk_event {
+    int session;      /* index into the array that was stepped */
+    int32_t token;    /* -1: only text or the end */
+    int drafted;      /* 1: an accepted draft; 0: the model's own token */
+    float logprob;    /* natural log, of the model's unfiltered distribution */
+    const char *text; /* whole UTF-8 characters that may be shown now; borrowed until the next call */
+    size_t n_text;
+    enum lsk_finish finish; /* of the reply; the last event of a reply has it non-zero */
+} lsk_event;
+
+enum { LSK_MAX_DRAFTS = 32 };
+
+typedef struct lsk_stats {
+    int prompt_tokens, cached_tokens, reply_tokens;
+    int64_t prompt_ns, reply_ns;
+    int rounds, drafted, accepted;
+    int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
+    uint64_t reply_bytes; /* weights read by the reply's passes */
+} lsk_stats;
+
+/* Sets what the session shall do: its timeline becomes the prompt (n >= 1 tokens; the longest prefix that it already holds is reused), o as above (may be NULL; copied). */
+LSK_API int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err);
+
+/* One step for every session that still runs: a chunk of its prompt, or one round. Calls emit for every event, in the order of the timelines; a non-zero return of emit
+   cancels that session's reply. Returns how many sessions still run. A failure of the engine is returned after every running session got LSK_FINISH_ERROR. */
+typedef int (*lsk_emit_fn)(void *ud, const lsk_event *e);
+LSK_API int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, lsk_error *err);
+
+/* lsk_session_prompt, then lsk_step until the reply ends. emit may be NULL. stats may be NULL. */
+LSK_API int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_stats *stats, lsk_error *err);
+
+LSK_API const lsk_stats *lsk_session_stats(const lsk_session *s);
+
+/* The logits of every position of tokens[0..n) after `depth` layers (0: all), row by row: each(ud, i, logits, n_vocab); a non-zero return ends it. The session's timeline is forgotten. */
+typedef int (*lsk_logits_fn)(void *ud, int i, const float *logits, int n_vocab);
+LSK_API int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err);
+
+/* ---- what there is ---- */
+
+LSK_API const char *lsk_drafter(int i, const char **help); /* name of drafter i; NULL past the last */
+LSK_API const char *lsk_shape(int i, const char **help);   /* name of synthetic shape i; NULL past the last */
+
+/* ---- synthetic checkpoints and measuring ---- */
+
+typedef struct lsk_synth_options {
+    const char *shape;     /* required: a name of lsk_shape */
+    uint64_t seed;         /* 0: 1 */
+    int tie;               /* non-zero: head shares the embedding */
+    int layers;            /* 0: the shape's; else that many */
+    const char *dtype;     /* NULL: "bf16"; "f16", "f32" */
+    uint64_t shard_bytes;  /* 0: 4 GiB */
+    int threads;
+    lsk_progress_fn progress;
+    void *progress_ud;
+} lsk_synth_options;
+
+/* Writes a Hugging Face folder with seeded random weights and a byte-level tokenizer. The folder appears only when complete; it must not exist. */
+LSK_API int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err);
+
+/* Bytes per second that `threads` pinned threads (0: all cores) read from memory, the best of a few passes over `bytes` of fresh random data. Below zero on failure. */
+LSK_API double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
