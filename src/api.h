@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public interface is implemented in api_model.c, api_session.c and api_tools.c: option structs in, the engine's own out. Only these files see everything. */
+#ifndef API_H
+#define API_H
+
+#include "layerskip.h"
+
+#include "decode/decode.h"
+
+struct lsk_model {
+    struct model model;
+    struct device_options o;
+    const struct backend *backend;
+    struct device *device;
+    struct kv *kv;
+    struct engine engine;
+    lsk_model_info info;
+};
+
+struct lsk_session {
+    lsk_model *m;
+    struct timeline t;
+    lsk_stats stats; /* the copy that the caller sees */
+};
+
+/* Hands an error out and returns its code. */
+int api_fail(lsk_error *to, const struct error *from);
+
+/* ERR_USAGE when a token is not in the vocabulary. */
+int api_check_tokens(const lsk_session *s, const int32_t *tokens, int n, struct error *err);
+
+#endif

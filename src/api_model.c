@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api.h"
+#include "base/clock.h"
+
+_Static_assert(sizeof(lsk_error) == sizeof(struct error) && (int)LSK_ECONFIG == (int)ERR_CONFIG && (int)LSK_EUSAGE == (int)ERR_USAGE, "errors are handed over as they are");
+
+int api_fail(lsk_error *to, const struct error *from)
+{
+    if (to)
+        memcpy(to, from, sizeof *to);
+    return from->code;
+}
+
+const char *lsk_version(void) { return LSK_VERSION; }
+
+static const lsk_model_options no_options;
+
+static int is_f32(const char *s) { return s && !strcmp(s, "f32"); }
+
+static int check_choice(const char *what, const char *value, const char *const *known, struct error *err)
+{
+    char list[128] = "";
+    for (int i = 0; known[i]; i++) {
+        if (!value || !strcmp(value, known[i]))
+            return 0;
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", known[i]);
+    }
+    return fail(err, ERR_USAGE, "%s \"%s\": must be one of %s", what, value, list);
+}
+
+static int check_range(const char *what, long long v, long long lo, long long hi, struct error *err)
+{
+    return v >= lo && v <= hi ? 0 : fail(err, ERR_USAGE, "%s %lld: must be %lld to %lld", what, v, lo, hi);
+}
+
+static int check_options(const lsk_model_options *o, struct error *err)
+{
+    static const char *const kv[] = {"auto", "bf16", "f32", NULL}, *const compute[] = {"native", "f32", NULL};
+    int rc = check_choice("kv", o->kv, kv, err);
+    if (!rc)
+        rc = check_choice("compute", o->compute, compute, err);
+    if (!rc)
+        rc = check_range("threads", o->threads, 0, 1024, err);
+    if (!rc)
+        rc = check_range("context", o->context, 0, 1 << 24, err);
+    if (!rc)
+        rc = check_range("sessions", o->sessions, 0, 4096, err);
+    if (!rc)
+        rc = check_range("batch", o->batch, 0, 65536, err);
+    return rc ? rc : check_range("max_drafts", o->max_drafts, 0, DRAFTS_MAX, err);
+}
+
+static int rows_in_flight(const lsk_model_options *o, int drafts)
+{
+    int sessions = o->sessions ? o->sessions : 1, batch = o->batch ? o->batch : 256;
+    return sessions * (1 + drafts) > batch ? sessions * (1 + drafts) : batch;
+}
+
+static int max_drafts(const lsk_model_options *o) { return o->max_drafts ? o->max_drafts : 12; }
+
+static int set_device_options(lsk_model *m, const lsk_model_options *o, struct error *err)
+{
+    int most = m->model.config.context, context = o->context ? o->context : most;
+    if (context > most)
+        return fail(err, ERR_USAGE, "context %d: this model was made for at most %d", context, most);
+    m->o = (struct device_options){
+        .weights = o->weights, .kernels = o->kernels, .wide = is_f32(o->compute), .threads = o->threads,
+        .kv_f32 = is_f32(o->kv) || (is_f32(o->compute) && (!o->kv || !strcmp(o->kv, "auto"))),
+        .n_slots = context, .n_seqs = o->sessions ? o->sessions : 1, .n_hidden = rows_in_flight(o, max_drafts(o)),
+        .progress = o->progress, .progress_ud = o->progress_ud,
+    };
+    return 0;
+}
+
+static void describe_config(lsk_model *m)
+{
+    const struct config *c = &m->model.config;
+    lsk_model_info *i = &m->info;
+    i->path = m->model.file->path;
+    i->format = m->model.file->format->name;
+    i->family = c->family;
+    i->name = c->name;
+    i->tokenizer = m->model.tokenizer ? tokenizer_kind(m->model.tokenizer) : "none";
+    i->n_layers = c->n_layers;
+    i->hidden = c->hidden;
+    i->ffn = c->ffn;
+    i->n_heads = c->n_heads;
+    i->n_kv_heads = c->n_kv_heads;
+    i->head_dim = c->head_dim;
+    i->n_vocab = c->vocab;
+    i->context_max = c->context;
+    i->tied = c->tied;
+    i->rope_theta = c->rope_theta;
+    i->norm_eps = c->norm_eps;
+    i->rope = config_rope_name(c);
+    i->bos = c->bos;
+    i->n_eos = c->n_eos;
+    for (int k = 0; k < c->n_eos; k++)
+        i->eos[k] = c->eos[k];
+    i->exit_layer = c->exit_layer;
+    i->num_speculations = c->num_speculations;
+    i->temperature = c->temperature;
+    i->top_p = c->top_p;
+    i->top_k = c->top_k;
+    i->has_chat_template = m->model.file->chat_template != NULL;
+}
+
+/* Values and bytes in the file, and the type that most bytes have. */
+static void describe_file(lsk_model *m)
+{
+    const struct checkpoint *f = m->model.file;
+    uint64_t bytes[DT_COUNT] = {0};
+    int best = 0;
+    for (int i = 0; i < f->n_views; i++) {
+        m->info.n_params += f->view[i].dim[0] * f->view[i].dim[1];
+        m->info.file_bytes += f->view[i].bytes;
+        bytes[f->view[i].type] += f->view[i].bytes;
+    }
+    for (int t = 1; t < DT_COUNT; t++)
+        if (bytes[t] > bytes[best])
+            best = t;
+    m->info.file_type = dtype_table[best].name;
+}
+
+static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct device_plan *p)
+{
+    lsk_model_info *i = &m->info;
+    i->weight_type = p->weight_type;
+    i->kv_type = m->o.kv_f32 ? "F32" : "BF16";
+    i->compute = m->o.wide ? "f32" : "native";
+    i->device = m->backend->name;
+    i->kernels = p->kernels;
+    i->threads = p->threads;
+    i->context = m->o.n_slots;
+    i->layer_bytes = p->layer_bytes;
+    i->head_bytes = p->head_bytes;
+    i->pass_bytes = p->layer_bytes * (uint64_t)i->n_layers + p->head_bytes;
+    i->memory = (lsk_memory){.weights = p->weights, .kv = p->kv, .scratch = p->scratch,
+                             .drafts = (uint64_t)(rows_in_flight(o, max_drafts(o)) - rows_in_flight(o, 0)) * p->hidden_row};
+}
+
+static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *err)
+{
+    struct device_plan plan;
+    m->backend = backend_find(o->device, err);
+    if (!m->backend)
+        return err->code;
+    int rc = set_device_options(m, o, err);
+    if (!rc)
+        rc = m->backend->plan(&m->model, &m->o, &plan, err);
+    if (rc)
+        return rc;
+    describe_plan(m, o, &plan);
+    if (o->load == LSK_LOAD_PLAN)
+        return 0;
+    m->device = m->backend->open(&m->model, &m->o, err);
+    m->kv = m->device ? m->backend->kv_open(m->device, err) : NULL;
+    if (!m->kv)
+        return err->code;
+    return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, o->batch ? o->batch : 256, max_drafts(o), err);
+}
+
+lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err)
+{
+    struct error e = {0};
+    int64_t start = clock_ns();
+    lsk_model *m = calloc(1, sizeof *m);
+    o = o ? o : &no_options;
+    int rc = m ? check_options(o, &e) : fail(&e, ERR_OS, "out of memory");
+    if (!rc)
+        rc = model_open(&m->model, path, o->ignore_config, &e);
+    if (!rc) {
+        describe_config(m);
+        describe_file(m);
+        if (o->load != LSK_LOAD_TOKENIZER)
+            rc = open_engine(m, o, &e);
+    }
+    if (rc) {
+        lsk_model_close(m);
+        api_fail(err, &e);
+        return NULL;
+    }
+    m->info.load_ns = clock_ns() - start;
+    return m;
+}
+
+void lsk_model_close(lsk_model *m)
+{
+    if (!m)
+        return;
+    engine_close(&m->engine);
+    if (m->kv)
+        m->backend->kv_close(m->kv);
+    if (m->device)
+        m->backend->close(m->device);
+    model_close(&m->model);
+    free(m);
+}
+
+const lsk_model_info *lsk_model_about(const lsk_model *m) { return &m->info; }
+
+int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
+{
+    const struct checkpoint *f = m->model.file;
+    if (i < 0 || i >= f->n_views)
+        return 0;
+    const struct view *v = &f->view[i];
+    if (v->rank == 1)
+        return snprintf(out, cap, "%s %s %llu", v->name, dtype_table[v->type].name, (unsigned long long)v->dim[0]);
+    return snprintf(out, cap, "%s %s %llux%llu", v->name, dtype_table[v->type].name, (unsigned long long)v->dim[0], (unsigned long long)v->dim[1]);
+}

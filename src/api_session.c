@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api.h"
+
+_Static_assert((int)LSK_MAX_DRAFTS == (int)DRAFTS_MAX, "one limit");
+_Static_assert((int)LSK_FINISH_ERROR == (int)REPLY_ERROR && (int)LSK_FINISH_EOS == (int)REPLY_EOS, "one list of reasons");
+
+lsk_session *lsk_session_open(lsk_model *m, lsk_error *err)
+{
+    struct error e = {0};
+    lsk_session *s = calloc(1, sizeof *s);
+    int rc = s ? 0 : fail(&e, ERR_OS, "out of memory");
+    if (!rc && !m->kv)
+        rc = fail(&e, ERR_USAGE, "the model was opened without its weights: no session can run");
+    if (!rc)
+        rc = reply_open(&s->t.reply, m->model.tokenizer, &e);
+    if (!rc) {
+        s->m = m;
+        struct reply keep = s->t.reply;
+        rc = timeline_open(&s->t, &m->engine, &e);
+        s->t.reply = keep;
+    }
+    if (rc) {
+        if (s)
+            reply_close(&s->t.reply);
+        free(s);
+        api_fail(err, &e);
+        return NULL;
+    }
+    return s;
+}
+
+void lsk_session_close(lsk_session *s)
+{
+    if (!s)
+        return;
+    reply_close(&s->t.reply);
+    timeline_close(&s->t, &s->m->engine);
+    free(s);
+}
+
+static const lsk_generate_options no_generate_options;
+
+/* Exit layer, drafts and depth; with the model's profile where the user says nothing. */
+static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o, struct request *r, struct error *err)
+{
+    const struct config *c = &s->m->model.config;
+    const struct engine *e = &s->m->engine;
+    bool named = o->drafter && strcmp(o->drafter, "auto");
+    r->depth = o->depth ? o->depth : c->n_layers;
+    r->drafter = drafter_find(named ? o->drafter : c->exit_layer ? "exit" : "none");
+    r->exit_layer = o->exit_layer ? o->exit_layer : c->exit_layer ? c->exit_layer : c->n_layers / 4 ? c->n_layers / 4 : 1;
+    r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : c->num_speculations ? c->num_speculations : 4;
+    r->draft_min_conf = o->draft_min_conf;
+    if (!r->drafter)
+        return fail(err, ERR_USAGE, "drafter \"%s\": there is no such", o->drafter);
+    if (r->depth < 1 || r->depth > c->n_layers)
+        return fail(err, ERR_USAGE, "depth %d: must be 1 to %d, the model's layers", r->depth, c->n_layers);
+    if (!r->drafter->propose)
+        return 0;
+    if (r->exit_layer < 1 || r->exit_layer >= r->depth)
+        return fail(err, ERR_USAGE, "exit layer %d: must be 1 to %d, below the %d layers that verify", r->exit_layer, r->depth - 1, r->depth);
+    if (r->n_drafts > e->max_drafts)
+        return fail(err, ERR_USAGE, "%d drafts in a round: this model was opened for at most %d", r->n_drafts, e->max_drafts);
+    return 0;
+}
+
+static int resolve_sampling(const lsk_generate_options *o, struct request *r, struct error *err)
+{
+    r->sampling = (struct sampling){.temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .top_k = o->top_k, .choice = o->choice, .seed = o->seed};
+    if (!(o->temperature >= 0 && o->temperature <= 1e6f))
+        return fail(err, ERR_USAGE, "temperature %g: must be 0 (greedy) or more", (double)o->temperature);
+    if (o->temperature < 1e-4f)
+        r->sampling.temperature = 0; /* the same text as greedy, without dividing by next to nothing */
+    if (!(o->top_p >= 0 && o->top_p <= 1))
+        return fail(err, ERR_USAGE, "top_p %g: must be 0 to 1", (double)o->top_p);
+    if (!(o->min_p >= 0 && o->min_p <= 1))
+        return fail(err, ERR_USAGE, "min_p %g: must be 0 to 1", (double)o->min_p);
+    if (o->top_k < 0)
+        return fail(err, ERR_USAGE, "top_k %d: must be 0 (off) or more", o->top_k);
+    if (!(o->draft_min_conf >= 0 && o->draft_min_conf <= 1))
+        return fail(err, ERR_USAGE, "draft_min_conf %g: must be 0 to 1", (double)o->draft_min_conf);
+    if (o->max_tokens < 0)
+        return fail(err, ERR_USAGE, "max_tokens %d: must be 0 (no limit) or more", o->max_tokens);
+    r->max_tokens = o->max_tokens ? o->max_tokens : INT32_MAX;
+    return 0;
+}
+
+static int start_reply(lsk_session *s, const lsk_generate_options *o, struct error *err)
+{
+    const struct config *c = &s->m->model.config;
+    int32_t eos[REPLY_EOS_MAX];
+    int n = 0;
+    if (o->n_eos < 0 || o->n_eos > REPLY_EOS_MAX - 16)
+        return fail(err, ERR_USAGE, "%d end-of-text ids: at most %d", o->n_eos, REPLY_EOS_MAX - 16);
+    for (int i = 0; i < c->n_eos && !o->ignore_eos; i++)
+        eos[n++] = c->eos[i];
+    for (int i = 0; i < o->n_eos; i++) {
+        if (o->eos[i] < 0 || o->eos[i] >= c->vocab)
+            return fail(err, ERR_USAGE, "end-of-text id %d: the vocabulary has 0 to %d", o->eos[i], c->vocab - 1);
+        eos[n++] = o->eos[i];
+    }
+    struct reply_rules rules = {.eos = eos, .n_eos = n, .stop = o->stop, .n_stop = o->n_stop, .show_special = o->show_special != 0};
+    return reply_start(&s->t.reply, &rules, err);
+}
+
+int api_check_tokens(const lsk_session *s, const int32_t *tokens, int n, struct error *err)
+{
+    for (int i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= s->m->model.config.vocab)
+            return fail(err, ERR_USAGE, "token %d of the prompt is %d: the vocabulary has 0 to %d", i, tokens[i], s->m->model.config.vocab - 1);
+    return 0;
+}
+
+int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err)
+{
+    struct error e = {0};
+    struct request ask = {0};
+    o = o ? o : &no_generate_options;
+    int rc = api_check_tokens(s, tokens, n, &e);
+    if (!rc)
+        rc = resolve_drafting(s, o, &ask, &e);
+    if (!rc)
+        rc = resolve_sampling(o, &ask, &e);
+    if (!rc)
+        rc = start_reply(s, o, &e);
+    if (!rc)
+        rc = timeline_prompt(&s->t, &s->m->engine, tokens, n, &ask, &e);
+    if (rc)
+        s->t.reply.finish = REPLY_ERROR; /* nothing to step */
+    return rc ? api_fail(err, &e) : 0;
+}
+
+/* Hands out a session's events; the last one carries the reason why the reply ended. */
+static int emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud, struct error *err)
+{
+    struct reply *r = &s->t.reply;
+    int rc = r->finish == REPLY_RUNNING ? 0 : reply_flush(r, err);
+    for (int i = 0; i < r->n_events && !rc; i++) {
+        const struct reply_event *from = &r->event[i];
+        lsk_event e = {.session = index, .token = from->token, .drafted = from->drafted, .logprob = from->logprob, .text = r->text + from->text, .n_text = from->n_text,
+                       .finish = i == r->n_events - 1 ? (enum lsk_finish)r->finish : LSK_RUNNING};
+        if (emit && emit(ud, &e) && r->finish == REPLY_RUNNING) {
+            r->finish = REPLY_CANCELLED;
+            break;
+        }
+    }
+    reply_clear(r);
+    return rc;
+}
+
+/* One prompt chunk for each session that has some left; the others take part in one round. */
+static int step_all(struct engine *e, lsk_session *const *s, int n, struct error *err)
+{
+    int m = 0, rc = 0;
+    for (int i = 0; i < n && !rc; i++) {
+        if (s[i]->t.reply.finish != REPLY_RUNNING)
+            continue;
+        if (timeline_has_prompt_left(&s[i]->t))
+            rc = timeline_prefill(&s[i]->t, e, err);
+        else
+            e->ready[m++] = &s[i]->t;
+    }
+    return rc || !m ? rc : round_run(e, e->ready, m, err);
+}
+
+int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, lsk_error *err)
+{
+    struct error e = {0};
+    int running = 0;
+    if (n < 1)
+        return 0;
+    int rc = step_all(&sessions[0]->m->engine, sessions, n, &e);
+    for (int i = 0; i < n; i++) {
+        struct reply *r = &sessions[i]->t.reply;
+        if (r->finish == REPLY_RUNNING && rc)
+            r->finish = REPLY_ERROR;
+        if (r->n_events || rc) {
+            struct error why = {0};
+            int bad = emit_events(sessions[i], i, emit, ud, &why);
+            if (bad && !rc) {
+                rc = bad;
+                e = why;
+            }
+        }
+        running += r->finish == REPLY_RUNNING;
+    }
+    return rc ? api_fail(err, &e) : running;
+}
+
+const lsk_stats *lsk_session_stats(const lsk_session *cs)
+{
+    lsk_session *s = (lsk_session *)cs;
+    const struct stats *t = &s->t.stats;
+    s->stats = (lsk_stats){.prompt_tokens = t->prompt_tokens, .cached_tokens = t->cached_tokens, .reply_tokens = t->reply_tokens, .prompt_ns = t->prompt_ns,
+                           .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes};
+    memcpy(s->stats.drafted_at, t->drafted_at, sizeof t->drafted_at);
+    memcpy(s->stats.accepted_at, t->accepted_at, sizeof t->accepted_at);
+    return &s->stats;
+}
+
+int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_stats *stats, lsk_error *err)
+{
+    int rc = lsk_session_prompt(s, tokens, n, o, err);
+    while (!rc && s->t.reply.finish == REPLY_RUNNING) {
+        rc = lsk_step(&s, 1, emit, ud, err);
+        rc = rc < 0 ? rc : 0;
+    }
+    if (stats)
+        *stats = *lsk_session_stats(s);
+    return rc;
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From views in a file to packed weights: sizes first, one allocation, then all threads read, convert and pack chunk by chunk. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/checked.h"
+
+enum { CHUNK_BYTES = 4 << 20 }; /* of a file that one thread reads at a time */
+
+/* One matrix to load. */
+struct item {
+    const struct view *v;
+    struct matrix *m;
+    enum dtype type;           /* as packed */
+    int blocks_per_chunk, first_chunk;
+};
+
+struct load {
+    struct device *d;
+    struct item *item;
+    int n_items, n_chunks;
+    size_t staging; /* bytes that a chunk needs */
+    uint64_t total;
+    atomic_int next, failed;
+    atomic_ullong done;
+    struct error *err; /* [threads] */
+};
+
+static bool is_float(enum dtype t) { return t == DT_F32 || t == DT_F16 || t == DT_BF16; }
+
+/* What a tensor is packed as. Only float tensors are converted; a head keeps 8 bits under q4, since it decides every token. */
+static enum dtype packed_type(const struct view *v, const char *weights, bool is_head)
+{
+    if (!weights || !strcmp(weights, "file") || !is_float(v->type))
+        return v->type;
+    if (!strcmp(weights, "bf16"))
+        return DT_BF16;
+    return !strcmp(weights, "q8") || is_head ? DT_Q8_0 : DT_Q4_0;
+}
+
+static int check_weights_option(const char *w, struct error *err)
+{
+    static const char *const known[] = {"file", "bf16", "q8", "q4"};
+    for (size_t i = 0; w && i < sizeof known / sizeof *known; i++)
+        if (!strcmp(w, known[i]))
+            return 0;
+    return w ? fail(err, ERR_USAGE, "weights \"%s\": must be file, bf16, q8 or q4", w) : 0;
+}
+
+static int shape_item(struct item *it, const struct view *v, struct matrix *m, const char *weights, bool is_head, struct error *err)
+{
+    *it = (struct item){.v = v, .m = m, .type = packed_type(v, weights, is_head)};
+    if (v->dim[1] % (uint64_t)dtype_table[it->type].block)
+        return fail(err, ERR_CONFIG, "tensor %s: its rows of %llu values do not divide into blocks of %d; load it with --weights file or bf16", v->file_name,
+                    (unsigned long long)v->dim[1], dtype_table[it->type].block);
+    matrix_shape(m, matrix_kind_of(it->type), (int)v->dim[0], (int)v->dim[1]);
+    if (!matrix_bytes(m->kind, m->rows, m->cols))
+        return fail(err, ERR_CONFIG, "tensor %s is too large: %llu x %llu", v->file_name, (unsigned long long)v->dim[0], (unsigned long long)v->dim[1]);
+    return 0;
+}
+
+static struct matrix *layer_matrix(struct cpu_layer *l, enum layer_weight w)
+{
+    switch (w) {
+    case W_Q: return &l->q;
+    case W_K: return &l->k;
+    case W_V: return &l->v;
+    case W_O: return &l->o;
+    case W_GATE: return &l->gate;
+    case W_UP: return &l->up;
+    case W_DOWN: return &l->down;
+    default: return NULL;
+    }
+}
+
+/* All matrices of the model, shapes set; items has room for 7 per layer and two more. */
+static int list_items(const struct model *m, const char *weights, struct cpu_layer *layer, struct matrix *embed, struct matrix *head, struct item *items, struct error *err)
+{
+    int n = 0, rc = check_weights_option(weights, err);
+    for (int l = 0; l < m->config.n_layers && !rc; l++)
+        for (int w = 0; w < W_COUNT && !rc; w++) {
+            struct matrix *to = layer_matrix(&layer[l], (enum layer_weight)w);
+            if (to && !(rc = shape_item(&items[n], model_weight(m, l, (enum layer_weight)w), to, weights, false, err)))
+                layer[l].bytes += matrix_bytes(to->kind, to->rows, to->cols), n++;
+        }
+    if (!rc)
+        rc = shape_item(&items[n++], checkpoint_find(m->file, "embed"), embed, weights, true, err);
+    if (!rc && !m->config.tied)
+        rc = shape_item(&items[n++], checkpoint_find(m->file, "head"), head, weights, true, err);
+    return rc ? rc : n;
+}
+
+static uint64_t item_bytes(const struct item *it) { return matrix_bytes(it->m->kind, it->m->rows, it->m->cols); }
+
+/* ---- plan ---- */
+
+static const char *main_type(const struct item *it, int n)
+{
+    uint64_t bytes[DT_COUNT] = {0};
+    int best = 0;
+    for (int i = 0; i < n; i++)
+        bytes[it[i].type] += item_bytes(&it[i]);
+    for (int t = 1; t < DT_COUNT; t++)
+        if (bytes[t] > bytes[best])
+            best = t;
+    return dtype_table[best].name;
+}
+
+static uint64_t small_bytes(const struct config *c) { return (uint64_t)(2 * c->n_layers + 1) * (uint64_t)pad16(c->hidden) * 4; }
+
+static void fill_plan(const struct model *m, const struct device_options *o, const struct item *items, int n, const struct cpu_layer *layer, const struct matrix *head, int threads,
+                      struct device_plan *out)
+{
+    out->weights = small_bytes(&m->config);
+    for (int i = 0; i < n; i++)
+        out->weights += item_bytes(&items[i]);
+    for (int l = 0; l < m->config.n_layers; l++)
+        if (layer[l].bytes > out->layer_bytes)
+            out->layer_bytes = layer[l].bytes;
+    out->head_bytes = matrix_bytes(head->kind, head->rows, head->cols);
+    out->weight_type = main_type(items, n);
+    out->kv = cpu_kv_bytes(&m->config, o);
+    out->scratch = cpu_scratch_bytes(&m->config, o, threads);
+    out->hidden_row = (uint64_t)pad16(m->config.hidden) * 4;
+    out->threads = threads;
+}
+
+int cpu_plan(const struct model *m, const struct device_options *o, struct device_plan *out, struct error *err)
+{
+    struct pool *pool = pool_open(o->threads, err);
+    struct arena a = {0};
+    struct cpu_layer *layer = arena_array(&a, (uint64_t)m->config.n_layers, sizeof *layer);
+    struct item *items = arena_array(&a, 7 * (uint64_t)m->config.n_layers + 2, sizeof *items);
+    struct matrix embed, head;
+    const struct ops *ops = ops_pick(!o->kernels || !strcmp(o->kernels, "auto") ? NULL : o->kernels);
+    *out = (struct device_plan){.kernels = ops ? ops->name : "none"};
+    int rc = pool ? 0 : ERR_OS;
+    if (!rc && (!layer || !items))
+        rc = fail(err, ERR_OS, "out of memory");
+    int n = rc ? rc : list_items(m, o->weights, layer, &embed, &head, items, err);
+    if (n >= 0)
+        fill_plan(m, o, items, n, layer, m->config.tied ? &embed : &head, pool_threads(pool), out);
+    arena_free(&a);
+    pool_close(pool);
+    return n < 0 ? n : 0;
+}
+
+/* ---- load ---- */
+
+static const struct item *item_of_chunk(const struct load *ld, int chunk)
+{
+    int lo = 0, hi = ld->n_items - 1;
+    while (lo < hi) {
+        int mid = (lo + hi + 1) / 2;
+        if (ld->item[mid].first_chunk <= chunk)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return &ld->item[lo];
+}
+
+/* Rows in the file's type become rows of the packed type, in place of the conversion buffer. */
+static const uint8_t *convert_rows(const struct item *it, const uint8_t *src, int rows, float *wide, uint8_t *to)
+{
+    if (it->type == it->v->type)
+        return src;
+    uint64_t cols = it->v->dim[1], in = dtype_row_bytes(it->v->type, cols), out = dtype_row_bytes(it->type, cols);
+    for (int r = 0; r < rows; r++) {
+        dtype_to_f32(it->v->type, src + (uint64_t)r * in, wide, cols);
+        dtype_from_f32(it->type, wide, to + (uint64_t)r * out, cols);
+    }
+    return to;
+}
+
+static int load_chunk(const struct load *ld, int chunk, uint8_t *staging, struct error *err)
+{
+    const struct item *it = item_of_chunk(ld, chunk);
+    struct matrix *m = it->m;
+    int from = (chunk - it->first_chunk) * it->blocks_per_chunk, to = from + it->blocks_per_chunk;
+    to = to < m->blocks ? to : m->blocks;
+    int row = from * MATRIX_ROWS, rows = (to * MATRIX_ROWS < m->rows ? to * MATRIX_ROWS : m->rows) - row;
+    uint64_t in = dtype_row_bytes(it->v->type, it->v->dim[1]), out = dtype_row_bytes(it->type, it->v->dim[1]);
+    int rc = checkpoint_read_rows(ld->d->model->file, it->v, (uint64_t)row, (uint64_t)rows, staging, err);
+    if (rc)
+        return rc;
+    size_t most = (size_t)it->blocks_per_chunk * MATRIX_ROWS;
+    float *wide = (float *)(staging + (most * in + 63) / 64 * 64);
+    uint8_t *converted = (uint8_t *)wide + (it->v->dim[1] * 4 + 63) / 64 * 64;
+    const uint8_t *src = convert_rows(it, staging, rows, wide, converted);
+    for (int b = from; b < to; b++)
+        matrix_pack_block(m, b, it->type, src + (uint64_t)(b - from) * MATRIX_ROWS * out, (size_t)out);
+    return 0;
+}
+
+static void load_job(void *arg, int worker, int n_workers)
+{
+    struct load *ld = arg;
+    (void)n_workers;
+    uint8_t *staging = aligned_alloc(64, (ld->staging + 63) / 64 * 64);
+    if (!staging) {
+        fail(&ld->err[worker], ERR_OS, "out of memory for a staging buffer of %zu bytes", ld->staging);
+        atomic_store(&ld->failed, 1);
+        return;
+    }
+    for (int chunk; !atomic_load(&ld->failed) && (chunk = atomic_fetch_add(&ld->next, 1)) < ld->n_chunks;) {
+        if (load_chunk(ld, chunk, staging, &ld->err[worker]))
+            atomic_store(&ld->failed, 1);
+        const struct item *it = item_of_chunk(ld, chunk);
+        unsigned long long part = (unsigned long long)it->blocks_per_chunk * MATRIX_ROWS * dtype_row_bytes(it->v->type, it->v->dim[1]);
+        unsigned long long done = atomic_fetch_add(&ld->done, part) + part;
+        if (worker == 0 && ld->d->o.progress && ld->d->o.progress(ld->d->o.progress_ud, "loading", done < ld->total ? done : ld->total, ld->total)) {
+            fail(&ld->err[worker], ERR_USAGE, "loading was stopped");
+            atomic_store(&ld->failed, 1);
+        }
+    }
+    free(staging);
+}
+
+/* Chunks of each item, and the staging that the largest needs: rows as read, one row widened, rows as converted. */
+static void cut_chunks(struct load *ld)
+{
+    for (int i = 0; i < ld->n_items; i++) {
+        struct item *it = &ld->item[i];
+        uint64_t in = dtype_row_bytes(it->v->type, it->v->dim[1]), out = dtype_row_bytes(it->type, it->v->dim[1]);
+        uint64_t blocks = CHUNK_BYTES / (in * MATRIX_ROWS);
+        it->blocks_per_chunk = blocks < 1 ? 1 : blocks > (uint64_t)it->m->blocks ? it->m->blocks : (int)blocks;
+        it->first_chunk = ld->n_chunks;
+        ld->n_chunks += (it->m->blocks + it->blocks_per_chunk - 1) / it->blocks_per_chunk;
+        ld->total += it->v->bytes;
+        size_t need = (size_t)it->blocks_per_chunk * MATRIX_ROWS * (in + (it->type == it->v->type ? 0 : out)) + it->v->dim[1] * 4 + 192;
+        if (need > ld->staging)
+            ld->staging = need;
+    }
+}
+
+static int take_weights(struct device *d, struct item *items, int n, struct error *err)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        if (add_size(bytes, item_bytes(&items[i]), &bytes))
+            return fail(err, ERR_OS, "the weights are larger than the address space");
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return fail(err, ERR_OS, "out of memory: the weights need %zu bytes; --weights q8 or q4 needs less", bytes);
+    madvise(p, bytes, MADV_HUGEPAGE); /* speed only */
+    d->weights = p;
+    d->weights_bytes = bytes;
+    size_t at = 0;
+    for (int i = 0; i < n; i++) {
+        items[i].m->data = d->weights + at;
+        at += item_bytes(&items[i]);
+    }
+    return 0;
+}
+
+/* A norm or a bias as padded f32; NULL view: nothing to do. */
+static int load_vector(struct device *d, const struct view *v, float **out, struct error *err)
+{
+    if (!v)
+        return 0;
+    uint64_t n = v->dim[0] * v->dim[1];
+    *out = arena_array(&d->arena, (uint64_t)pad16((int)n), sizeof **out);
+    uint8_t *raw = malloc(v->bytes ? v->bytes : 1);
+    int rc = *out && raw ? checkpoint_read_rows(d->model->file, v, 0, v->dim[0], raw, err) : fail(err, ERR_OS, "out of memory");
+    if (!rc)
+        dtype_to_f32(v->type, raw, *out, n);
+    free(raw);
+    return rc;
+}
+
+static int load_vectors(struct device *d, struct error *err)
+{
+    int rc = load_vector(d, checkpoint_find(d->model->file, "norm"), &d->norm, err);
+    for (int l = 0; l < d->c->n_layers && !rc; l++) {
+        struct cpu_layer *to = &d->layer[l];
+        float **bias[W_COUNT] = {[W_Q] = &to->q_bias, [W_K] = &to->k_bias, [W_V] = &to->v_bias, [W_O] = &to->o_bias,
+                                 [W_GATE] = &to->gate_bias, [W_UP] = &to->up_bias, [W_DOWN] = &to->down_bias};
+        rc = load_vector(d, model_weight(d->model, l, W_ATTN_NORM), &to->attn_norm, err);
+        if (!rc)
+            rc = load_vector(d, model_weight(d->model, l, W_FFN_NORM), &to->ffn_norm, err);
+        for (int w = 0; w < W_COUNT && !rc; w++)
+            if (bias[w])
+                rc = load_vector(d, model_bias(d->model, l, (enum layer_weight)w), bias[w], err);
+    }
+    return rc;
+}
+
+static int run_load(struct load *ld, struct error *err)
+{
+    pool_run(ld->d->pool, load_job, ld);
+    for (int i = 0; i < pool_threads(ld->d->pool); i++)
+        if (ld->err[i].code) {
+            *err = ld->err[i];
+            return err->code;
+        }
+    return 0;
+}
+
+int cpu_load(struct device *d, struct error *err)
+{
+    const struct config *c = d->c;
+    d->layer = arena_array(&d->arena, (uint64_t)c->n_layers, sizeof *d->layer);
+    d->inv_freq = arena_array(&d->arena, (uint64_t)c->head_dim / 2, sizeof *d->inv_freq);
+    struct arena a = {0};
+    struct load ld = {.d = d, .item = arena_array(&a, 7 * (uint64_t)c->n_layers + 2, sizeof *ld.item)};
+    ld.err = arena_array(&a, (uint64_t)pool_threads(d->pool), sizeof *ld.err);
+    int rc = d->layer && d->inv_freq && ld.item && ld.err ? 0 : fail(err, ERR_OS, "out of memory");
+    if (!rc)
+        rc = ld.n_items = list_items(d->model, d->o.weights, d->layer, &d->embed, &d->head, ld.item, err);
+    if (rc >= 0)
+        rc = take_weights(d, ld.item, ld.n_items, err);
+    if (!rc) {
+        cut_chunks(&ld);
+        struct error why = {0};
+        rc = run_load(&ld, &why);
+        if (rc && err)
+            *err = why;
+    }
+    if (!rc && c->tied)
+        d->head = d->embed;
+    if (!rc)
+        rc = load_vectors(d, err);
+    if (!rc)
+        rc = model_frequencies(d->model, d->inv_freq, err);
+    arena_free(&a);
+    return rc;
+}

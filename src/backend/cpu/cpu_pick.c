@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Final norm, head and the choice rule. Each thread owns a slice of the vocabulary: it computes those logits and looks at no others. */
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+
+struct choice {
+    struct kv *kv;
+    const struct row *rows;
+    const struct sampling *const *asks; /* NULL: only logits are wanted */
+    int n;
+    struct cut cut[PICK_ROWS];
+    struct pick *picks;
+};
+
+struct slice {
+    struct choice *c;
+    struct kv *kv;
+    const struct device *d;
+    int w, nw, from, to; /* tokens [from, to) */
+};
+
+static struct pick_part *part_of(const struct slice *s, int worker, int r) { return &s->kv->part[worker * PICK_ROWS + r]; }
+
+static float *logits_of(const struct kv *kv, int r) { return kv->logits + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
+
+static bool greedy(const struct sampling *s) { return !(s->temperature > 0); }
+
+/* The hidden state itself is left as it is: the row may go on to deeper layers. */
+static void norm_rows(const struct slice *s)
+{
+    const struct device *d = s->d;
+    int from, to;
+    pool_share(s->c->n, s->w, s->nw, &from, &to);
+    for (int r = from; r < to; r++) {
+        float *x = s->kv->x + (size_t)r * (size_t)s->kv->x_stride;
+        d->ops->norm(x, s->kv->hidden + (size_t)s->c->rows[r].h * (size_t)d->hidden_pad, d->norm, d->hidden_pad, d->c->hidden, (float)d->c->norm_eps);
+        cpu_operand_row(s->kv, &d->head, r, x);
+    }
+}
+
+/* All slices' scans joined: the largest logit, the lowest id that has it. */
+static struct scan join_scans(const struct slice *s, int r)
+{
+    struct scan all = part_of(s, 0, r)->scan;
+    for (int w = 1; w < s->nw; w++) {
+        struct scan one = part_of(s, w, r)->scan;
+        bool finite = all.finite && one.finite;
+        if (one.max > all.max)
+            all = one;
+        all.finite = finite;
+    }
+    return all;
+}
+
+static void find_cuts(const struct slice *s)
+{
+    for (int r = s->w; r < s->c->n; r += s->nw) {
+        const struct sampling *a = s->c->asks[r];
+        struct scan top = join_scans(s, r);
+        s->c->cut[r] = (struct cut){-INFINITY, INT32_MAX};
+        if (!greedy(a) && pick_filters(a) && top.finite)
+            s->c->cut[r] = cut_find(logits_of(s->kv, r), s->d->c->vocab, top.max, a);
+    }
+}
+
+static void add_noise(const struct slice *s, int r)
+{
+    const struct sampling *a = s->c->asks[r];
+    struct scan top = join_scans(s, r);
+    int32_t position = s->c->rows[r].pos + 1; /* of the token that is being chosen */
+    if (!top.finite)
+        return;
+    struct best b = {(double)(top.max / a->temperature) + pick_gumbel(pick_noise(a, position, top.id / 4).v[top.id & 3]), top.id};
+    part_of(s, s->w, r)->best = s->d->ops->noisy(logits_of(s->kv, r), s->from, s->to, a, position, top.max, s->c->cut[r], b);
+}
+
+static void conclude(const struct slice *s, int r)
+{
+    struct scan top = join_scans(s, r);
+    struct pick *p = &s->c->picks[r];
+    *p = (struct pick){.token = -1};
+    if (!top.finite)
+        return;
+    p->token = top.id;
+    uint64_t mass = 0;
+    struct best b = part_of(s, 0, r)->best;
+    for (int w = 0; w < s->nw; w++) {
+        const struct pick_part *part = part_of(s, w, r);
+        mass += part->mass;
+        if (part->best.key > b.key || (part->best.key == b.key && part->best.id < b.id))
+            b = part->best;
+    }
+    if (!greedy(s->c->asks[r]))
+        p->token = b.id;
+    p->logprob = pick_logprob(logits_of(s->kv, r)[p->token], top.max, mass);
+    p->conf = pick_exp(p->logprob);
+}
+
+static void choose(const struct slice *s)
+{
+    bool sampled = false;
+    for (int r = 0; r < s->c->n; r++) {
+        part_of(s, s->w, r)->scan = s->d->ops->scan(logits_of(s->kv, r), s->from, s->to);
+        sampled |= !greedy(s->c->asks[r]);
+    }
+    pool_barrier(s->d->pool, s->w);
+    for (int r = 0; r < s->c->n; r++)
+        part_of(s, s->w, r)->mass = s->d->ops->mass(logits_of(s->kv, r), s->from, s->to, join_scans(s, r).max);
+    if (sampled) {
+        find_cuts(s);
+        pool_barrier(s->d->pool, s->w);
+        for (int r = 0; r < s->c->n; r++)
+            if (!greedy(s->c->asks[r]))
+                add_noise(s, r);
+    }
+    pool_barrier(s->d->pool, s->w);
+    for (int r = s->w; r < s->c->n; r += s->nw)
+        conclude(s, r);
+}
+
+static void head_job(void *arg, int worker, int n_workers)
+{
+    struct choice *c = arg;
+    struct slice s = {.c = c, .kv = c->kv, .d = c->kv->d, .w = worker, .nw = n_workers};
+    const struct matrix *head = &s.d->head;
+    int from, to;
+    norm_rows(&s);
+    pool_barrier(s.d->pool, worker);
+    pool_share(head->blocks, worker, n_workers, &from, &to);
+    struct operand op = cpu_operand(c->kv, head, c->n);
+    if (from < to)
+        s.d->kernels->matmul(head, &op, from, to, c->kv->logits, (size_t)pad16(s.d->c->vocab));
+    s.from = from * 16;
+    s.to = to * 16 < head->rows ? to * 16 : head->rows;
+    if (c->asks)
+        choose(&s);
+}
+
+static int run_head(struct kv *kv, struct choice *c, struct error *err)
+{
+    for (int i = 0; i < c->n; i++)
+        if (c->rows[i].h < 0 || c->rows[i].h >= kv->d->o.n_hidden)
+            return fail(err, ERR_INTERNAL, "row %d of %d: h %d", i, c->n, c->rows[i].h);
+    c->kv = kv;
+    pool_run(kv->d->pool, head_job, c);
+    kv->bytes_read += (uint64_t)kv->d->head.blocks * kv->d->head.block_bytes;
+    return 0;
+}
+
+int cpu_pick(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err)
+{
+    for (int at = 0; at < n; at += PICK_ROWS) {
+        struct choice c = {.rows = rows + at, .asks = asks + at, .n = n - at < PICK_ROWS ? n - at : PICK_ROWS, .picks = picks + at};
+        int rc = run_head(kv, &c, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int cpu_logits(struct kv *kv, const struct row *rows, int n, float *out, struct error *err)
+{
+    size_t vocab = (size_t)kv->d->c->vocab;
+    for (int at = 0; at < n; at += PICK_ROWS) {
+        struct choice c = {.rows = rows + at, .n = n - at < PICK_ROWS ? n - at : PICK_ROWS};
+        int rc = run_head(kv, &c, err);
+        if (rc)
+            return rc;
+        for (int r = 0; r < c.n; r++)
+            memcpy(out + (size_t)(at + r) * vocab, logits_of(kv, r), vocab * sizeof *out);
+    }
+    return 0;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decoding: timelines, the round, drafters.
+
+   A round: every timeline plants its pending token as the root of a small tree; drafters grow it; every node goes through the layers it has not seen; the head
+   picks a token at every node; the walk from the root follows the child that equals the pick; what was walked, and the last pick, is committed; the rest is
+   forgotten. A drafter can only propose, so nothing that it does can change the text. */
+#ifndef DECODE_DECODE_H
+#define DECODE_DECODE_H
+
+#include "backend/backend.h"
+#include "decode/reply.h"
+
+enum { DRAFTS_MAX = 32 };
+
+struct node {
+    struct row row;
+    int32_t parent; /* index; -1 at the root */
+    int16_t at;     /* layers already behind it */
+    float conf;     /* probability that its drafter gave it; 1 at the root */
+};
+
+struct tree {
+    struct node *node; /* [cap]; node[0] is the pending token; parents first */
+    int n, cap;
+};
+
+/* The way from the root that the model's own picks took: n nodes, and the pick at each. pick[i].token is the token of node[i + 1]; the last pick is the model's own. */
+struct walk {
+    int n;
+    int32_t node[DRAFTS_MAX + 1];
+    struct pick pick[DRAFTS_MAX + 1];
+};
+
+struct stats {
+    int prompt_tokens, cached_tokens, reply_tokens;
+    int64_t prompt_ns, reply_ns;
+    int rounds, drafted, accepted;
+    int drafted_at[DRAFTS_MAX], accepted_at[DRAFTS_MAX];
+    uint64_t reply_bytes;
+};
+
+/* What a request asks for. */
+struct request {
+    const struct drafter *drafter;
+    int exit_layer, n_drafts, depth; /* layers of a draft, drafts in a round, layers of the whole */
+    float draft_min_conf;
+    struct sampling sampling;
+    int max_tokens;                  /* of the reply; at least 1 */
+};
+
+/* One sequence of tokens. All layers below `depth` hold K and V of exactly the first n_kv tokens; the last token is pending. */
+struct timeline {
+    int seq;
+    int32_t *token;  /* [n_slots] */
+    int n, n_kv, n_prompt;
+    struct request ask;
+    struct reply reply;
+    struct tree tree;
+    struct walk walk;
+    bool draft_ended; /* no more drafts in this round */
+    struct stats stats;
+};
+
+struct engine {
+    const struct backend *b;
+    struct kv *kv;
+    int n_layers, n_slots, batch, max_drafts, n_hidden;
+    /* scratch of a round, [n_hidden] each */
+    struct node **list;
+    struct timeline **who;
+    struct timeline **ready; /* [timelines] */
+    int16_t *to;
+    struct row *rows;
+    const struct sampling **asks;
+    struct pick *picks;
+};
+
+struct drafter {
+    const char *name, *help;
+    /* Grows t[i]->tree by at most budget of each; NULL: never proposes. */
+    int (*propose)(struct engine *e, struct timeline **t, int n, struct error *err);
+    /* Sees what was committed; NULL: learns nothing. */
+    void (*learn)(struct timeline *t);
+};
+
+extern const struct drafter drafter_none, drafter_exit;
+const struct drafter *drafter_at(int i);              /* NULL past the last */
+const struct drafter *drafter_find(const char *name); /* NULL: no such */
+
+/* ---- engine.c ---- */
+int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int batch, int max_drafts, struct error *err);
+void engine_close(struct engine *e);
+
+/* Brings list[i] to layer to[i], each from where it stands; rows that stand at the same layer go together. */
+int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err);
+int engine_pick(struct engine *e, struct node **list, int n, const struct sampling *const *asks, struct pick *picks, struct error *err);
+
+/* ---- timeline.c ---- */
+int timeline_open(struct timeline *t, struct engine *e, struct error *err);
+void timeline_close(struct timeline *t, struct engine *e);
+
+/* The timeline becomes the prompt; the longest prefix that it holds at this depth is kept. The reply's text rules are set by the caller (t->reply). */
+int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens, int n, const struct request *ask, struct error *err);
+bool timeline_has_prompt_left(const struct timeline *t); /* tokens before the pending one that no layer has seen */
+int timeline_prefill(struct timeline *t, struct engine *e, struct error *err); /* one batch of them */
+int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that may be proposed now */
+
+/* The only place where a timeline grows. Tokens go one by one through one stop check; what lies behind a stop leaves timeline and statistics. */
+int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
+
+/* ---- round.c ---- */
+int round_run(struct engine *e, struct timeline **t, int n, struct error *err);
+
+/* ---- walk.c ---- */
+/* picks: one for each node of the tree, in its order. */
+void walk_tree(struct walk *out, const struct tree *tree, const struct pick *picks);
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* LayerSkip's own drafter (Elhoushi et al., "LayerSkip: Enabling early exit inference and self-speculative decoding", ACL 2024): the first layers and the shared
+   head draft a chain of tokens. The rows keep their hidden states, K and V, so verification goes on from where the drafts stand. */
+#include "decode/decode.h"
+
+static struct node *last_node(struct timeline *t) { return &t->tree.node[t->tree.n - 1]; }
+
+/* The last node of each timeline that goes on drafting. */
+static int gather(struct engine *e, struct timeline **t, int n)
+{
+    int m = 0;
+    for (int i = 0; i < n; i++) {
+        if (t[i]->draft_ended || t[i]->tree.n - 1 >= timeline_budget(t[i], e))
+            continue;
+        e->list[m] = last_node(t[i]);
+        e->to[m] = (int16_t)t[i]->ask.exit_layer;
+        e->asks[m] = &t[i]->ask.sampling;
+        e->who[m++] = t[i];
+    }
+    return m;
+}
+
+static void add_draft(struct timeline *t, const struct pick *p)
+{
+    struct tree *tree = &t->tree;
+    const struct node *parent = last_node(t);
+    struct node *child = &tree->node[tree->n];
+    *child = *parent;
+    child->parent = tree->n - 1;
+    child->at = 0;
+    child->conf = p->conf;
+    child->row.token = p->token;
+    child->row.pos++;
+    child->row.slot++;
+    child->row.h++;
+    child->row.also = parent->row.also << 1 | 1;
+    tree->n++;
+}
+
+static int propose(struct engine *e, struct timeline **t, int n, struct error *err)
+{
+    for (int m; (m = gather(e, t, n)) > 0;) {
+        int rc = engine_advance(e, e->list, e->to, m, err);
+        if (!rc)
+            rc = engine_pick(e, e->list, m, e->asks, e->picks, err);
+        if (rc)
+            return rc;
+        for (int i = 0; i < m; i++) {
+            const struct pick *p = &e->picks[i];
+            struct timeline *who = e->who[i];
+            if (p->token >= 0 && p->conf >= who->ask.draft_min_conf)
+                add_draft(who, p);
+            else
+                who->draft_ended = true;
+            if (reply_ends(&who->reply, p->token)) /* still verified; but nothing follows it */
+                who->draft_ended = true;
+        }
+    }
+    return 0;
+}
+
+const struct drafter drafter_exit = {.name = "exit", .help = "the model's first layers and its own head draft a chain of tokens", .propose = propose};

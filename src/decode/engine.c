@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "decode/decode.h"
+
+int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int batch, int max_drafts, struct error *err)
+{
+    size_t n = (size_t)o->n_hidden;
+    *e = (struct engine){.b = b, .kv = kv, .n_layers = n_layers, .n_slots = o->n_slots, .batch = batch, .max_drafts = max_drafts, .n_hidden = o->n_hidden};
+    e->list = calloc(n, sizeof *e->list);
+    e->who = calloc(n, sizeof *e->who);
+    e->ready = calloc((size_t)o->n_seqs, sizeof *e->ready);
+    e->to = calloc(n, sizeof *e->to);
+    e->rows = calloc(n, sizeof *e->rows);
+    e->asks = calloc(n, sizeof *e->asks);
+    e->picks = calloc(n, sizeof *e->picks);
+    if (e->list && e->who && e->ready && e->to && e->rows && e->asks && e->picks)
+        return 0;
+    engine_close(e);
+    return fail(err, ERR_OS, "out of memory");
+}
+
+void engine_close(struct engine *e)
+{
+    free(e->list);
+    free(e->who);
+    free(e->ready);
+    free(e->to);
+    free(e->rows);
+    free(e->asks);
+    free(e->picks);
+    *e = (struct engine){0};
+}
+
+/* The lowest layer at which an unfinished node stands, and the next one where anything starts or ends; false when all are done. */
+static bool next_range(struct node *const *list, const int16_t *to, int n, int *first, int *last)
+{
+    *first = *last = INT16_MAX;
+    for (int i = 0; i < n; i++)
+        if (list[i]->at < to[i] && list[i]->at < *first)
+            *first = list[i]->at;
+    for (int i = 0; i < n; i++) {
+        if (list[i]->at >= to[i])
+            continue;
+        int edge = list[i]->at > *first ? list[i]->at : to[i];
+        *last = edge < *last ? edge : *last;
+    }
+    return *first < *last;
+}
+
+int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err)
+{
+    for (int first, last; next_range(list, to, n, &first, &last);) {
+        int m = 0;
+        for (int i = 0; i < n; i++)
+            if (list[i]->at == first && to[i] > first)
+                e->rows[m++] = list[i]->row;
+        int rc = e->b->forward(e->kv, first, last, e->rows, m, err);
+        if (rc)
+            return rc;
+        for (int i = 0; i < n; i++)
+            if (list[i]->at == first && to[i] > first)
+                list[i]->at = (int16_t)last;
+    }
+    return 0;
+}
+
+int engine_pick(struct engine *e, struct node **list, int n, const struct sampling *const *asks, struct pick *picks, struct error *err)
+{
+    for (int i = 0; i < n; i++)
+        e->rows[i] = list[i]->row;
+    return e->b->pick(e->kv, e->rows, asks, n, picks, err);
+}

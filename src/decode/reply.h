@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From committed tokens to text, and the one stop check: end-of-text ids, stop strings, limits. What may be shown is collected as events until the caller takes it. */
+#ifndef DECODE_REPLY_H
+#define DECODE_REPLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "text/stop.h"
+#include "text/stream.h"
+#include "text/tokenizer.h"
+
+enum reply_finish { REPLY_RUNNING, REPLY_EOS, REPLY_STOP, REPLY_LENGTH, REPLY_CONTEXT, REPLY_CANCELLED, REPLY_ERROR };
+
+enum { REPLY_EOS_MAX = 64, REPLY_EVENTS = 40 };
+
+struct reply_event {
+    int32_t token; /* -1: text only */
+    bool drafted;
+    float logprob;
+    size_t text, n_text; /* place in reply.text */
+};
+
+struct reply {
+    enum reply_finish finish;
+    const struct tokenizer *tokenizer;
+    struct stream stream;
+    struct stop stop;
+    int32_t eos[REPLY_EOS_MAX];
+    int n_eos;
+    struct reply_event event[REPLY_EVENTS];
+    int n_events;
+    char *text; /* [cap]; owned */
+    size_t n_text, cap;
+};
+
+struct reply_rules {
+    const int32_t *eos; /* all end-of-text ids that count */
+    int n_eos;
+    const char *const *stop;
+    int n_stop;
+    bool show_special;
+};
+
+/* Takes all memory that any reply of this tokenizer can need. */
+int reply_open(struct reply *r, const struct tokenizer *t, struct error *err);
+void reply_close(struct reply *r);
+
+/* A new reply: nothing finished, nothing held back. */
+int reply_start(struct reply *r, const struct reply_rules *rules, struct error *err);
+
+bool reply_ends(const struct reply *r, int32_t token); /* is it an end-of-text id here? */
+
+/* A committed token: one event, and perhaps the end. Room for REPLY_EVENTS - 1 tokens between two calls of reply_clear. */
+int reply_push(struct reply *r, int32_t token, float logprob, bool drafted, struct error *err);
+
+/* After the last token: what was held back becomes an event. */
+int reply_flush(struct reply *r, struct error *err);
+void reply_clear(struct reply *r); /* the events were taken */
+
+#endif

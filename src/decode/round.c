@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "decode/decode.h"
+
+/* The pending token becomes the root; its hidden rows follow those of the timelines before it. Returns the next free one. */
+static int plant(struct timeline *t, const struct engine *e, int h)
+{
+    int pos = t->n - 1;
+    t->tree.node[0] = (struct node){
+        .row = {.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = h, .also = 0}, .parent = -1, .conf = 1};
+    t->tree.n = 1;
+    t->draft_ended = false;
+    return h + 1 + timeline_budget(t, e);
+}
+
+/* Each drafter sees the timelines that asked for it. */
+static int propose(struct engine *e, struct timeline **t, int n, struct error *err)
+{
+    const struct drafter *d;
+    for (int k = 0, rc; (d = drafter_at(k)); k++)
+        for (int from = 0; d->propose && from < n;) {
+            int to = from;
+            while (to < n && t[to]->ask.drafter == d)
+                to++;
+            if (to > from && (rc = d->propose(e, t + from, to - from, err)))
+                return rc;
+            from = to + 1;
+        }
+    return 0;
+}
+
+/* All nodes of all trees, in order: through the layers that they lack, then a pick at each. */
+static int verify(struct engine *e, struct timeline **t, int n, struct error *err)
+{
+    int m = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < t[i]->tree.n; j++) {
+            e->list[m] = &t[i]->tree.node[j];
+            e->to[m] = (int16_t)t[i]->ask.depth;
+            e->asks[m++] = &t[i]->ask.sampling;
+        }
+    int rc = engine_advance(e, e->list, e->to, m, err);
+    return rc ? rc : engine_pick(e, e->list, m, e->asks, e->picks, err);
+}
+
+int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
+{
+    int64_t start = clock_ns();
+    uint64_t bytes = e->b->bytes_read(e->kv);
+    for (int i = 0, h = 0; i < n; i++)
+        h = plant(t[i], e, h);
+    int rc = propose(e, t, n, err);
+    if (!rc)
+        rc = verify(e, t, n, err);
+    const struct pick *picks = e->picks;
+    for (int i = 0; i < n && !rc; i++) {
+        walk_tree(&t[i]->walk, &t[i]->tree, picks);
+        picks += t[i]->tree.n;
+        rc = timeline_commit(t[i], e, err);
+        if (!rc && t[i]->ask.drafter->learn)
+            t[i]->ask.drafter->learn(t[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        t[i]->stats.reply_ns += clock_ns() - start;
+        t[i]->stats.reply_bytes += e->b->bytes_read(e->kv) - bytes;
+    }
+    return rc;
+}

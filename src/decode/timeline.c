@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "decode/decode.h"
+
+int timeline_open(struct timeline *t, struct engine *e, struct error *err)
+{
+    *t = (struct timeline){.seq = e->b->seq_open(e->kv, err)};
+    if (t->seq < 0)
+        return t->seq;
+    t->token = calloc((size_t)e->n_slots, sizeof *t->token);
+    t->tree = (struct tree){.node = calloc((size_t)e->max_drafts + 1, sizeof *t->tree.node), .cap = e->max_drafts + 1};
+    if (t->token && t->tree.node)
+        return 0;
+    timeline_close(t, e);
+    return fail(err, ERR_OS, "out of memory for a timeline of %d tokens", e->n_slots);
+}
+
+void timeline_close(struct timeline *t, struct engine *e)
+{
+    e->b->seq_close(e->kv, t->seq);
+    free(t->token);
+    free(t->tree.node);
+    *t = (struct timeline){.seq = -1};
+}
+
+int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens, int n, const struct request *ask, struct error *err)
+{
+    if (n < 1)
+        return fail(err, ERR_USAGE, "the prompt is empty: it needs at least one token");
+    if (n >= e->n_slots)
+        return fail(err, ERR_USAGE, "the prompt has %d tokens, the context %d, and the reply needs at least one: shorten it or raise --ctx-size", n, e->n_slots);
+    int keep = 0, most = n - 1 < t->n_kv ? n - 1 : t->n_kv;
+    while (keep < most && t->token[keep] == tokens[keep])
+        keep++;
+    if (ask->depth != t->ask.depth)
+        keep = 0; /* deeper layers hold no K and V of it */
+    e->b->seq_trim(e->kv, t->seq, keep);
+    memcpy(t->token, tokens, (size_t)n * sizeof *tokens);
+    t->n = t->n_prompt = n;
+    t->n_kv = keep;
+    t->ask = *ask;
+    t->tree.n = 0;
+    t->walk.n = 0;
+    t->stats = (struct stats){.prompt_tokens = n, .cached_tokens = keep};
+    return 0;
+}
+
+bool timeline_has_prompt_left(const struct timeline *t) { return t->n_kv < t->n - 1; }
+
+int timeline_prefill(struct timeline *t, struct engine *e, struct error *err)
+{
+    int64_t start = clock_ns();
+    int n = t->n - 1 - t->n_kv < e->batch ? t->n - 1 - t->n_kv : e->batch;
+    for (int i = 0; i < n; i++) {
+        int pos = t->n_kv + i;
+        e->rows[i] = (struct row){.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = i};
+    }
+    int rc = e->b->forward(e->kv, 0, t->ask.depth, e->rows, n, err);
+    if (!rc)
+        t->n_kv += n;
+    t->stats.prompt_ns += clock_ns() - start;
+    return rc;
+}
+
+int timeline_budget(const struct timeline *t, const struct engine *e)
+{
+    int reply_left = t->ask.max_tokens - t->stats.reply_tokens, room = e->n_slots - t->n, d = t->ask.drafter->propose ? t->ask.n_drafts : 0;
+    d = d < t->tree.cap - 1 ? d : t->tree.cap - 1;
+    d = d < reply_left - 1 ? d : reply_left - 1;
+    d = d < room - 1 ? d : room - 1;
+    return d > 0 ? d : 0;
+}
+
+/* What lies behind a stop counts as never drafted. */
+static void count_drafts(struct stats *s, int drafted, int accepted, int kept)
+{
+    drafted = drafted < kept ? drafted : kept;
+    accepted = accepted < kept ? accepted : kept;
+    s->rounds++;
+    s->drafted += drafted;
+    s->accepted += accepted;
+    for (int i = 0; i < drafted; i++)
+        s->drafted_at[i]++;
+    for (int i = 0; i < accepted; i++)
+        s->accepted_at[i]++;
+}
+
+/* Brings the walked rows' K and V to the slots that follow the committed ones. A chain is there already. */
+static int compact(struct timeline *t, struct engine *e, struct error *err)
+{
+    int32_t src[DRAFTS_MAX + 1];
+    bool moved = false;
+    for (int i = 0; i < t->walk.n; i++) {
+        src[i] = t->tree.node[t->walk.node[i]].row.slot;
+        moved |= src[i] != t->n - 1 + i;
+    }
+    return moved ? e->b->kv_move(e->kv, t->seq, t->n - 1, src, t->walk.n, err) : 0;
+}
+
+int timeline_commit(struct timeline *t, struct engine *e, struct error *err)
+{
+    const struct walk *w = &t->walk;
+    int rc = compact(t, e, err), kept = 0;
+    if (rc)
+        return rc;
+    while (kept < w->n && t->reply.finish == REPLY_RUNNING) {
+        const struct pick *p = &w->pick[kept];
+        if (p->token < 0) {
+            t->reply.finish = REPLY_ERROR;
+            break;
+        }
+        t->token[t->n++] = p->token;
+        t->stats.reply_tokens++;
+        kept++;
+        rc = reply_push(&t->reply, p->token, p->logprob, kept < w->n, err);
+        if (rc)
+            return rc;
+        if (t->reply.finish == REPLY_RUNNING && t->stats.reply_tokens >= t->ask.max_tokens)
+            t->reply.finish = REPLY_LENGTH;
+        if (t->reply.finish == REPLY_RUNNING && t->n >= e->n_slots)
+            t->reply.finish = REPLY_CONTEXT;
+    }
+    t->n_kv = t->n - 1;
+    count_drafts(&t->stats, t->tree.n - 1, w->n - 1, kept);
+    return 0;
+}

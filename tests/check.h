@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every cmocka test file needs, in the order cmocka wants it; and a small generator of test data. */
+#ifndef TESTS_CHECK_H
+#define TESTS_CHECK_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#undef fail /* base/error.h has the word */
+
+/* xorshift64*: test data must not come from the generator under test. */
+static inline uint64_t check_random(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 0x2545f4914f6cdd1dull;
+}
+
+static inline int check_below(uint64_t *state, int n) { return (int)(check_random(state) >> 33) % n; }
+
+/* Uniform in [-1, 1). */
+static inline float check_float(uint64_t *state) { return (float)(check_random(state) >> 40) / 8388608.0f - 1.0f; }
+
+/* Roughly normal, standard deviation 1. */
+static inline float check_normal(uint64_t *state)
+{
+    float s = 0;
+    for (int i = 0; i < 12; i++)
+        s += check_float(state);
+    return s / 2;
+}
+
+#endif
