@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cpu/matmul.h"
+
+#include <string.h>
+
+#include "backend/cpu/layout.h"
+#include "base/checked.h"
+#include "base/half.h"
+#include "base/philox.h"
+
+const struct kernels *const kernels_table[] = {
+#ifdef __x86_64__
+    //AVX    &kernels_avx512,kernels_avx512,
+#endif
+    &kernels_plain,
+    NULL,
+};
+
+const struct kernels *kernels_pick(const char *name)
+{
+    for (int i = 0; kernels_table[i]; i++)
+        if ((!name || !strcmp(name, kernels_table[i]->name)) && kernels_table[i]->usable())
+            return kernels_table[i];
+    return NULL;
+}
+
+/* Of each kind: the dtype it packs, its name in messages, the operand of its own kernel, and how a float kind is cut into lines: the unit is what one
+   row has in a line. */
+static const struct {
+    const char *name;
+    enum dtype type;
+    enum operand_kind operand;
+    int unit_bytes, unit_k;
+} kind_table[MATRIX_KINDS] = {
+    [MATRIX_F32] = {"f32", DT_F32, OPERAND_F32, 4, 1},   [MATRIX_F16] = {"f16", DT_F16, OPERAND_F32, 2, 1},
+    [MATRIX_BF16] = {"bf16", DT_BF16, OPERAND_BF16, 4, 2}, [MATRIX_Q8] = {"q8", DT_Q8_0, OPERAND_Q8, 4, 4},
+    [MATRIX_Q4_0] = {"q4_0", DT_Q4_0, OPERAND_Q8, 4, 8}, [MATRIX_Q4_1] = {"q4_1", DT_Q4_1, OPERAND_Q8, 4, 8},
+};
+
+enum matrix_kind matrix_kind_of(enum dtype type)
+{
+    int kind = 0;
+    while (kind_table[kind].type != type)
+        kind++;
+    return (enum matrix_kind)kind;
+}
+
+enum operand_kind matrix_operand(enum matrix_kind kind, bool wide) { return wide ? OPERAND_F32 : kind_table[kind].operand; }
+
+/* Columns rounded up, or 0 when that is not an int. */
+static int padded_k(int cols) { return cols > INT32_MAX - MATRIX_K_ALIGN ? 0 : (cols + MATRIX_K_ALIGN - 1) / MATRIX_K_ALIGN * MATRIX_K_ALIGN; }
+
+void matrix_shape(struct matrix *m, enum matrix_kind kind, int rows, int cols)
+{
+    int k = padded_k(cols);
+    size_t bytes = matrix_quantised(kind) ? (size_t)(k / GROUP_K) * group_bytes(kind)
+                                          : (size_t)(k / kind_table[kind].unit_k) * MATRIX_ROWS * (size_t)kind_table[kind].unit_bytes;
+    *m = (struct matrix){.kind = kind, .rows = rows, .cols = cols, .blocks = rows / MATRIX_ROWS + (rows % MATRIX_ROWS != 0), .k = k, .block_bytes = bytes};
+}
+
+size_t matrix_bytes(enum matrix_kind kind, int rows, int cols)
+{
+    struct matrix m;
+    size_t bytes;
+    matrix_shape(&m, kind, rows, cols);
+    return mul_size((size_t)m.blocks, m.block_bytes, &bytes) ? 0 : bytes;
+}
+
+size_t operand_row_bytes(enum operand_kind kind, int k)
+{
+    size_t n = (size_t)k, bytes = kind == OPERAND_F32 ? n * 4 : kind == OPERAND_BF16 ? n * 2 : n + n / QUANT_K * 8;
+    size_t lines = (bytes + 63) / 64;
+    return (lines | 1) * 64; /* odd, so that the same k of several rows never falls into one cache set */
+}
+
+/* The same unit of 16 rows side by side, unit after unit; the last one may be cut. */
+static void pack_units(uint8_t *out, const uint8_t *src, size_t stride, int rows, size_t row_bytes, size_t unit)
+{
+    size_t whole = row_bytes / unit;
+    for (size_t u = 0; u < whole; u++)
+        for (int i = 0; i < rows; i++)
+            memcpy(out + (u * MATRIX_ROWS + (size_t)i) * unit, src + (size_t)i * stride + u * unit, unit);
+    for (int i = 0; i < rows && row_bytes > whole * unit; i++)
+        memcpy(out + (whole * MATRIX_ROWS + (size_t)i) * unit, src + (size_t)i * stride + whole * unit, row_bytes - whole * unit);
+}
+
+/* One 32-block of 16 rows: its codes, four bytes of a row at a time (signed ones become unsigned by turning the top bit), and its scales. */
+static void pack_quant(enum matrix_kind kind, uint8_t *data, int b, const uint8_t *src, size_t stride, int rows)
+{
+    uint8_t *codes = (uint8_t *)quant_codes(kind, data, b), *d = (uint8_t *)quant_scales(kind, data, b);
+    size_t head = kind == MATRIX_Q4_1 ? 4 : 2;
+    uint32_t turn = kind == MATRIX_Q8 ? 0x80808080u : 0;
+    for (int j = 0; j < quant_lines(kind); j++)
+        for (int i = 0; i < rows; i++) {
+            uint32_t four;
+            memcpy(&four, src + (size_t)i * stride + head + 4 * (size_t)j, 4);
+            four ^= turn;
+            memcpy(codes + j * 64 + i * 4, &four, 4);
+        }
+    for (int i = 0; i < rows; i++) {
+        memcpy(d + 2 * i, src + (size_t)i * stride, 2);
+        if (kind == MATRIX_Q4_1)
+            memcpy(d + SCALE_LINE + 2 * i, src + (size_t)i * stride + 2, 2);
+    }
+}
+
+void matrix_pack_block(const struct matrix *m, int block, enum dtype type, const void *src, size_t src_stride)
+{
+    uint8_t *out = m->data + (size_t)block * m->block_bytes;
+    int rows = m->rows - block * MATRIX_ROWS;
+    if (rows > MATRIX_ROWS)
+        rows = MATRIX_ROWS;
+    if (rows < MATRIX_ROWS || m->cols < m->k)
+        memset(out, 0, m->block_bytes); /* padding: a scale of zero makes any code a zero */
+    if (!matrix_quantised(m->kind)) {
+        size_t unit = (size_t)kind_table[m->kind].unit_bytes;
+        pack_units(out, src, src_stride, rows, (size_t)dtype_row_bytes(type, (uint64_t)m->cols), unit);
+        return;
+    }
+    for (int b = 0; b < m->cols / QUANT_K; b++)
+        pack_quant(m->kind, out, b, (const uint8_t *)src + (size_t)b * (size_t)dtype_table[type].bytes, src_stride, rows);
+}
+
+static uint16_t get_u16(const uint8_t *p)
+{
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+
+float matrix_weight(enum matrix_kind kind, const uint8_t *data, int i, int k)
+{
+    size_t at = (size_t)k * MATRIX_ROWS + (size_t)i;
+    float x;
+    switch (kind) {
+    case MATRIX_F32:
+        memcpy(&x, data + at * 4, 4);
+        return x;
+    case MATRIX_F16:
+        return f16_to_f32(get_u16(data + at * 2));
+    case MATRIX_BF16:
+        return bf16_to_f32(get_u16(data + ((size_t)(k / 2) * MATRIX_ROWS + (size_t)i) * 4 + (size_t)(k % 2) * 2));
+    default: {
+        int b = k / QUANT_K, q = quant_code(kind, quant_codes(kind, data, b), i, k % QUANT_K) - quant_offset(kind);
+        float w = f16_to_f32(get_u16(quant_scales(kind, data, b) + 2 * i)) * (float)q;
+        return kind == MATRIX_Q4_1 ? w + f16_to_f32(get_u16(quant_minima(kind, data, b) + 2 * i)) : w;
+    }
+    }
+}
+
+void matrix_row(const struct matrix *m, int row, float *out)
+{
+    const uint8_t *data = m->data + (size_t)(row / MATRIX_ROWS) * m->block_bytes;
+    for (int k = 0; k < m->cols; k++)
+        out[k] = matrix_weight(m->kind, data, row % MATRIX_ROWS, k);
+}
+
+/* The start-up self-test: small, on the stack, every kind with its own and the wide operand. Three blocks, the last one short; columns that end inside a
+   group; 1 to 9 rows, so that every tile runs. */
+enum { TEST_ROWS = 40, TEST_COLS = 160, TEST_K = 192, TEST_X = 9 };
+
+struct trial {
+    _Alignas(64) uint8_t weights[3 * TEST_K * MATRIX_ROWS * 4];
+    _Alignas(64) uint8_t x[2][TEST_X][TEST_K * 4 + 64];
+    float out[2][TEST_X][TEST_ROWS];
+    uint8_t source[MATRIX_ROWS][TEST_COLS * 4];
+};
+
+/* Numbers around 1, and in every eighth place one that is denormal or multiplies to a denormal. */
+static float test_number(int kind, int i, int k)
+{
+    struct philox p = philox(7, (uint32_t)kind, (uint32_t)i, (uint32_t)k, 0);
+    uint32_t exponent = p.v[1] % 8 ? 120 + p.v[2] % 10 : p.v[2] % 72;
+    return f32_from_bits((p.v[0] & 0x807fffffu) | exponent << 23);
+}
+
+static void fill_matrix(struct matrix *m, struct trial *t, enum matrix_kind kind)
+{
+    enum dtype type = kind_table[kind].type;
+    matrix_shape(m, kind, TEST_ROWS, TEST_COLS);
+    m->data = t->weights;
+    for (int block = 0; block < m->blocks; block++) {
+        for (int i = 0; i < MATRIX_ROWS; i++) {
+            float row[TEST_COLS];
+            for (int k = 0; k < TEST_COLS; k++)
+                row[k] = test_number(kind, block * MATRIX_ROWS + i, k);
+            dtype_from_f32(type, row, t->source[i], TEST_COLS);
+        }
+        matrix_pack_block(m, block, type, t->source, sizeof t->source[0]);
+    }
+}
+
+/* Row r of both operands by each set: equal bytes? */
+static bool same_operands(const struct kernels *k, struct operand *ours, struct operand *theirs)
+{
+    for (int r = 0; r < TEST_X; r++) {
+        float x[TEST_COLS];
+        for (int i = 0; i < TEST_COLS; i++)
+            x[i] = test_number(MATRIX_KINDS, r, i);
+        kernels_plain.operand_row(ours, r, x, TEST_COLS);
+        k->operand_row(theirs, r, x, TEST_COLS);
+    }
+    return !memcmp(ours->data, theirs->data, TEST_X * ours->row_bytes);
+}
+
+static bool same_products(const struct kernels *k, struct trial *t, enum matrix_kind kind, bool wide)
+{
+    struct matrix m;
+    fill_matrix(&m, t, kind);
+    enum operand_kind operand = matrix_operand(kind, wide);
+    struct operand x = {.kind = operand, .rows = TEST_X, .k = m.k, .row_bytes = operand_row_bytes(operand, m.k), .data = t->x[0][0]}, y = x;
+    y.data = t->x[1][0];
+    if (!same_operands(k, &x, &y))
+        return false;
+    kernels_plain.matmul(&m, &x, 0, m.blocks, t->out[0][0], TEST_ROWS);
+    for (y.rows = 1; y.rows <= TEST_X; y.rows++) {
+        k->matmul(&m, &y, 0, m.blocks, t->out[1][0], TEST_ROWS);
+        if (memcmp(t->out[0], t->out[1], (size_t)y.rows * sizeof t->out[0][0]))
+            return false;
+    }
+    return true;
+}
+
+const char *kernels_differ(const struct kernels *k)
+{
+    struct trial t;
+    for (int kind = 0; kind < MATRIX_KINDS; kind++)
+        for (int wide = 0; wide < 2; wide++)
+            if (!same_products(k, &t, (enum matrix_kind)kind, wide))
+                return kind_table[kind].name;
+    return NULL;
+}
