@@ -117,8 +117,7 @@ int file_write_at(struct file_out *o, uint64_t offset, const void *p, size_t n, 
     return 0;
 }
 
-/* After the rename the folder's entry must reach the disk too. */
-static int sync_folder(const char *path, struct error *err)
+int file_sync_folder(const char *path, struct error *err)
 {
     const char *slash = strrchr(path, '/');
     char *dir = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
@@ -146,7 +145,7 @@ int file_commit(struct file_out *o, struct error *err)
     if (!rc) {
         free(o->temp);
         o->temp = NULL;
-        rc = sync_folder(o->path, err);
+        rc = file_sync_folder(o->path, err);
     }
     file_abandon(o);
     return rc;

@@ -35,4 +35,7 @@ int file_write_at(struct file_out *o, uint64_t offset, const void *p, size_t n, 
 int file_commit(struct file_out *o, struct error *err); /* on failure the temporary file is gone and PATH is as before */
 void file_abandon(struct file_out *o);                  /* removes the temporary file; fine after a commit or on zeroes */
 
+/* After a rename the new name in the folder around PATH must reach the disk too. */
+int file_sync_folder(const char *path, struct error *err);
+
 #endif
