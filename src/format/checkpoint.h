@@ -35,6 +35,7 @@ struct view {
 enum meta_type { META_NULL, META_BOOL, META_INT, META_REAL, META_TEXT, META_INTS, META_OTHER };
 struct meta {
     const char *key;
+    const char *file_key; /* as the file spells it, for messages */
     enum meta_type type;
     int64_t i;           /* BOOL, INT; INTS: how many */
     double real;         /* REAL, and INT as a double */
