@@ -13,7 +13,8 @@ enum layer_weight { W_ATTN_NORM, W_Q, W_K, W_V, W_O, W_FFN_NORM, W_GATE, W_UP, W
 struct model {
     struct config config;
     struct checkpoint *file;
-    struct tokenizer *tokenizer;
+    struct vocab vocab;
+    struct tokenizer *tokenizer; /* borrows vocab */
 };
 
 /* Reads headers, config and tokenizer; no weights. ignore: config keys to pass over, NULL-terminated, or NULL. On failure nothing is held. */

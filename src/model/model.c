@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOKENIZER_FILE_MAX = 256 << 20 };
+
+/* ---- tokenizer ---- */
+
+static int said(const struct checkpoint *c, const char *key)
+{
+    const struct meta *m = checkpoint_meta(c, key);
+    return m && m->type == META_BOOL ? m->i != 0 : -1;
+}
+
+static int vocab_from_gguf(struct vocab *v, const struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
+{
+    const struct token_table *t = &c->tokens;
+    struct vocab_tables in = {.model = t->model, .pre = t->pre, .n = t->n, .text = t->text, .score = t->score, .type = t->type, .n_merges = t->n_merges, .merge = t->merge,
+                              .bos = t->bos, .eos = t->eos, .unk = t->unk, .add_bos = t->add_bos, .add_eos = t->add_eos, .add_space_prefix = t->add_space_prefix};
+    return vocab_from_tables(v, c->path, &in, wish, err);
+}
+
+/* tokenizer.json wins over tokenizer.model. */
+static int vocab_from_folder(struct vocab *v, const struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
+{
+    static const struct {
+        const char *file;
+        int (*read)(struct vocab *, const char *, struct bytes, const struct vocab_wish *, struct error *);
+    } kinds[] = {{"tokenizer.json", vocab_from_tokenizer_json}, {"tokenizer.model", vocab_from_tokenizer_model}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char path[4096], *text;
+        size_t n;
+        struct error why = {0};
+        if (snprintf(path, sizeof path, "%s/%s", c->dir, kinds[i].file) >= (int)sizeof path)
+            return fail(err, ERR_NOINPUT, "%s: the path is too long", c->dir);
+        int rc = file_slurp(path, TOKENIZER_FILE_MAX, &text, &n, &why);
+        if (rc == ERR_NOINPUT)
+            continue;
+        if (rc) {
+            *err = why;
+            return rc;
+        }
+        rc = kinds[i].read(v, path, (struct bytes){(const uint8_t *)text, n}, wish, err);
+        free(text);
+        return rc;
+    }
+    return fail(err, ERR_NOINPUT, "%s: neither tokenizer.json nor tokenizer.model is there; copy one from the model's page", c->dir);
+}
+
+static int open_tokenizer(struct model *m, struct error *err)
+{
+    const struct checkpoint *c = m->file;
+    struct vocab_wish wish = {.add_bos = said(c, "tokenizer.add_bos_token"), .add_eos = said(c, "tokenizer.add_eos_token"), .bos = -1, .eos = -1};
+    int rc = c->tokens.n ? vocab_from_gguf(&m->vocab, c, &wish, err)
+             : c->dir    ? vocab_from_folder(&m->vocab, c, &wish, err)
+                         : fail(err, ERR_NOINPUT, "%s: no tokenizer: open the folder that holds this file and tokenizer.json", c->path);
+    if (rc)
+        return rc;
+    if (m->vocab.n > m->config.vocab)
+        return fail(err, ERR_DATA, "%s: the tokenizer has %d tokens, the embedding only %d rows", c->path, m->vocab.n, m->config.vocab);
+    m->tokenizer = tokenizer_open(&m->vocab, err);
+    return m->tokenizer ? 0 : err->code;
+}
+
+int model_open(struct model *m, const char *path, const char *const *ignore, struct error *err)
+{
+    struct error own = {0};
+    *m = (struct model){.file = checkpoint_open(path, &own)};
+    int rc = m->file ? 0 : own.code;
+    if (!rc)
+        rc = config_read(&m->config, m->file, ignore, &own);
+    if (!rc)
+        rc = config_check_tensors(&m->config, m->file, &own);
+    if (!rc)
+        rc = open_tokenizer(m, &own);
+    if (rc) {
+        model_close(m);
+        if (err)
+            *err = own;
+    }
+    return rc;
+}
+
+void model_close(struct model *m)
+{
+    tokenizer_close(m->tokenizer);
+    vocab_close(&m->vocab);
+    if (m->file)
+        checkpoint_close(m->file);
+    *m = (struct model){0};
+}
+
+/* ---- weights ---- */
+
+static const struct view *find(const struct model *m, int layer, enum layer_weight w, const char *suffix)
+{
+    static const char *const names[W_COUNT] = {"attn_norm", "q", "k", "v", "o", "ffn_norm", "gate", "up", "down"};
+    char name[64];
+    snprintf(name, sizeof name, "layers.%d.%s%s", layer, names[w], suffix);
+    return checkpoint_find(m->file, name);
+}
+
+const struct view *model_weight(const struct model *m, int layer, enum layer_weight w) { return find(m, layer, w, ""); }
+
+const struct view *model_bias(const struct model *m, int layer, enum layer_weight w) { return find(m, layer, w, ".bias"); }
