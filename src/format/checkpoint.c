@@ -10,7 +10,7 @@
 
 enum { HEAD_BYTES = 64, STAGING_BYTES = 1 << 20 };
 
-static const struct format *const formats[] = {&format_gguf};
+static const struct format *const formats[] = {&format_gguf, &format_safetensors, &format_folder};
 
 static const struct format *probe(const char *path, struct bytes head)
 {
@@ -39,7 +39,7 @@ static int choose(const char *path, const struct format **out, struct error *err
     struct stat st;
     if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
         *out = probe(path, (struct bytes){0});
-        return *out ? 0 : fail(err, ERR_NOINPUT, "%s: a folder without config.json: give a Hugging Face folder or a model file", path);
+        return *out ? 0 : fail(err, ERR_NOINPUT, "%s: a folder without config.json: give a Hugging Face folder, or a .gguf or .safetensors file", path);
     }
     uint8_t head[HEAD_BYTES];
     struct file f;
@@ -54,10 +54,12 @@ static int choose(const char *path, const struct format **out, struct error *err
     return rc;
 }
 
-/* The folder of a file: "." when the path has none. */
+/* The folder itself, or that of the file: "." when the path has none. */
 static char *folder_of(struct checkpoint *c)
 {
     const char *slash = strrchr(c->path, '/');
+    if (c->format == &format_folder)
+        return c->path;
     return slash ? arena_text(&c->arena, c->path, slash == c->path ? 1 : (size_t)(slash - c->path)) : arena_text(&c->arena, ".", 1);
 }
 
@@ -74,10 +76,8 @@ struct checkpoint *checkpoint_open(const char *path, struct error *err)
     c->format = format;
     c->tokens = (struct token_table){.bos = -1, .eos = -1, .unk = -1, .add_bos = -1, .add_eos = -1, .add_space_prefix = -1};
     c->path = arena_text(&c->arena, path, strlen(path));
-    int rc = !c->path ? fill_memory(err) : format->open(c, path, err);
-    if (!rc && !c->dir && !(c->dir = folder_of(c)))
-        rc = fill_memory(err);
-    if (rc) {
+    c->dir = c->path ? folder_of(c) : NULL;
+    if (c->dir ? format->open(c, path, err) : fill_memory(err)) {
         checkpoint_close(c);
         return NULL;
     }

@@ -28,8 +28,7 @@ int fill_open(struct checkpoint *c, const char *path, struct error *err)
     return rc;
 }
 
-/* A list grows to the next power of two, so its capacity follows from its length. */
-static void *grow(struct arena *a, void *list, int n, size_t size)
+void *fill_grow(struct arena *a, void *list, int n, size_t size)
 {
     if (n ? n < 16 || (n & (n - 1)) : list != NULL)
         return list;
@@ -43,7 +42,7 @@ int fill_view(struct checkpoint *c, const struct view *v, struct error *err)
 {
     if (c->n_views >= TENSORS_MAX)
         return fail(err, ERR_DATA, "%s: more than %d tensors", c->path, TENSORS_MAX);
-    struct view *list = grow(&c->arena, c->view, c->n_views, sizeof *list);
+    struct view *list = fill_grow(&c->arena, c->view, c->n_views, sizeof *list);
     if (!list)
         return fill_memory(err);
     c->view = list;
@@ -55,7 +54,7 @@ int fill_meta(struct checkpoint *c, const struct meta *m, struct error *err)
 {
     if (c->n_meta >= KEYS_MAX)
         return fail(err, ERR_DATA, "%s: more than %d keys", c->path, KEYS_MAX);
-    struct meta *list = grow(&c->arena, c->meta, c->n_meta, sizeof *list);
+    struct meta *list = fill_grow(&c->arena, c->meta, c->n_meta, sizeof *list);
     if (!list)
         return fill_memory(err);
     c->meta = list;

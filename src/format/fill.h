@@ -12,9 +12,12 @@ enum {
     RANK_MAX = 8
 };
 
-extern const struct format format_gguf;
+extern const struct format format_gguf, format_safetensors, format_folder;
 
 int fill_memory(struct error *err); /* "out of memory": returns ERR_OS */
+
+/* A list that grows to the next power of two, so that its capacity follows from its length: room for one more, or NULL. */
+void *fill_grow(struct arena *a, void *list, int n, size_t size);
 
 /* Room for n files; fill_open opens the next of them. */
 int fill_shards(struct checkpoint *c, int n, struct error *err);

@@ -165,6 +165,12 @@ static int check_lists(struct checkpoint *c, struct error *err)
     return c->tokens.n ? check_types(c, err) : 0;
 }
 
+/* What no key of GGUF says, the tensors do. */
+static int add_flag(struct checkpoint *c, const char *key, bool value, struct error *err)
+{
+    return fill_meta(c, &(struct meta){.key = key, .type = META_BOOL, .i = value, .real = value}, err);
+}
+
 /* The vocabulary's size where no key says it, and under their other names the ids that begin and end a text. */
 static int derive_keys(struct checkpoint *c, struct error *err)
 {
@@ -183,7 +189,11 @@ static int derive_keys(struct checkpoint *c, struct error *err)
         rc = fill_meta(c, &(struct meta){.key = "bos_token_id", .file_key = "tokenizer.ggml.bos_token_id", .type = META_INT, .i = c->tokens.bos, .real = c->tokens.bos}, err);
     if (!rc && c->tokens.n && !find(c, "vocab_size"))
         rc = fill_meta(c, &(struct meta){.key = "vocab_size", .file_key = "tokenizer.ggml.tokens", .type = META_INT, .i = c->tokens.n, .real = c->tokens.n}, err);
-    return rc;
+    if (!rc)
+        rc = add_flag(c, "tie_word_embeddings", !checkpoint_find(c, "head"), err);
+    if (!rc)
+        rc = add_flag(c, "attention_bias", checkpoint_find(c, "layers.0.q.bias"), err);
+    return rc ? rc : add_flag(c, "mlp_bias", checkpoint_find(c, "layers.0.gate.bias"), err);
 }
 
 /* ---- rotary pairs ---- */

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model/config_keys.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Facts about making, training, packing or running that leave the arithmetic as it is. A dot at the end: everything below it. */
+static const char *const harmless[] = {
+    "tokenizer.", "general.", "quantize.", "split.", "transformers.js_config.", "id2label.", "label2id.", "task_specific_params.",
+    "_name_or_path", "_commit_hash", "_attn_implementation", "_attn_implementation_autoset", "architectures", "attention_dropout", "hidden_dropout", "initializer_range",
+    "is_llama_config", "max_sequence_length", "output_attentions", "output_hidden_states", "pad_token_id", "return_dict", "torchscript", "transformers_version", "unsloth_fixed",
+    "unsloth_version", "use_bfloat16", "use_cache", "max_length", "min_length", "chunk_size_feed_forward",
+    "generation._from_model_config", "generation.transformers_version", "generation.pad_token_id", "generation.max_length", "generation.max_new_tokens", "generation.min_length",
+    "generation.use_cache", "generation.cache_implementation", "generation.cache_config.", "generation.return_dict_in_generate", "generation.output_attentions",
+    "generation.output_hidden_states", "generation.output_scores", "generation.output_logits", "generation.num_assistant_tokens", "generation.num_assistant_tokens_schedule",
+    "generation.assistant_confidence_threshold", "generation.assistant_lookbehind", "generation.target_lookbehind", "generation.trust_remote_code", "generation.compile_config.",
+    "generation.remove_invalid_values", "generation.renormalize_logits", "generation.disable_compile",
+};
+
+/* Features that are not here unless the key says that they are off: this value, or null, false, 0, empty. */
+static const struct {
+    const char *key, *text;
+    double number;
+} features[] = {
+    {"hidden_act", "silu", 0},            {"hidden_activation", "silu", 0},      {"pretraining_tp", NULL, 1},
+    {"rope_interleaved", NULL, 0},        {"sliding_window", NULL, 0},           {"use_sliding_window", NULL, 0},
+    {"quantization_config", NULL, 0},     {"compression_config", NULL, 0},       {"num_local_experts", NULL, 0},
+    {"num_experts", NULL, 0},             {"num_experts_per_tok", NULL, 0},      {"attention_multiplier", NULL, 1},
+    {"embedding_multiplier", NULL, 1},    {"residual_multiplier", NULL, 1},      {"logits_scaling", NULL, 1},
+    {"logit_scale", NULL, 1},             {"final_logit_softcapping", NULL, 0},  {"attn_logit_softcapping", NULL, 0},
+    {"query_pre_attn_scalar", NULL, 0},   {"qk_layernorm", NULL, 0},             {"use_qk_norm", NULL, 0},
+    {"clip_qkv", NULL, 0},                {"alibi", NULL, 0},                    {"layer_types", NULL, 0},
+    {"no_rope_layers", NULL, 0},          {"parallel_attn", NULL, 0},            {"auto_map", NULL, 0},
+    {"is_encoder_decoder", NULL, 0},      {"vision_config", NULL, 0},            {"partial_rotary_factor", NULL, 1},
+    {"rope_parameters.partial_rotary_factor", NULL, 1},                          {"rope_scaling.partial_rotary_factor", NULL, 1},
+    {"llama.expert_count", NULL, 0},      {"llama.rope.scale_linear", NULL, 1},  {"llama.attention.sliding_window", NULL, 0},
+    {"llama.rope.scaling.attn_factor", NULL, 1},                                 {"generation.repetition_penalty", NULL, 1},
+    {"generation.num_beams", NULL, 1},    {"generation.num_beam_groups", NULL, 1}, {"generation.num_return_sequences", NULL, 1},
+    {"generation.length_penalty", NULL, 1}, {"generation.typical_p", NULL, 1},   {"generation.encoder_repetition_penalty", NULL, 1},
+    {"generation.guidance_scale", NULL, 1}, {"generation.penalty_alpha", NULL, 0}, {"generation.no_repeat_ngram_size", NULL, 0},
+};
+
+struct shown meta_show(const struct meta *m)
+{
+    struct shown s;
+    switch (m->type) {
+    case META_NULL: snprintf(s.text, sizeof s.text, "null"); break;
+    case META_BOOL: snprintf(s.text, sizeof s.text, "%s", m->i ? "true" : "false"); break;
+    case META_INT: snprintf(s.text, sizeof s.text, "%lld", (long long)m->i); break;
+    case META_REAL: snprintf(s.text, sizeof s.text, "%.9g", m->real); break;
+    case META_TEXT: snprintf(s.text, sizeof s.text, "\"%.64s\"", m->text); break;
+    case META_INTS: snprintf(s.text, sizeof s.text, "[%lld numbers]", (long long)m->i); break;
+    default: snprintf(s.text, sizeof s.text, "%.70s", m->text ? m->text : "?");
+    }
+    return s;
+}
+
+/* Equal, or below: "a" covers "a.b". */
+static bool covers(const char *row, const char *key)
+{
+    size_t n = strlen(row);
+    return !strncmp(row, key, n) && (key[n] == 0 || key[n] == '.' || row[n - 1] == '.');
+}
+
+static bool is_harmless(const char *key)
+{
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (!strcmp(harmless[i], key) || (harmless[i][strlen(harmless[i]) - 1] == '.' && covers(harmless[i], key)))
+            return true;
+    return false;
+}
+
+/* Null, false, nothing: whatever it would turn on is off. */
+static bool is_neutral(const struct meta *m)
+{
+    switch (m->type) {
+    case META_NULL: return true;
+    case META_REAL: return m->real == 0;
+    case META_TEXT: return !*m->text;
+    case META_OTHER: return !strcmp(m->text, "[]") || !strcmp(m->text, "{}");
+    default: return m->i == 0;
+    }
+}
+
+static bool is_listed(const char *key, const char *const *list)
+{
+    for (; list && *list; list++)
+        if (covers(*list, key))
+            return true;
+    return false;
+}
+
+static int check_feature(const struct checkpoint *c, const struct meta *m, size_t row, struct error *err)
+{
+    const char *text = features[row].text;
+    double number = features[row].number;
+    if (text ? m->type == META_TEXT && !strcmp(m->text, text) : number != 0 && (m->type == META_INT || m->type == META_REAL) && m->real == number)
+        return 0;
+    char only[40] = "this engine does not have it";
+    if (text)
+        snprintf(only, sizeof only, "only \"%s\" is supported", text);
+    else if (number != 0)
+        snprintf(only, sizeof only, "only %g is supported", number);
+    return fail(err, ERR_CONFIG, "%s: config key \"%s\" = %s: %s, and it would change what the model computes", c->path, m->file_key, meta_show(m).text, only);
+}
+
+int config_pass_key(const struct checkpoint *c, const struct meta *m, const char *const *ignore, struct error *err)
+{
+    if (is_harmless(m->key) || is_neutral(m) || is_listed(m->key, ignore) || is_listed(m->file_key, ignore))
+        return 0;
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        if (covers(features[i].key, m->key))
+            return check_feature(c, m, i, err);
+    return fail(err, ERR_CONFIG, "%s: config: unknown key \"%s\" = %s; if it does not change the arithmetic, name it with --ignore-config %s", c->path, m->file_key, meta_show(m).text,
+                m->file_key);
+}
