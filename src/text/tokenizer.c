@@ -173,23 +173,15 @@ static void emit(struct encoding *e, int32_t id)
     e->last = id;
 }
 
-static void emit_unknown(struct encoding *e)
+/* A character (or byte) that no token has: the tokens of its bytes, or unk. */
+static void emit_unknown(struct encoding *e, const uint8_t *p, size_t n)
 {
     const struct vocab *v = e->t->v;
-    if (v->unk >= 0 && !(v->fuse_unk && e->last == v->unk))
+    if (v->kind == VOCAB_CHARS && v->byte_token[0] >= 0)
+        for (size_t i = 0; i < n; i++)
+            emit(e, v->byte_token[p[i]]);
+    else if (v->unk >= 0 && !(v->fuse_unk && e->last == v->unk))
         emit(e, v->unk);
-}
-
-/* A symbol that is no token: the bytes of its character, or unknown. */
-static void emit_loose(struct encoding *e, int32_t symbol)
-{
-    const struct vocab *v = e->t->v;
-    struct bytes p = v->piece[symbol];
-    if (v->byte_token[0] < 0)
-        emit_unknown(e);
-    else
-        for (size_t i = 0; i < p.n; i++)
-            emit(e, v->byte_token[p.p[i]]);
 }
 
 static void flush(struct encoding *e)
@@ -199,36 +191,44 @@ static void flush(struct encoding *e)
         if (e->work.id[i] < e->t->v->n)
             emit(e, e->work.id[i]);
         else
-            emit_loose(e, e->work.id[i]);
+            emit_unknown(e, e->t->v->piece[e->work.id[i]].p, e->t->v->piece[e->work.id[i]].n);
     e->pending = 0;
+}
+
+/* With neither byte tokens nor unk the character is left out and its neighbours may merge, as in the reference. */
+static void add_unknown(struct encoding *e, const uint8_t *p, size_t n)
+{
+    const struct vocab *v = e->t->v;
+    if (v->unk < 0 && (v->kind == VOCAB_BYTES || v->byte_token[0] < 0))
+        return;
+    flush(e);
+    emit_unknown(e, p, n);
 }
 
 static void add_bytes(struct encoding *e, const uint8_t *p, size_t n)
 {
-    const struct vocab *v = e->t->v;
     for (size_t i = 0; i < n; i++) {
-        int32_t id = v->byte_token[p[i]];
+        int32_t id = e->t->v->byte_token[p[i]];
         if (id >= 0)
             e->work.id[e->pending++] = id;
+        else
+            add_unknown(e, p + i, 1);
     }
 }
 
 static void add_chars(struct encoding *e, const uint8_t *p, size_t n)
 {
-    const struct tokenizer *t = e->t;
     uint32_t c;
     for (size_t at = 0, len; at < n; at += len) {
         len = (size_t)utf8_next(p + at, n - at, &c);
-        int32_t symbol = piece_map_find(&t->symbols, p + at, len);
-        if (e->pending && (symbol < 0 || !may_join(t, e->work.id[e->pending - 1], symbol)))
+        int32_t symbol = piece_map_find(&e->t->symbols, p + at, len);
+        if (symbol < 0) {
+            add_unknown(e, p + at, len);
+            continue;
+        }
+        if (e->pending && !may_join(e->t, e->work.id[e->pending - 1], symbol))
             flush(e);
-        if (symbol >= 0)
-            e->work.id[e->pending++] = symbol;
-        else if (t->v->byte_token[0] < 0)
-            emit_unknown(e);
-        else
-            for (size_t i = 0; i < len; i++)
-                emit(e, t->v->byte_token[p[at + i]]);
+        e->work.id[e->pending++] = symbol;
     }
 }
 
