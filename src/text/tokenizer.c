@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "text/tokenizer.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/piece_map.h"
+#include "text/unicode.h"
+
+#define SPACE_MARK "\xe2\x96\x81" /* U+2581, how SentencePiece writes a space */
+
+enum { JOINT_BITS = 20 };
+
+struct tokenizer {
+    const struct vocab *v;
+    struct merge_table merges;
+    struct piece_map symbols; /* what merging may meet: normal tokens and loose characters */
+    struct bytes *shown;      /* [n] what tokenizer_piece gives */
+    struct piece_map names;   /* shown or raw text of any token -> id */
+    size_t longest;
+    int first_normalized;     /* v->added[0 .. first_normalized) are looked for before normalising, the rest behind */
+    bool starts[2][256];      /* first bytes of either group */
+    uint64_t *joint;          /* VOCAB_CHARS: bit set of hashed neighbours; where the bit is clear no token has these two side by side */
+    struct arena arena;
+};
+
+static uint32_t joint_bit(int32_t left, int32_t right)
+{
+    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(h >> (64 - JOINT_BITS));
+}
+
+static bool may_join(const struct tokenizer *t, int32_t left, int32_t right)
+{
+    uint32_t bit = joint_bit(left, right);
+    return t->joint[bit / 64] >> bit % 64 & 1;
+}
+
+/* A merge can only span a place where two characters stand side by side in its result: everywhere else a text can be cut beforehand. */
+static bool mark_joints(struct tokenizer *t)
+{
+    const struct vocab *v = t->v;
+    t->joint = arena_alloc(&t->arena, (1u << JOINT_BITS) / 8);
+    for (int i = 0; t->joint && i < v->n_merges; i++) {
+        struct bytes p = v->piece[v->merge[i].id];
+        int32_t left = -1;
+        uint32_t c;
+        for (size_t at = 0, len; at < p.n; at += len) {
+            len = (size_t)utf8_next(p.p + at, p.n - at, &c);
+            int32_t right = piece_map_find(&t->symbols, p.p + at, len);
+            uint32_t bit = joint_bit(left, right);
+            t->joint[bit / 64] |= (uint64_t)(at > 0) << bit % 64;
+            left = right;
+        }
+    }
+    return t->joint != NULL;
+}
+
+static bool index_symbols(struct tokenizer *t)
+{
+    const struct vocab *v = t->v;
+    if (!piece_map_init(&t->symbols, &t->arena, v->piece, v->n_symbols) || !piece_map_init(&t->names, &t->arena, v->piece, v->n))
+        return false;
+    for (int i = 0; i < v->n_symbols; i++) {
+        if (i >= v->n || v->type[i] == TOKEN_NORMAL)
+            piece_map_add(&t->symbols, i);
+        if (i < v->n)
+            piece_map_add(&t->names, i);
+    }
+    return true;
+}
+
+static bool show_pieces(struct tokenizer *t)
+{
+    const struct vocab *v = t->v;
+    size_t total = 1;
+    for (int i = 0; i < v->n; i++)
+        total += v->piece[i].n;
+    t->shown = arena_array(&t->arena, (uint64_t)v->n, sizeof *t->shown);
+    uint8_t *at = arena_alloc(&t->arena, total);
+    if (!t->shown || !at)
+        return false;
+    for (int i = 0; i < v->n; i++) {
+        struct bytes p = v->piece[i];
+        bool byte = v->kind == VOCAB_CHARS && v->type[i] == TOKEN_BYTE;
+        t->shown[i].p = at;
+        for (size_t k = 0; !byte && k < p.n; k++) {
+            bool mark = v->kind == VOCAB_CHARS && p.n - k >= 3 && memcmp(p.p + k, SPACE_MARK, 3) == 0;
+            *at++ = mark ? ' ' : p.p[k];
+            k += mark ? 2 : 0;
+        }
+        t->shown[i].n = (size_t)(at - t->shown[i].p);
+        t->longest = t->shown[i].n > t->longest ? t->shown[i].n : t->longest;
+    }
+    for (int b = 0; v->kind == VOCAB_CHARS && b < 256; b++)
+        if (v->byte_token[b] >= 0) {
+            uint8_t *p = arena_alloc(&t->arena, 1);
+            if (!p)
+                return false;
+            *p = (uint8_t)b;
+            t->shown[v->byte_token[b]] = (struct bytes){p, 1};
+        }
+    return true;
+}
+
+struct tokenizer *tokenizer_open(const struct vocab *v, struct error *err)
+{
+    struct tokenizer *t = calloc(1, sizeof *t);
+    if (!t) {
+        fail(err, ERR_OS, "tokenizer: out of memory");
+        return NULL;
+    }
+    t->v = v;
+    if (!merge_table_init(&t->merges, &t->arena, v->merge, v->n_merges) || !index_symbols(t) || !show_pieces(t) ||
+        (v->kind == VOCAB_CHARS && !mark_joints(t))) {
+        fail(err, ERR_OS, "tokenizer: out of memory for %d tokens and %d merges", v->n, v->n_merges);
+        tokenizer_close(t);
+        return NULL;
+    }
+    for (int i = 0; i < v->n_added; i++) {
+        t->first_normalized += !v->added[i].normalized;
+        t->starts[v->added[i].normalized][v->added[i].text.p[0]] = true;
+    }
+    return t;
+}
+
+void tokenizer_close(struct tokenizer *t)
+{
+    if (t)
+        arena_free(&t->arena);
+    free(t);
+}
+
+struct bytes tokenizer_piece(const struct tokenizer *t, int32_t id) { return id < 0 || id >= t->v->n ? (struct bytes){0} : t->shown[id]; }
+
+bool tokenizer_hidden(const struct tokenizer *t, int32_t id)
+{
+    return id < 0 || id >= t->v->n || t->v->type[id] == TOKEN_CONTROL || t->v->type[id] == TOKEN_UNKNOWN;
+}
+
+int32_t tokenizer_find(const struct tokenizer *t, const void *text, size_t n) { return piece_map_find(&t->names, text, n); }
+int tokenizer_size(const struct tokenizer *t) { return t->v->n; }
+size_t tokenizer_longest(const struct tokenizer *t) { return t->longest; }
+const struct vocab *tokenizer_vocab(const struct tokenizer *t) { return t->v; }
+
+/* ---- encoding ---- */
+
+struct encoding {
+    const struct tokenizer *t;
+    unsigned flags;
+    int32_t *out;
+    int cap;
+    size_t n;         /* tokens so far, also those beyond cap */
+    int32_t last;     /* the last of them; -1: none, or one that an unk must not join */
+    bool own_bos;     /* the last token is the bos that we put there: the text's own is the same one */
+    struct merge_work work;
+    uint32_t pending; /* symbols in work.id that are not merged yet */
+    uint8_t *norm;    /* the segment at hand with spaces as U+2581 */
+    size_t norm_cap;
+    struct error *err;
+};
+
+static void emit(struct encoding *e, int32_t id)
+{
+    bool doubled = e->own_bos && id == e->t->v->bos;
+    e->own_bos = false;
+    if (doubled)
+        return;
+    if (e->n < (size_t)e->cap)
+        e->out[e->n] = id;
+    e->n++;
+    e->last = id;
+}
+
+/* A character (or byte) that no token has: the tokens of its bytes, or unk. */
+static void emit_unknown(struct encoding *e, const uint8_t *p, size_t n)
+{
+    const struct vocab *v = e->t->v;
+    if (v->kind == VOCAB_CHARS && v->byte_token[0] >= 0)
+        for (size_t i = 0; i < n; i++)
+            emit(e, v->byte_token[p[i]]);
+    else if (v->unk >= 0 && !(v->fuse_unk && e->last == v->unk))
+        emit(e, v->unk);
+}
+
+static void flush(struct encoding *e)
+{
+    uint32_t n = e->pending > 1 ? merge_run(&e->t->merges, &e->work, e->pending) : e->pending;
+    for (uint32_t i = 0; i < n; i++)
+        if (e->work.id[i] < e->t->v->n)
+            emit(e, e->work.id[i]);
+        else
+            emit_unknown(e, e->t->v->piece[e->work.id[i]].p, e->t->v->piece[e->work.id[i]].n);
+    e->pending = 0;
+}
+
+/* With neither byte tokens nor unk the character is left out and its neighbours may merge, as in the reference. */
+static void add_unknown(struct encoding *e, const uint8_t *p, size_t n)
+{
+    const struct vocab *v = e->t->v;
+    if (v->unk < 0 && (v->kind == VOCAB_BYTES || v->byte_token[0] < 0))
+        return;
+    flush(e);
+    emit_unknown(e, p, n);
+}
+
+static void add_bytes(struct encoding *e, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = e->t->v->byte_token[p[i]];
+        if (id >= 0)
+            e->work.id[e->pending++] = id;
+        else
+            add_unknown(e, p + i, 1);
+    }
+}
+
+static void add_chars(struct encoding *e, const uint8_t *p, size_t n)
+{
+    uint32_t c;
+    for (size_t at = 0, len; at < n; at += len) {
+        len = (size_t)utf8_next(p + at, n - at, &c);
+        int32_t symbol = piece_map_find(&e->t->symbols, p + at, len);
+        if (symbol < 0) {
+            add_unknown(e, p + at, len);
+            continue;
+        }
+        if (e->pending && !may_join(e->t, e->work.id[e->pending - 1], symbol))
+            flush(e);
+        e->work.id[e->pending++] = symbol;
+    }
+}
+
+/* A stretch without added tokens, normalised. */
+static int encode_segment(struct encoding *e, const uint8_t *p, size_t n)
+{
+    const struct vocab *v = e->t->v;
+    for (size_t at = 0, len; at < n; at += len) {
+        len = pretok_word(v->pretok, p + at, n - at);
+        int32_t id = v->ignore_merges ? piece_map_find(&e->t->symbols, p + at, len) : -1;
+        e->last = -1;
+        if (id >= 0) {
+            emit(e, id);
+            continue;
+        }
+        int rc = merge_work_grow(&e->work, len, e->err);
+        if (rc < 0)
+            return rc;
+        (v->kind == VOCAB_BYTES ? add_bytes : add_chars)(e, p + at, len);
+        flush(e);
+    }
+    return 0;
+}
+
+/* The longest of added[lo .. hi), sorted by text, that p begins with; NULL: none. */
+static const struct added_token *longest_at(const struct added_token *added, int lo, int hi, const uint8_t *p, size_t n)
+{
+    const struct added_token *best = NULL;
+    for (size_t k = 0; k < n && lo < hi; k++) { /* narrow to the texts whose byte k is p[k]: all in the range share k bytes and are longer */
+        int from = lo, to = hi;
+        for (int end = hi; from < end;) {
+            int mid = from + (end - from) / 2;
+            if (added[mid].text.p[k] < p[k])
+                from = mid + 1;
+            else
+                end = mid;
+        }
+        for (int start = from; start < to;) {
+            int mid = start + (to - start) / 2;
+            if (added[mid].text.p[k] > p[k])
+                to = mid;
+            else
+                start = mid + 1;
+        }
+        lo = from;
+        hi = to;
+        if (lo < hi && added[lo].text.n == k + 1)
+            best = &added[lo++];
+    }
+    return best;
+}
+
+/* Cuts p[0 .. n) at the added tokens of one group and gives the stretches between them to `rest`. */
+static int split(struct encoding *e, const uint8_t *p, size_t n, bool normalized, int (*rest)(struct encoding *, const uint8_t *, size_t, bool))
+{
+    const struct tokenizer *t = e->t;
+    int lo = normalized ? t->first_normalized : 0, hi = normalized ? t->v->n_added : t->first_normalized, rc = 0;
+    size_t from = 0;
+    for (size_t at = 0; rc == 0 && lo < hi && at < n;) {
+        const struct added_token *a = t->starts[normalized][p[at]] ? longest_at(t->v->added, lo, hi, p + at, n - at) : NULL;
+        bool taken = a && (!a->special || e->flags & ENCODE_SPECIAL);
+        if (taken) {
+            rc = at > from ? rest(e, p + from, at - from, from == 0) : 0;
+            emit(e, a->id);
+            from = at + a->text.n;
+        }
+        at += a ? a->text.n : 1;
+    }
+    return rc < 0 || from == n ? rc : rest(e, p + from, n - from, from == 0);
+}
+
+static int after_normalized(struct encoding *e, const uint8_t *p, size_t n, bool first)
+{
+    (void)first;
+    return encode_segment(e, p, n);
+}
+
+/* Spaces become U+2581, with one more in front where the vocabulary wants it. */
+static int normalise(struct encoding *e, const uint8_t *p, size_t n, bool first)
+{
+    const struct vocab *v = e->t->v;
+    if (v->kind == VOCAB_BYTES)
+        return split(e, p, n, true, after_normalized);
+    if (e->norm_cap < 3 * (n + 1)) {
+        free(e->norm);
+        e->norm_cap = 3 * (n + 1);
+        e->norm = malloc(e->norm_cap);
+        if (!e->norm)
+            return fail(e->err, ERR_OS, "text: out of memory for %zu bytes", e->norm_cap);
+    }
+    bool spaced = v->prefix_once && (p[0] == ' ' || (n >= 3 && memcmp(p, SPACE_MARK, 3) == 0));
+    uint8_t *to = e->norm;
+    if (!spaced && (v->prefix == PREFIX_SEGMENT || (v->prefix == PREFIX_START && first))) {
+        memcpy(to, SPACE_MARK, 3);
+        to += 3;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (p[i] == ' ') {
+            memcpy(to, SPACE_MARK, 3);
+            to += 3;
+        } else {
+            *to++ = p[i];
+        }
+    return split(e, e->norm, (size_t)(to - e->norm), true, after_normalized);
+}
+
+static int replace_invalid(const uint8_t *p, size_t n, uint8_t **out, size_t *n_out, struct error *err)
+{
+    uint8_t *to = *out = malloc(3 * n);
+    if (!to)
+        return fail(err, ERR_OS, "text: out of memory for %zu bytes", 3 * n);
+    for (size_t at = 0; at < n;) {
+        uint32_t c;
+        int len = utf8_next(p + at, n - at, &c);
+        if (len > 0) {
+            memcpy(to, p + at, (size_t)len);
+            to += len;
+            at += (size_t)len;
+        } else {
+            memcpy(to, UTF8_REPLACEMENT, 3);
+            to += 3;
+            at = len ? at + (size_t)-len : n;
+        }
+    }
+    *n_out = (size_t)(to - *out);
+    return 0;
+}
+
+static int encode_valid(struct encoding *e, const uint8_t *p, size_t n)
+{
+    const struct vocab *v = e->t->v;
+    if (e->flags & ENCODE_BOS && v->add_bos) {
+        emit(e, v->bos);
+        e->own_bos = true;
+    }
+    int rc = n ? split(e, p, n, false, normalise) : 0;
+    if (rc == 0 && e->flags & ENCODE_BOS && v->add_eos)
+        emit(e, v->eos);
+    if (rc == 0 && e->n > INT_MAX)
+        rc = fail(e->err, ERR_USAGE, "text: more than %d tokens; encode it in parts", INT_MAX);
+    return rc;
+}
+
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags, int32_t *out, int cap, struct error *err)
+{
+    struct encoding e = {.t = t, .flags = flags, .out = out, .cap = cap < 0 ? 0 : cap, .last = -1, .err = err};
+    struct bytes in = {(const uint8_t *)text, n};
+    uint8_t *fixed = NULL;
+    size_t bad;
+    if (n > 1u << 28)
+        return fail(err, ERR_USAGE, "text: %zu bytes; encode it in parts of at most 256 MiB", n);
+    if (!utf8_valid(in, &bad)) {
+        if (!(flags & ENCODE_REPLACE))
+            return fail(err, ERR_DATA, "text: byte 0x%02x at offset %zu is not UTF-8; give valid UTF-8 or ask for replacement", in.p[bad], bad);
+        int rc = replace_invalid(in.p, n, &fixed, &in.n, err);
+        if (rc < 0)
+            return rc;
+        in.p = fixed;
+    }
+    int rc = encode_valid(&e, in.p, in.n);
+    merge_work_free(&e.work);
+    free(e.norm);
+    free(fixed);
+    return rc < 0 ? rc : (int)e.n;
+}
