@@ -3,9 +3,16 @@
 #ifndef BACKEND_CPU_LAYOUT_H
 #define BACKEND_CPU_LAYOUT_H
 
+#include <float.h>
+#include <math.h>
+
 #include "backend/cpu/matmul.h"
+#include "base/half.h"
 
 extern const struct kernels kernels_plain;
+#ifdef __x86_64__
+extern const struct kernels kernels_avx512;
+#endif
 
 /* Quantised kinds: per 64 k a group of two 32-blocks; codes first, then the scales of both, 16 rows each. */
 enum {
@@ -53,9 +60,25 @@ static inline int quant_code(enum matrix_kind kind, const uint8_t *codes, int i,
 /* The weight of row i at column k of a packed block, exactly (Q4_1: product and sum rounded, as dtype_to_f32 does). */
 float matrix_weight(enum matrix_kind kind, const uint8_t *data, int i, int k);
 
+/* Bytes of an operand's row that are used. */
+static inline size_t operand_bytes(enum operand_kind kind, int k)
+{
+    size_t n = (size_t)k;
+    return kind == OPERAND_F32 ? n * 4 : kind == OPERAND_BF16 ? n * 2 : n + n / QUANT_K * 8;
+}
+
 /* A Q8 operand's row: int8 q[k], then f32 dx[k / 32], then int32 sum[k / 32]. */
 static inline uint8_t *operand_at(const struct operand *x, int r) { return x->data + (size_t)r * x->row_bytes; }
 static inline float *operand_scales(uint8_t *row, int k) { return (float *)(void *)(row + k); }
 static inline int32_t *operand_sums(uint8_t *row, int k) { return (int32_t *)(void *)(row + k + (size_t)(k / QUANT_K) * 4); }
+
+/* The scale of a 32-block of activations, and what they are multiplied with to give the codes; 0: all codes are zero. amax is the largest magnitude as bits,
+   which orders NaN behind infinity. A scale that would be denormal counts as zero; a block with an infinity or a NaN gets the scale NaN, so that it shows in
+   every product. */
+static inline float quant_inverse(uint32_t amax, float *dx)
+{
+    *dx = amax >= 0x7f800000u ? NAN : f32_from_bits(amax) >= 127 * FLT_MIN ? f32_from_bits(amax) / 127.0f : 0;
+    return *dx > 0 ? 1.0f / *dx : 0;
+}
 
 #endif

@@ -10,6 +10,9 @@
 
 const struct kernels *const kernels_table[] = {
 #ifdef __x86_64__
+    &kernels_avx512,
+#endif
+#ifdef __x86_64__
     //AVX    &kernels_avx512,kernels_avx512,
 #endif
     &kernels_plain,
@@ -68,8 +71,7 @@ size_t matrix_bytes(enum matrix_kind kind, int rows, int cols)
 
 size_t operand_row_bytes(enum operand_kind kind, int k)
 {
-    size_t n = (size_t)k, bytes = kind == OPERAND_F32 ? n * 4 : kind == OPERAND_BF16 ? n * 2 : n + n / QUANT_K * 8;
-    size_t lines = (bytes + 63) / 64;
+    size_t lines = (operand_bytes(kind, k) + 63) / 64;
     return (lines | 1) * 64; /* odd, so that the same k of several rows never falls into one cache set */
 }
 

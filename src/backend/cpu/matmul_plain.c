@@ -87,8 +87,7 @@ static void matmul(const struct matrix *w, const struct operand *x, int from, in
     }
 }
 
-/* One block of 32 to int8. A scale that would be denormal counts as zero, and with it the block; a block with an infinity or a NaN gets the scale NaN,
-   so that it shows in every product. Magnitudes are compared as integers, which orders NaN behind infinity. */
+/* One block of 32 to int8. */
 static void quantise(const float *x, int8_t *q, float *dx, int32_t *sum)
 {
     uint32_t amax = 0;
@@ -96,12 +95,10 @@ static void quantise(const float *x, int8_t *q, float *dx, int32_t *sum)
         uint32_t magnitude = f32_bits(x[k]) & 0x7fffffffu;
         amax = magnitude > amax ? magnitude : amax;
     }
-    bool finite = amax < 0x7f800000u, some = f32_from_bits(amax) >= 127 * FLT_MIN;
-    *dx = !finite ? NAN : some ? f32_from_bits(amax) / 127.0f : 0;
-    float inverse = finite && some ? 1.0f / *dx : 0;
+    float inverse = quant_inverse(amax, dx);
     *sum = 0;
     for (int k = 0; k < QUANT_K; k++) {
-        q[k] = finite ? (int8_t)rintf(flush(x[k]) * inverse) : 0;
+        q[k] = inverse > 0 ? (int8_t)rintf(flush(x[k]) * inverse) : 0;
         *sum += q[k];
     }
 }
