@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every tests/**/test_*.c is one cmocka program, every tests/**/test_*.py one script, every tests/fuzz/fuzz_*.c one fuzz target with its seeds.
+enable_testing()
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+
+# These run long: `ctest -LE slow` (the sanitizer and clang builds) leaves them out.
+set(SLOW_TESTS test_identity test_distribution test_conformance)
+
+function(add_case name)
+  add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600 ENVIRONMENT "LSK_PROGRAM=${CMAKE_BINARY_DIR}/layerskip")
+  if(name IN_LIST SLOW_TESTS)
+    set_tests_properties(${name} PROPERTIES LABELS slow)
+  endif()
+endfunction()
+
+file(GLOB_RECURSE TEST_SOURCES CONFIGURE_DEPENDS tests/test_*.c)
+foreach(source ${TEST_SOURCES})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source} $<TARGET_OBJECTS:core>)
+  if(source MATCHES "/tests/tools/" AND TARGET tool_parts)
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:tool_parts>)
+    target_include_directories(${name} PRIVATE tools)
+  endif()
+  target_include_directories(${name} PRIVATE src include tests)
+  target_link_libraries(${name} PRIVATE dependencies PkgConfig::CMOCKA)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_case(${name} ${name})
+endforeach()
+
+find_package(Python3 COMPONENTS Interpreter)
+file(GLOB_RECURSE TEST_SCRIPTS CONFIGURE_DEPENDS tests/test_*.py)
+foreach(source ${TEST_SCRIPTS})
+  get_filename_component(name ${source} NAME_WE)
+  add_case(${name} ${Python3_EXECUTABLE} ${source})
+endforeach()
+
+# With LSK_FUZZ a target is a libFuzzer program; without, a program that replays its seeds, and a test.
+file(GLOB FUZZ_SOURCES CONFIGURE_DEPENDS tests/fuzz/fuzz_*.c)
+foreach(source ${FUZZ_SOURCES})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source} $<TARGET_OBJECTS:core>)
+  target_include_directories(${name} PRIVATE src include tests)
+  target_link_libraries(${name} PRIVATE dependencies)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  if(LSK_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${name} PRIVATE tests/fuzz/replay.c)
+    string(REPLACE "fuzz_" "" seeds ${name})
+    add_case(${name} ${name} tests/fuzz/seeds/${seeds})
+  endif()
+endforeach()
