@@ -3,8 +3,8 @@
 .PHONY: all help deps deps-test demo check gates san fuzz bench identity static install clean
 all: ## build build/layerskip and build/liblayerskip.so (says what is missing, installs nothing)
 	@scripts/deps.sh say build
-	@test -e build/build.ninja || cmake --preset release
-	@ninja -C build
+	@test -e build/build.ninja || cmake --preset release --log-level=NOTICE
+	@ninja -C build --quiet product
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -32,16 +32,17 @@ san: deps-test ## tests under the address and undefined-behaviour sanitizers
 fuzz: deps-test ## fuzz all parsers for SECONDS each (600)
 	@scripts/fuzz.sh $(or $(SECONDS),600)
 
-identity: all ## the whole identity matrix: drafted text equal to plain text in every combination
+identity: deps-test ## the whole identity matrix: drafted text equal to plain text in every combination
+	@scripts/check.sh build
 	@build/tests/test_identity --full
 
 bench: all ## build and run the benches of bench/
-	@ninja -C build bench
+	@ninja -C build --quiet bench
 	@set -e; for b in build/bench/bench_*; do echo "== $$b"; $$b; done
 
 static: deps ## build-static/layerskip: needs libc and libm alone
-	@cmake --preset static
-	@ninja -C build-static
+	@cmake --preset static --log-level=NOTICE
+	@ninja -C build-static --quiet product
 
 install: all ## to PREFIX (/usr/local), under DESTDIR
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
