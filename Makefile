@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# A short front for CMake and the scripts: `make help` lists what there is.
+.PHONY: all help deps deps-test demo check gates san fuzz bench identity static install clean
+all: ## build build/layerskip and build/liblayerskip.so (says what is missing, installs nothing)
+	@scripts/deps.sh say build
+	@test -e build/build.ninja || cmake --preset release --log-level=NOTICE
+	@ninja -C build --quiet product
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+
+deps: ## install the packages that building needs
+	@scripts/deps.sh install build
+
+deps-test: ## and those that `make check` needs
+	@scripts/deps.sh install test
+
+demo: ## build, get a small model, show it answering plainly and self-speculatively
+	@scripts/deps.sh install demo
+	@$(MAKE) --no-print-directory all
+	@scripts/demo.sh
+
+check: deps-test ## every test and gate (STEPS="build tests": only these)
+	@scripts/check.sh $(STEPS)
+
+gates: ## the structure gates alone
+	@scripts/check.sh build gates
+
+san: deps-test ## tests under the address and undefined-behaviour sanitizers
+	@scripts/check.sh sanitizers
+
+fuzz: deps-test ## fuzz all parsers for SECONDS each (600)
+	@scripts/fuzz.sh $(or $(SECONDS),600)
+
+identity: deps-test ## the whole identity matrix: drafted text equal to plain text in every combination
+	@scripts/check.sh build
+	@build/tests/test_identity --full
+
+bench: all ## build and run the benches of bench/
+	@ninja -C build --quiet bench
+	@set -e; for b in build/bench/bench_*; do echo "== $$b"; $$b; done
+
+static: deps ## build-static/layerskip: needs libc and libm alone
+	@cmake --preset static --log-level=NOTICE
+	@ninja -C build-static --quiet product
+
+install: all ## to PREFIX (/usr/local), under DESTDIR
+	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
+
+clean: ## remove all build folders
+	rm -rf build build-*

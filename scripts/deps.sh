@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Debian packages that the project needs: says what is missing, or installs it (as root or with sudo). Quiet when all is there.
+#   scripts/deps.sh say|install build|demo|test
+set -eu
+
+# package|what works when it is there
+# shellcheck disable=SC2034 # named by the second argument
+build="gcc|gcc --version
+libc6-dev|echo '#include <stdio.h>' | gcc -E -
+cmake|cmake --version
+ninja-build|ninja --version
+pkg-config|pkg-config --version
+libjansson-dev|pkg-config --exists jansson
+libpcre2-dev|pkg-config --exists libpcre2-8
+libutf8proc-dev|pkg-config --exists libutf8proc"
+# shellcheck disable=SC2034
+demo="$build
+python3|python3 --version
+python3-pip|python3 -m pip --version"
+# shellcheck disable=SC2034
+test="$demo
+python3-venv|python3 -c 'import ensurepip'
+libcmocka-dev|pkg-config --exists cmocka
+g++|g++ --version
+universal-ctags|ctags --version | grep Universal
+clang|clang --version
+libclang-rt-14-dev|echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null
+valgrind|valgrind --version"
+
+find_missing() { # prints the packages of the table on stdin whose probe fails
+    while IFS='|' read -r package probe; do
+        bash -c "$probe" >/dev/null 2>&1 || echo "$package"
+    done
+}
+
+[[ ${1-} == @(say|install) && ${2-} == @(build|demo|test) ]] || { echo "usage: scripts/deps.sh say|install build|demo|test" >&2; exit 64; }
+missing=$(find_missing <<<"${!2}" | tr '\n' ' ')
+[[ $missing ]] || exit 0
+missing=${missing% }
+if [[ $1 == say ]]; then
+    echo "missing: $missing" >&2
+    echo "install with: make deps   (or: apt-get install $missing)" >&2
+    exit 69
+fi
+command -v apt-get >/dev/null || { echo "this system has no apt-get: install by hand what these Debian packages hold: $missing" >&2; exit 69; }
+sudo=
+if [[ $(id -u) != 0 ]]; then
+    sudo=sudo
+    command -v sudo >/dev/null || { echo "as root, run: apt-get install $missing" >&2; exit 77; }
+fi
+echo "installing $missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o Acquire::Retries=2 "$@" >>"$log" 2>&1; }
+# shellcheck disable=SC2086 # a list of words
+if ! { apt update && apt install -y --no-install-recommends $missing; }; then
+    echo "apt-get could not install them: $(grep -m1 -E '^(E|Err):' "$log" || tail -n 1 "$log")" >&2
+    exit 69
+fi
