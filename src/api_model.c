@@ -85,7 +85,7 @@ static void describe_config(lsk_model *m)
     i->format = m->model.file->format->name;
     i->family = c->family;
     i->name = c->name;
-    i->tokenizer = m->model.tokenizer ? tokenizer_kind(m->model.tokenizer) : "none";
+    i->tokenizer = m->model.vocab.kind == VOCAB_BYTES ? "byte-level BPE" : "SentencePiece BPE";
     i->n_layers = c->n_layers;
     i->hidden = c->hidden;
     i->ffn = c->ffn;

@@ -134,11 +134,12 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
 }
 
 /* Hands out a session's events; the last one carries the reason why the reply ended. */
-static int emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud, struct error *err)
+static void emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud)
 {
     struct reply *r = &s->t.reply;
-    int rc = r->finish == REPLY_RUNNING ? 0 : reply_flush(r, err);
-    for (int i = 0; i < r->n_events && !rc; i++) {
+    if (r->finish != REPLY_RUNNING)
+        reply_flush(r);
+    for (int i = 0; i < r->n_events; i++) {
         const struct reply_event *from = &r->event[i];
         lsk_event e = {.session = index, .token = from->token, .drafted = from->drafted, .logprob = from->logprob, .text = r->text + from->text, .n_text = from->n_text,
                        .finish = i == r->n_events - 1 ? (enum lsk_finish)r->finish : LSK_RUNNING};
@@ -148,7 +149,6 @@ static int emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud, st
         }
     }
     reply_clear(r);
-    return rc;
 }
 
 /* One prompt chunk for each session that has some left; the others take part in one round. */
@@ -175,16 +175,11 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
     int rc = step_all(&sessions[0]->m->engine, sessions, n, &e);
     for (int i = 0; i < n; i++) {
         struct reply *r = &sessions[i]->t.reply;
-        if (r->finish == REPLY_RUNNING && rc)
+        bool was_running = r->finish == REPLY_RUNNING;
+        if (was_running && rc)
             r->finish = REPLY_ERROR;
-        if (r->n_events || rc) {
-            struct error why = {0};
-            int bad = emit_events(sessions[i], i, emit, ud, &why);
-            if (bad && !rc) {
-                rc = bad;
-                e = why;
-            }
-        }
+        if (r->n_events || (rc && was_running))
+            emit_events(sessions[i], i, emit, ud);
         running += r->finish == REPLY_RUNNING;
     }
     return rc ? api_fail(err, &e) : running;

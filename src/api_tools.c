@@ -18,9 +18,7 @@ int lsk_encode(const lsk_model *m, const char *text, size_t n, unsigned flags, i
 
 const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n)
 {
-    struct bytes b;
-    if (!tokenizer_piece(m->model.tokenizer, token, &b))
-        return NULL;
+    struct bytes b = tokenizer_piece(m->model.tokenizer, token);
     *n = b.n;
     return (const char *)b.p;
 }

@@ -32,7 +32,8 @@ struct reply {
     int n_eos;
     struct reply_event event[REPLY_EVENTS];
     int n_events;
-    char *text; /* [cap]; owned */
+    char *text;    /* [cap]; owned */
+    char *scratch; /* [stream_room]; owned */
     size_t n_text, cap;
 };
 
@@ -54,10 +55,10 @@ int reply_start(struct reply *r, const struct reply_rules *rules, struct error *
 bool reply_ends(const struct reply *r, int32_t token); /* is it an end-of-text id here? */
 
 /* A committed token: one event, and perhaps the end. Room for REPLY_EVENTS - 1 tokens between two calls of reply_clear. */
-int reply_push(struct reply *r, int32_t token, float logprob, bool drafted, struct error *err);
+void reply_push(struct reply *r, int32_t token, float logprob, bool drafted);
 
-/* After the last token: what was held back becomes an event. */
-int reply_flush(struct reply *r, struct error *err);
+/* After the last token: what was held back becomes an event. Leaves at least one. */
+void reply_flush(struct reply *r);
 void reply_clear(struct reply *r); /* the events were taken */
 
 #endif

@@ -115,9 +115,7 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err)
         t->token[t->n++] = p->token;
         t->stats.reply_tokens++;
         kept++;
-        rc = reply_push(&t->reply, p->token, p->logprob, kept < w->n, err);
-        if (rc)
-            return rc;
+        reply_push(&t->reply, p->token, p->logprob, kept < w->n);
         if (t->reply.finish == REPLY_RUNNING && t->stats.reply_tokens >= t->ask.max_tokens)
             t->reply.finish = REPLY_LENGTH;
         if (t->reply.finish == REPLY_RUNNING && t->n >= e->n_slots)

@@ -107,3 +107,43 @@ static const struct view *find(const struct model *m, int layer, enum layer_weig
 const struct view *model_weight(const struct model *m, int layer, enum layer_weight w) { return find(m, layer, w, ""); }
 
 const struct view *model_bias(const struct model *m, int layer, enum layer_weight w) { return find(m, layer, w, ".bias"); }
+
+/* ---- rotary frequencies ---- */
+
+/* Slow waves are stretched by the factor, fast ones kept, those between mixed (Llama 3.1). The order of f32 operations is transformers'. */
+static float scale_llama3(const struct config *c, float inv)
+{
+    float wave = (float)(2 * M_PI) / inv, factor = (float)c->rope_factor, low = (float)c->rope_low, high = (float)c->rope_high, old = (float)c->rope_context;
+    if (wave > old / low)
+        return inv / factor;
+    if (wave < old / high)
+        return inv;
+    float smooth = (old / wave - low) / (high - low);
+    return (1.0f - smooth) * inv / factor + smooth * inv;
+}
+
+static int divide_by_factors(const struct model *m, float *inv_freq, struct error *err)
+{
+    const struct view *v = checkpoint_find(m->file, "rope_factors");
+    uint64_t n = (uint64_t)m->config.head_dim / 2;
+    float *raw = malloc(n * sizeof *raw), *factor = malloc(n * sizeof *factor);
+    int rc = raw && factor ? checkpoint_read_rows(m->file, v, 0, n, raw, err) : fail(err, ERR_OS, "out of memory");
+    if (!rc) {
+        dtype_to_f32(v->type, raw, factor, n);
+        for (uint64_t j = 0; j < n; j++)
+            inv_freq[j] /= factor[j];
+    }
+    free(raw);
+    free(factor);
+    return rc;
+}
+
+int model_frequencies(const struct model *m, float *inv_freq, struct error *err)
+{
+    const struct config *c = &m->config;
+    for (int j = 0; j < c->head_dim / 2; j++) {
+        float inv = 1.0f / powf((float)c->rope_theta, (float)(2 * j) / (float)c->head_dim);
+        inv_freq[j] = c->rope == ROPE_LLAMA3 ? scale_llama3(c, inv) : c->rope == ROPE_LINEAR ? inv / (float)c->rope_factor : inv;
+    }
+    return c->rope_factors ? divide_by_factors(m, inv_freq, err) : 0;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "decode/reply.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/*  token -> stream (whole characters) -> scratch -> stop strings (hold back) -> text: events point into it  */
+
+int reply_open(struct reply *r, const struct tokenizer *t, struct error *err)
+{
+    size_t room = stream_room(t);
+    *r = (struct reply){.tokenizer = t, .finish = REPLY_ERROR, .cap = REPLY_EVENTS * room + 2 * STOP_BYTES_MAX};
+    r->text = malloc(r->cap);
+    r->scratch = malloc(room);
+    if (r->text && r->scratch)
+        return 0;
+    reply_close(r);
+    return fail(err, ERR_OS, "out of memory");
+}
+
+void reply_close(struct reply *r)
+{
+    stop_close(&r->stop);
+    free(r->text);
+    free(r->scratch);
+    *r = (struct reply){0};
+}
+
+int reply_start(struct reply *r, const struct reply_rules *rules, struct error *err)
+{
+    struct bytes stop[STOP_MAX];
+    if (rules->n_stop < 0 || rules->n_stop > STOP_MAX)
+        return fail(err, ERR_USAGE, "%d stop strings: at most %d", rules->n_stop, STOP_MAX);
+    if (rules->n_eos > REPLY_EOS_MAX)
+        return fail(err, ERR_USAGE, "%d end-of-text ids: at most %d", rules->n_eos, REPLY_EOS_MAX);
+    for (int i = 0; i < rules->n_stop; i++)
+        stop[i] = (struct bytes){(const uint8_t *)rules->stop[i], strlen(rules->stop[i])};
+    stop_close(&r->stop);
+    r->finish = REPLY_ERROR;
+    int rc = stop_open(&r->stop, stop, rules->n_stop, err);
+    if (rc)
+        return rc;
+    r->finish = REPLY_RUNNING;
+    r->stream = (struct stream){.t = r->tokenizer, .show_special = rules->show_special};
+    r->n_eos = rules->n_eos;
+    memcpy(r->eos, rules->eos, (size_t)rules->n_eos * sizeof *r->eos);
+    reply_clear(r);
+    return 0;
+}
+
+bool reply_ends(const struct reply *r, int32_t token)
+{
+    for (int i = 0; i < r->n_eos; i++)
+        if (r->eos[i] == token)
+            return true;
+    return false;
+}
+
+/* The next event, whose text is what has come to r->text since `from`. */
+static void add_event(struct reply *r, int32_t token, float logprob, bool drafted, size_t from)
+{
+    r->event[r->n_events++] = (struct reply_event){.token = token, .drafted = drafted, .logprob = logprob, .text = from, .n_text = r->n_text - from};
+}
+
+void reply_push(struct reply *r, int32_t token, float logprob, bool drafted)
+{
+    size_t from = r->n_text;
+    bool ends = reply_ends(r, token);
+    if (!ends || r->stream.show_special) {
+        size_t n = stream_push(&r->stream, token, r->scratch);
+        r->n_text += stop_push(&r->stop, r->scratch, n, r->text + r->n_text);
+    }
+    add_event(r, token, logprob, drafted, from);
+    r->finish = r->stop.found ? REPLY_STOP : ends ? REPLY_EOS : REPLY_RUNNING;
+}
+
+void reply_flush(struct reply *r)
+{
+    size_t from = r->n_text;
+    if (!r->stop.found) {
+        size_t n = stream_flush(&r->stream, r->scratch);
+        r->n_text += stop_push(&r->stop, r->scratch, n, r->text + r->n_text);
+        r->n_text += stop_flush(&r->stop, r->text + r->n_text);
+    }
+    if (r->n_text > from || r->n_events == 0)
+        add_event(r, -1, 0, false, from);
+}
+
+void reply_clear(struct reply *r)
+{
+    r->n_events = 0;
+    r->n_text = 0;
+}
