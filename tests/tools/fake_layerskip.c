@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public header without an engine: bytes are tokens, and a hash of the last tokens is the model. It lets the program's own behaviour be tested without weights.
+   The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken" writes another text when it drafts,
+   one with "slow" takes 2 ms for every step. */
+#include "layerskip.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { VOCAB = 258, BOS = 256, EOS = 257, LAYERS = 8, CONTEXT = 8192, PASS = 1000000 };
+
+struct lsk_model {
+    lsk_model_info info;
+    enum lsk_load load;
+    int broken, slow, sessions;
+};
+
+struct lsk_session {
+    lsk_model *m;
+    int32_t token[CONTEXT + 1];
+    int n, n_prompt, n_computed, running, exit_layer, drafts, drafting;
+    lsk_generate_options o;
+    lsk_stats stats;
+    char text[LSK_MAX_DRAFTS + 2][8];
+};
+
+static int64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int refuse(lsk_error *err, int code, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    if (err) {
+        err->code = code;
+        vsnprintf(err->text, sizeof err->text, format, list);
+    }
+    va_end(list);
+    return code;
+}
+
+const char *lsk_version(void) { return "0.0.0-fake"; }
+
+lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err)
+{
+    if (access(path, R_OK)) {
+        refuse(err, LSK_ENOINPUT, "model: no such file");
+        return NULL;
+    }
+    if (strstr(path, "corrupt")) {
+        refuse(err, LSK_EDATA, "model: offset 0x8: the header is damaged");
+        return NULL;
+    }
+    if (o->context > CONTEXT) {
+        refuse(err, LSK_EUSAGE, "context: %d: give at most %d", o->context, CONTEXT);
+        return NULL;
+    }
+    lsk_model *m = calloc(1, sizeof *m);
+    m->load = o->load;
+    m->broken = strstr(path, "broken") != NULL;
+    m->slow = strstr(path, "slow") != NULL;
+    m->info = (lsk_model_info){.path = path, .format = "fake", .family = "llama", .name = "fake", .file_type = "BF16", .weight_type = "bf16", .kv_type = "bf16",
+                               .compute = "native", .device = "cpu", .kernels = "plain", .tokenizer = "bytes", .rope = "default", .n_layers = LAYERS, .hidden = 64,
+                               .ffn = 256, .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .n_vocab = VOCAB, .context_max = CONTEXT,
+                               .context = o->context ? o->context : CONTEXT, .threads = o->threads ? o->threads : 1, .rope_theta = 1e4, .norm_eps = 1e-5,
+                               .n_params = 1000000, .file_bytes = 2000000, .layer_bytes = 100000, .head_bytes = 200000, .pass_bytes = PASS,
+                               .memory = {2000000, 65536, 40000, 4000}, .bos = BOS, .n_eos = 1, .eos = {EOS}, .temperature = -1};
+    if (o->progress && o->load == LSK_LOAD_ALL && o->progress(o->progress_ud, "loading", 1, 2)) {
+        refuse(err, LSK_EUSAGE, "stopped");
+        free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void lsk_model_close(lsk_model *m) { free(m); }
+const lsk_model_info *lsk_model_about(const lsk_model *m) { return &m->info; }
+
+int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
+{
+    return i < m->info.n_layers ? snprintf(out, cap, "layers.%d.q BF16 64x64", i) : 0;
+}
+
+int lsk_encode(const lsk_model *m, const char *text, size_t n, unsigned flags, int32_t *out, int cap, lsk_error *err)
+{
+    int count = 0;
+    (void)m;
+    for (size_t i = 0; i < n && !(flags & LSK_ENCODE_REPLACE); i++)
+        if ((unsigned char)text[i] >= 0xf8)
+            return refuse(err, LSK_EUSAGE, "text: offset %zu: not UTF-8", i);
+    if (flags & LSK_ENCODE_BOS && count++ < cap)
+        out[0] = BOS;
+    for (size_t i = 0; i < n; i++, count++)
+        if (count < cap)
+            out[count] = (unsigned char)text[i];
+    return count;
+}
+
+const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n)
+{
+    static char byte[256][2];
+    (void)m;
+    if (token < 0 || token >= VOCAB)
+        return NULL;
+    *n = token < BOS ? 1 : 3;
+    if (token < BOS)
+        byte[token][0] = (char)token;
+    return token == BOS ? "<s>" : token == EOS ? "<e>" : byte[token];
+}
+
+lsk_session *lsk_session_open(lsk_model *m, lsk_error *err)
+{
+    lsk_session *s = m->load == LSK_LOAD_ALL ? calloc(1, sizeof *s) : NULL;
+    if (s)
+        s->m = m;
+    else
+        refuse(err, LSK_EUSAGE, "sessions need the weights");
+    return s;
+}
+
+void lsk_session_close(lsk_session *s) { free(s); }
+const lsk_stats *lsk_session_stats(const lsk_session *s) { return &s->stats; }
+
+int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err)
+{
+    int same = 0;
+    lsk_generate_options defaults = {0};
+    s->o = o ? *o : defaults;
+    if (n >= s->m->info.context)
+        return refuse(err, LSK_EUSAGE, "prompt: %d tokens, but the context holds %d", n, s->m->info.context);
+    if (s->o.exit_layer >= LAYERS)
+        return refuse(err, LSK_EUSAGE, "exit layer: %d: give 1 to %d", s->o.exit_layer, LAYERS - 1);
+    while (same < n - 1 && same < s->n && s->token[same] == tokens[same])
+        same++;
+    memcpy(s->token, tokens, (size_t)n * sizeof *tokens);
+    s->n = s->n_prompt = n;
+    s->n_computed = same;
+    s->running = 1;
+    s->drafting = s->o.drafter && !strcmp(s->o.drafter, "exit") && s->o.num_speculations >= 0;
+    s->exit_layer = s->o.exit_layer ? s->o.exit_layer : 2;
+    s->drafts = s->drafting ? s->o.num_speculations ? s->o.num_speculations : 4 : 0;
+    s->stats = (lsk_stats){.prompt_tokens = n, .cached_tokens = same};
+    return 0;
+}
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+static int32_t next_token(const lsk_session *s)
+{
+    uint64_t h = mix((uint64_t)s->token[s->n - 1] << 32 ^ (uint64_t)s->n) ^ (s->o.temperature > 0 ? mix(s->o.seed + 1) : 0);
+    int other = s->m->broken && s->drafting && s->n - s->n_prompt == 5;
+    return h % 61 == 0 && !s->o.ignore_eos ? EOS : (int32_t)("etaoin shrdlu\n"[(h + (uint64_t)other) % 14]);
+}
+
+/* One token joins: its event, and whether the reply ends with it. */
+static int add_token(lsk_session *s, int place, int drafted, lsk_emit_fn emit, void *ud)
+{
+    lsk_event e = {.token = next_token(s), .drafted = drafted, .logprob = -1, .text = s->text[place]};
+    s->token[s->n++] = e.token;
+    s->stats.reply_tokens++;
+    s->text[place][0] = (char)e.token;
+    e.n_text = e.token < BOS;
+    for (int i = 0; i < s->o.n_stop; i++)
+        if (e.token == s->o.stop[i][0])
+            e.finish = LSK_FINISH_STOP, e.n_text = 0;
+    if (e.token == EOS)
+        e.finish = LSK_FINISH_EOS;
+    else if (!e.finish && s->o.max_tokens && s->stats.reply_tokens >= s->o.max_tokens)
+        e.finish = LSK_FINISH_LENGTH;
+    else if (!e.finish && s->n >= s->m->info.context)
+        e.finish = LSK_FINISH_CONTEXT;
+    int cancelled = emit && emit(ud, &e);
+    s->running = !e.finish && !cancelled;
+    return s->running;
+}
+
+int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, lsk_error *err)
+{
+    lsk_session *s = sessions[0];
+    int64_t start = now();
+    (void)err;
+    if (n != 1 || !s->running)
+        return 0;
+    if (s->m->slow)
+        nanosleep(&(struct timespec){0, 2000000}, NULL);
+    if (s->n_computed < s->n_prompt) {
+        s->n_computed = s->n_prompt;
+        s->stats.prompt_ns += now() - start + 1;
+        return 1;
+    }
+    int accept = s->drafts ? (int)(mix((uint64_t)s->n) % (uint64_t)(s->drafts + 1)) : 0;
+    s->stats.rounds += s->drafts > 0;
+    s->stats.drafted += s->drafts;
+    for (int i = 0; i < s->drafts; i++)
+        s->stats.drafted_at[i]++;
+    s->stats.reply_bytes += PASS + (uint64_t)s->drafts * PASS * (uint64_t)s->exit_layer / LAYERS;
+    for (int i = 0; i <= accept; i++) {
+        s->stats.accepted += i < accept;
+        s->stats.accepted_at[i] += i < accept;
+        if (!add_token(s, i, i < accept, emit, ud))
+            break;
+    }
+    s->stats.reply_ns += now() - start + 1;
+    return s->running;
+}
+
+int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_stats *stats, lsk_error *err)
+{
+    int r = lsk_session_prompt(s, tokens, n, o, err);
+    while (r >= 0 && (r = lsk_step(&s, 1, emit, ud, err)) > 0)
+        ;
+    if (stats)
+        *stats = s->stats;
+    return r;
+}
+
+int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err)
+{
+    (void)err;
+    for (int i = 0; i < n; i++) {
+        float logits[VOCAB] = {0};
+        uint64_t h = mix((uint64_t)tokens[i]);
+        logits[(h + (depth && (int)(h % LAYERS) >= depth)) % VOCAB] = 1;
+        if (each(ud, i, logits, s->m->info.n_vocab))
+            break;
+    }
+    return 0;
+}
+
+const char *lsk_drafter(int i, const char **help)
+{
+    if (help)
+        *help = "";
+    return i == 0 ? "none" : i == 1 ? "exit" : NULL;
+}
+
+const char *lsk_shape(int i, const char **help)
+{
+    if (help)
+        *help = "2 layers of nothing";
+    return i == 0 ? "tiny" : NULL;
+}
+
+int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err)
+{
+    FILE *f;
+    if (strcmp(o->shape, "tiny"))
+        return refuse(err, LSK_EUSAGE, "shape \"%.64s\": give tiny", o->shape);
+    f = fopen(folder, "wx");
+    if (!f)
+        return refuse(err, LSK_ECREATE, "folder: exists, or cannot be written");
+    fclose(f);
+    return 0;
+}
+
+double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err)
+{
+    (void)bytes, (void)threads, (void)err;
+    return 10e9;
+}

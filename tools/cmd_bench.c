@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "command.h"
+#include "common.h"
+#include "measure.h"
+#include "messages.h"
+#include "record.h"
+#include "summary.h"
+
+enum { TRIALS_MAX = 1024 };
+
+struct bench_args {
+    struct model_args model;
+    struct show_args show;
+    struct numbers n_prompt, n_gen, pairs, depth, exit_layers, drafts;
+    const char *file, *output;
+    int repetitions, warmup, read_gib;
+};
+
+static const struct option test_options[] = {
+    {"n-prompt p", OPT_NUMBERS, offsetof(struct bench_args, n_prompt), "LIST", "512", 0, 1 << 20, .help = "prompt lengths to measure; 0 is none"},
+    {"n-gen n", OPT_NUMBERS, offsetof(struct bench_args, n_gen), "LIST", "128", 0, 1 << 20, .help = "reply lengths to measure; 0 is none"},
+    {"pg", OPT_NUMBERS, offsetof(struct bench_args, pairs), "P,N", NULL, 1, 1 << 20, .help = "a prompt of P tokens and a reply of N, measured together; more pairs may follow"},
+    {"n-depth d", OPT_NUMBERS, offsetof(struct bench_args, depth), "LIST", "0", 0, 1 << 20, .help = "tokens that the context holds before"},
+    {"exit-layer", OPT_NUMBERS, offsetof(struct bench_args, exit_layers), "LIST", NULL, 1, 1023, .help = "exit layers to draft from; with neither this nor --num-speculations the model's profile is measured, if it has one"},
+    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct bench_args, drafts), "LIST", NULL, 1, LSK_MAX_DRAFTS, .help = "drafts in a round"},
+    {"file f", OPT_TEXT, offsetof(struct bench_args, file), "FILE", .help = "replies continue this text (at a depth: its first tokens); without it they continue random tokens"},
+    {0}};
+
+static const struct option form_options[] = {
+    {"repetitions r", OPT_INT, offsetof(struct bench_args, repetitions), "N", "5", 1, SAMPLES_MAX, .help = "measurements of each test; drafted and plain replies take turns"},
+    {"warmup", OPT_FLAG, offsetof(struct bench_args, warmup), NULL, "on", .help = "run each test once before it counts"},
+    {"read-gib", OPT_INT, offsetof(struct bench_args, read_gib), "GIB", "1", 0, 1024, .help = "memory over which the read bandwidth is measured first; 0 leaves it out"},
+    {"output o", OPT_CHOICE, offsetof(struct bench_args, output), "FORM", "md", .choices = "md csv json jsonl", .help = "form of the result"},
+    {0}};
+
+static const struct option_group groups[] = {{"model", model_options, offsetof(struct bench_args, model)},
+                                             {"tests (a LIST is 1,2,4 or 1-8 or 4-32+4 or 1-64*2)", test_options, 0},
+                                             {"measuring", form_options, 0},
+                                             {"messages", show_options, offsetof(struct bench_args, show)},
+                                             {0}};
+
+struct trial {
+    int n_prompt, n_gen, depth;
+    int exit_layer, drafts;     /* 0: plain */
+    const struct trial *plain;  /* what a drafted trial is compared with, or NULL */
+    struct samples rate, ns;
+    double bytes, reply_ns;     /* over all repetitions */
+    int rounds, drafted, accepted;
+};
+
+struct bench {
+    const struct bench_args *args;
+    const lsk_model_info *info;
+    lsk_session *session;
+    struct trial *trials;
+    int n_trials, n_text, room; /* room: tokens that `tokens` holds */
+    int32_t *text, *tokens;
+    double read;                /* bytes per second */
+    char cpu[96], started[32];
+};
+
+static int add_trial(struct bench *b, struct trial t, lsk_error *err)
+{
+    if (b->n_trials == TRIALS_MAX)
+        return complain(err, LSK_EUSAGE, "these lists ask for more than %d tests", TRIALS_MAX);
+    int need = (t.depth > b->n_text ? t.depth : b->n_text) + t.n_prompt + t.n_gen + 1;
+    b->room = need > b->room ? need : b->room;
+    b->trials[b->n_trials++] = t;
+    return 0;
+}
+
+/* Plain decoding, then every combination of exit layer and drafts. */
+static int add_replies(struct bench *b, int n_prompt, int n_gen, int depth, const struct numbers *exits, const struct numbers *drafts, lsk_error *err)
+{
+    const struct trial *plain = &b->trials[b->n_trials];
+    int r = add_trial(b, (struct trial){.n_prompt = n_prompt, .n_gen = n_gen, .depth = depth}, err);
+    for (int e = 0; e < exits->n; e++)
+        for (int d = 0; !r && d < drafts->n; d++)
+            r = add_trial(b, (struct trial){n_prompt, n_gen, depth, exits->value[e], drafts->value[d], .plain = plain}, err);
+    return r;
+}
+
+static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *err)
+{
+    const struct bench_args *a = b->args;
+    struct numbers exits = a->exit_layers, drafts = a->drafts;
+    int r = 0, asked = exits.n || drafts.n || info->exit_layer;
+    if (asked && !exits.n)
+        exits = (struct numbers){1, {info->exit_layer ? info->exit_layer : info->n_layers > 4 ? info->n_layers / 4 : 1}};
+    if (asked && !drafts.n)
+        drafts = (struct numbers){1, {info->num_speculations ? info->num_speculations : 4}};
+    for (int e = 0; e < exits.n; e++)
+        if (exits.value[e] >= info->n_layers)
+            return complain(err, LSK_EUSAGE, "--exit-layer: %d: this model has %d layers: give 1 to %d", exits.value[e], info->n_layers, info->n_layers - 1);
+    for (int i = 0; i < a->depth.n; i++) {
+        for (int p = 0; !r && p < a->n_prompt.n; p++)
+            if (a->n_prompt.value[p])
+                r = add_trial(b, (struct trial){.n_prompt = a->n_prompt.value[p], .depth = a->depth.value[i]}, err);
+        for (int n = 0; !r && n < a->n_gen.n; n++)
+            if (a->n_gen.value[n])
+                r = add_replies(b, 0, a->n_gen.value[n], a->depth.value[i], &exits, &drafts, err);
+        for (int k = 0; !r && k + 1 < a->pairs.n; k += 2)
+            r = add_replies(b, a->pairs.value[k], a->pairs.value[k + 1], a->depth.value[i], &exits, &drafts, err);
+    }
+    return r || b->n_trials ? r : complain(err, LSK_EUSAGE, "no tests: give --n-prompt, --n-gen or --pg");
+}
+
+static int32_t random_token(const struct bench *b, uint64_t x)
+{
+    x = (x + 1) * 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    return (int32_t)((x ^ x >> 31) % (uint64_t)b->info->n_vocab);
+}
+
+/* What stands in the context before the test (the same in every repetition), then the test's own prompt (new each time). Returns the number of the former. */
+static int lay_tokens(struct bench *b, const struct trial *t, int repetition)
+{
+    int before = t->depth ? t->depth : t->n_gen && !t->n_prompt ? b->n_text ? b->n_text : 1 : 0;
+    for (int i = 0; i < before; i++)
+        b->tokens[i] = b->n_text ? b->text[i % b->n_text] : random_token(b, (uint64_t)i);
+    if (!b->n_text && t->n_gen && !t->n_prompt)
+        b->tokens[before - 1] = random_token(b, (uint64_t)repetition << 32);
+    for (int i = 0; i < t->n_prompt; i++)
+        b->tokens[before + i] = random_token(b, (uint64_t)(repetition + 1) << 32 | (uint32_t)i);
+    return before;
+}
+
+static int run_once(struct bench *b, struct trial *t, int repetition, int count, lsk_error *err)
+{
+    int before = lay_tokens(b, t, repetition), r = 0;
+    lsk_generate_options o = {.drafter = t->drafts ? "exit" : "none", .exit_layer = t->exit_layer, .num_speculations = t->drafts ? t->drafts : -1, .max_tokens = 1, .ignore_eos = 1};
+    if (t->n_prompt && before)
+        r = reply(b->session, b->tokens, before, &o, NULL, NULL, err);
+    o.max_tokens = t->n_gen ? t->n_gen : 1;
+    if (r >= 0)
+        r = reply(b->session, b->tokens, before + t->n_prompt, &o, NULL, NULL, err);
+    if (r < 0 || !count || terminal_interrupted())
+        return r;
+    const lsk_stats *s = lsk_session_stats(b->session);
+    double ns = (t->n_prompt ? (double)s->prompt_ns : 0) + (t->n_gen ? (double)s->reply_ns : 0);
+    samples_add(&t->ns, ns);
+    samples_add(&t->rate, ns > 0 ? (t->n_prompt + (t->n_gen ? s->reply_tokens : 0)) / ns * 1e9 : 0);
+    t->bytes += (double)s->reply_bytes;
+    t->reply_ns += (double)s->reply_ns;
+    t->rounds += s->rounds;
+    t->drafted += s->drafted;
+    t->accepted += s->accepted;
+    return 0;
+}
+
+static void test_name(const struct trial *t, char *out, size_t cap)
+{
+    char drafts[32] = "", depth[24] = "";
+    if (t->drafts)
+        snprintf(drafts, sizeof drafts, " E%d d%d", t->exit_layer, t->drafts);
+    if (t->depth)
+        snprintf(depth, sizeof depth, " @ d%d", t->depth);
+    if (t->n_prompt && t->n_gen)
+        snprintf(out, cap, "pp%d+tg%d%s%s", t->n_prompt, t->n_gen, drafts, depth);
+    else
+        snprintf(out, cap, "%s%d%s%s", t->n_gen ? "tg" : "pp", t->n_gen ? t->n_gen : t->n_prompt, drafts, depth);
+}
+
+struct outcome {
+    char test[64], rate[40], size[32];
+    double gb_per_s, of_read, acceptance, length, speedup;
+};
+
+static struct outcome outcome_of(const struct bench *b, const struct trial *t)
+{
+    struct outcome o = {.gb_per_s = t->n_gen && t->reply_ns > 0 ? t->bytes / t->reply_ns : NAN};
+    o.of_read = b->read > 0 ? 1e11 * o.gb_per_s / b->read : NAN;
+    o.acceptance = t->drafted ? (double)t->accepted / t->drafted : NAN;
+    o.length = t->drafted ? 1 + (double)t->accepted / t->rounds : NAN;
+    o.speedup = t->plain ? samples_ratio(&t->rate, &t->plain->rate) : NAN;
+    test_name(t, o.test, sizeof o.test);
+    snprintf(o.rate, sizeof o.rate, "%.2f ± %.2f", samples_mean(&t->rate), samples_spread(&t->rate));
+    bytes_text(b->info->memory.weights, o.size, sizeof o.size);
+    return o;
+}
+
+static void print_markdown(const struct bench *b, const struct trial *t, int first)
+{
+    struct outcome o = outcome_of(b, t);
+    struct record r = {0};
+    char model[80];
+    snprintf(model, sizeof model, "%s %s", *b->info->name ? b->info->name : b->info->family, b->info->weight_type);
+    record_text(&r, "model", model);
+    record_text(&r, "size", o.size);
+    record_number(&r, "params", "%.2f B", (double)b->info->n_params / 1e9);
+    record_text(&r, "backend", b->info->device);
+    record_whole(&r, "threads", (unsigned)b->info->threads);
+    record_text(&r, "test", o.test);
+    record_text(&r, "t/s (mean ± sd)", o.rate);
+    record_number(&r, "median", "%.2f", samples_median(&t->rate));
+    record_number(&r, "GB/s", "%.2f", o.gb_per_s);
+    record_number(&r, "% of read", "%.1f", o.of_read);
+    record_number(&r, "acceptance", "%.3f", o.acceptance);
+    record_number(&r, "accepted length", "%.2f", o.length);
+    record_number(&r, "speed-up", "%.3f", o.speedup);
+    if (first)
+        record_markdown(stdout, &r, 1);
+    record_markdown(stdout, &r, 0);
+}
+
+static void samples_json(const struct samples *s, const char *format, char *out, size_t cap)
+{
+    size_t n = (size_t)snprintf(out, cap, "[");
+    for (int i = 0; i < s->n && n + 32 < cap; i++) {
+        n += (size_t)snprintf(out + n, cap - n, i ? ", " : "");
+        n += (size_t)snprintf(out + n, cap - n, format, s->value[i]);
+    }
+    snprintf(out + n, cap - n, "]");
+}
+
+/* The keys are those of llama-bench where the thing is the same. */
+static void print_data(const struct bench *b, const struct trial *t, int first)
+{
+    struct outcome o = outcome_of(b, t);
+    struct record r = {0};
+    const lsk_model_info *i = b->info;
+    int csv = b->args->output[0] == 'c', lines = !strcmp(b->args->output, "jsonl");
+    char ns[SAMPLES_MAX * 24], rates[SAMPLES_MAX * 24];
+    const struct {
+        const char *key, *text;
+    } texts[] = {{"build_version", lsk_version()}, {"cpu_info", b->cpu}, {"backends", i->device}, {"kernels", i->kernels}, {"model_filename", i->path}, {"model_type", i->family}, {"weight_type", i->weight_type}, {"type_kv", i->kv_type}, {"test", o.test}, {"test_time", b->started}};
+    const struct {
+        const char *key;
+        uint64_t value;
+    } wholes[] = {{"model_size", i->memory.weights}, {"model_n_params", i->n_params}, {"n_batch", (uint64_t)b->args->model.batch}, {"n_threads", (uint64_t)i->threads}, {"n_prompt", (uint64_t)t->n_prompt}, {"n_gen", (uint64_t)t->n_gen}, {"n_depth", (uint64_t)t->depth}, {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts}};
+    const struct {
+        const char *key, *format;
+        double value;
+    } numbers[] = {{"avg_ns", "%.0f", samples_mean(&t->ns)}, {"stddev_ns", "%.0f", samples_spread(&t->ns)}, {"avg_ts", "%.6g", samples_mean(&t->rate)}, {"stddev_ts", "%.6g", samples_spread(&t->rate)}, {"median_ts", "%.6g", samples_median(&t->rate)}, {"gb_per_second", "%.6g", o.gb_per_s}, {"read_gb_per_second", "%.6g", b->read > 0 ? b->read / 1e9 : NAN}, {"percent_of_read", "%.6g", o.of_read}, {"acceptance_rate", "%.6g", o.acceptance}, {"mean_acceptance_length", "%.6g", o.length}, {"speedup", "%.6g", o.speedup}};
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
+        record_text(&r, texts[k].key, texts[k].text);
+    for (size_t k = 0; k < sizeof wholes / sizeof *wholes; k++)
+        record_whole(&r, wholes[k].key, wholes[k].value);
+    for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
+        record_number(&r, numbers[k].key, numbers[k].format, numbers[k].value);
+    if (csv && first)
+        record_csv(stdout, &r, 1);
+    if (csv) {
+        record_csv(stdout, &r, 0);
+        return;
+    }
+    samples_json(&t->ns, "%.0f", ns, sizeof ns);
+    samples_json(&t->rate, "%.6g", rates, sizeof rates);
+    record_raw(&r, "samples_ns", ns);
+    record_raw(&r, "samples_ts", rates);
+    fputs(lines ? "" : first ? "[\n  " : ",\n  ", stdout);
+    record_json(stdout, &r);
+    fputs(lines ? "\n" : "", stdout);
+}
+
+/* Trials that are compared take turns, so that a slow minute of the machine hits all of them. */
+static int run_trials(struct bench *b, lsk_error *err)
+{
+    const struct bench_args *a = b->args;
+    int r = 0, markdown = !strcmp(a->output, "md");
+    for (int i = 0, end; r >= 0 && i < b->n_trials; i = end) {
+        for (end = i + 1; end < b->n_trials && b->trials[end].plain == &b->trials[i];)
+            end++;
+        for (int k = a->warmup ? -1 : 0; r >= 0 && k < a->repetitions; k++)
+            for (int j = i; r >= 0 && j < end && !terminal_interrupted(); j++)
+                r = run_once(b, &b->trials[j], k, k >= 0, err);
+        for (int j = i; r >= 0 && j < end && !terminal_interrupted(); j++) {
+            (markdown ? print_markdown : print_data)(b, &b->trials[j], j == 0);
+            r = terminal_flush(err);
+        }
+    }
+    if (r >= 0 && !strcmp(a->output, "json"))
+        puts("\n]");
+    return r;
+}
+
+static void describe_machine(struct bench *b)
+{
+    char line[256];
+    time_t t = time(NULL);
+    struct tm utc;
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "model name : %95[^\n]", b->cpu) == 1)
+            break;
+    if (f)
+        fclose(f);
+    strftime(b->started, sizeof b->started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
+}
+
+/* Reads what has to be known before memory is taken: the text's tokens and which tests there are. */
+static int prepare(struct bench *b, lsk_error *err)
+{
+    const struct bench_args *a = b->args;
+    char *text = NULL;
+    size_t n = 0;
+    int r = a->file ? read_stream(a->file, &text, &n, err) : 0;
+    lsk_model *m = r < 0 ? NULL : open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err);
+    if (r >= 0)
+        r = m ? 0 : err->code;
+    if (r >= 0 && n)
+        r = b->n_text = encode_prompt(m, &(struct prompt_args){.bos = 1}, text, n, &b->text, err);
+    if (r >= 0)
+        r = plan_trials(b, lsk_model_about(m), err);
+    lsk_model_close(m);
+    free(text);
+    b->tokens = r < 0 ? NULL : malloc((size_t)b->room * sizeof *b->tokens);
+    return r < 0 || b->tokens ? r : complain(err, LSK_EOS, "out of memory");
+}
+
+static int measure(struct bench *b, lsk_error *err)
+{
+    const struct bench_args *a = b->args;
+    lsk_model_options needs = {.context = b->room, .max_drafts = 1};
+    for (int i = 0; i < b->n_trials; i++)
+        needs.max_drafts = b->trials[i].drafts > needs.max_drafts ? b->trials[i].drafts : needs.max_drafts;
+    b->read = a->read_gib ? lsk_measure_read((uint64_t)a->read_gib << 30, a->model.threads, err) : 0;
+    if (b->read < 0)
+        return err->code;
+    lsk_model *m = open_model(&a->model, &a->show, &needs, err);
+    b->session = m ? lsk_session_open(m, err) : NULL;
+    b->info = m ? lsk_model_about(m) : NULL;
+    int r = b->session ? run_trials(b, err) : err->code;
+    if (r >= 0 && b->read > 0 && !strcmp(a->output, "md"))
+        printf("\nmemory reads %.2f GB/s with %d threads in this run\n", b->read / 1e9, b->info->threads);
+    lsk_session_close(b->session);
+    lsk_model_close(m);
+    return r;
+}
+
+static int bench(const void *args, lsk_error *err)
+{
+    struct bench b = {.args = args, .trials = calloc(TRIALS_MAX, sizeof(struct trial))};
+    int r = b.trials ? 0 : complain(err, LSK_EOS, "out of memory");
+    if (r >= 0 && b.args->pairs.n % 2)
+        r = complain(err, LSK_EUSAGE, "--pg: %d numbers: give pairs, a prompt's length and a reply's", b.args->pairs.n);
+    if (r >= 0)
+        r = prepare(&b, err);
+    describe_machine(&b);
+    if (r >= 0)
+        r = measure(&b, err);
+    free(b.trials);
+    free(b.text);
+    free(b.tokens);
+    return r < 0 ? r : 0;
+}
+
+const struct command command_bench = {
+    "bench", "measures prompt and reply speed, plain and drafted", "[MODEL] [OPTIONS]",
+    "Prints one row for each test: pp512 is a prompt of 512 tokens, tg128 a reply of 128, `tg128 E7 d4` the same reply with 4 drafts from exit layer 7.\n"
+    "The speed-up is the median over repetitions of drafted against plain decoding in the same run.",
+    "  layerskip bench model.gguf -p 512 -n 128 -t 2\n"
+    "  layerskip bench ./layerskip-llama2-7B -p 0 -n 128 -f story.txt --exit-layer 4-12+4 --num-speculations 2,4,8 -o json\n",
+    "model", groups, sizeof(struct bench_args), bench, NULL};

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "common.h"
+#include "messages.h"
+#include "summary.h"
+
+struct reply_args {
+    int n_predict, context, ignore_eos;
+    struct texts stop;
+    struct numbers stop_ids;
+    const char *preset;
+};
+struct output_args {
+    const char *colour, *stats;
+    int verbose_prompt;
+};
+struct run_args {
+    struct model_args model;
+    struct prompt_args prompt;
+    struct reply_args reply;
+    struct sampling_args sampling;
+    struct draft_args draft;
+    struct output_args output;
+    struct show_args show;
+};
+
+static const struct option reply_options[] = {
+    {"n-predict max-tokens max-steps max-new-tokens n", OPT_INT, offsetof(struct reply_args, n_predict), "N", "256", -2, 1 << 30, .help = "most tokens of the reply; -1 is until the context is full"},
+    {"ctx-size c", OPT_INT, offsetof(struct reply_args, context), "N", "-1", -1, 1 << 30, .help = "tokens that memory is taken for; -1 is prompt and reply (4096 more than the prompt with -n -1), 0 the model's maximum"},
+    {"reverse-prompt stop stop-words r", OPT_TEXTS, offsetof(struct reply_args, stop), "TEXT", .help = "end the reply before this text; may be repeated"},
+    {"stop-token-ids", OPT_NUMBERS, offsetof(struct reply_args, stop_ids), "IDS", NULL, 0, 1 << 24, .help = "end the reply at these tokens too"},
+    {"ignore-eos", OPT_FLAG, offsetof(struct reply_args, ignore_eos), .help = "go on behind the end-of-text token"},
+    {"preset", OPT_CHOICE, offsetof(struct reply_args, preset), "NAME", .choices = "layerskip", .sets = "temp=0.6 top-p=0.9 seed=42 n-predict=512", .help = "settings of the original scripts (temperature 0.6, top-p 0.9, seed 42, 512 tokens), where not given"},
+    {0}};
+
+static const struct option output_options[] = {
+    {"color colour", OPT_CHOICE, offsetof(struct output_args, colour), "WHEN", "auto", .choices = "auto on off", .help = "accepted drafts in green, the model's own tokens plain; auto is on a terminal and without NO_COLOR"},
+    {"stats", OPT_CHOICE, offsetof(struct output_args, stats), "FORM", "text", .choices = "text json none", .help = "statistics on stderr at the end"},
+    {"verbose-prompt", OPT_FLAG, offsetof(struct output_args, verbose_prompt), .help = "print the prompt's tokens on stderr first"},
+    {0}};
+
+static const struct option_group groups[] = {
+    {"model", model_options, offsetof(struct run_args, model)},          {"prompt", prompt_options, offsetof(struct run_args, prompt)},
+    {"reply", reply_options, offsetof(struct run_args, reply)},          {"sampling", sampling_options, offsetof(struct run_args, sampling)},
+    {"self-speculation", draft_options, offsetof(struct run_args, draft)}, {"output", output_options, offsetof(struct run_args, output)},
+    {"messages", show_options, offsetof(struct run_args, show)},         {0}};
+
+struct writer {
+    int colour, tinted, at_line_start;
+    enum lsk_finish finish;
+    lsk_error *err;
+    int failed;
+};
+
+/* Streams a token's text. Non-zero cancels the reply: interrupted, or nobody can read it. */
+static int write_event(void *ud, const lsk_event *e)
+{
+    struct writer *w = ud;
+    w->finish = e->finish;
+    if (e->n_text) {
+        if (w->colour && e->drafted != w->tinted)
+            fputs(e->drafted ? "\033[32m" : "\033[0m", stdout);
+        w->tinted = e->drafted;
+        w->at_line_start = e->text[e->n_text - 1] == '\n';
+        w->failed = terminal_write(e->text, e->n_text, w->err);
+    }
+    return w->failed || terminal_interrupted();
+}
+
+/* How many tokens a session must hold: counted with the tokenizer alone, before memory is taken. */
+static int plan_context(const struct run_args *a, const char *text, size_t n, int32_t **tokens, int *n_tokens, lsk_error *err)
+{
+    lsk_model *m = open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err);
+    if (!m)
+        return err->code;
+    int most = lsk_model_about(m)->context_max, room = a->reply.n_predict < 0 ? 4096 : a->reply.n_predict;
+    *n_tokens = encode_prompt(m, &a->prompt, text, n, tokens, err);
+    for (int i = 0; a->output.verbose_prompt && i < *n_tokens; i++)
+        fprintf(stderr, "%8d  \"%s\"\n", (*tokens)[i], piece_of(m, (*tokens)[i]).text);
+    lsk_model_close(m);
+    if (*n_tokens < 0 || a->reply.context >= 0)
+        return *n_tokens < 0 ? *n_tokens : a->reply.context;
+    return room > most - *n_tokens ? most : *n_tokens + room;
+}
+
+static int fill_options(const struct run_args *a, lsk_generate_options *o, struct texts *stop, lsk_error *err)
+{
+    if (a->reply.n_predict == 0)
+        return complain(err, LSK_EUSAGE, "--n-predict: 0 would generate nothing: give 1 or more, or -1");
+    apply_sampling(&a->sampling, o);
+    o->max_tokens = a->reply.n_predict < 0 ? 0 : a->reply.n_predict;
+    o->ignore_eos = a->reply.ignore_eos;
+    o->eos = a->reply.stop_ids.value;
+    o->n_eos = a->reply.stop_ids.n;
+    o->show_special = a->prompt.special;
+    for (; stop->n < a->reply.stop.n; stop->n++) {
+        char *copy = strdup(a->reply.stop.item[stop->n]);
+        if (!copy)
+            return complain(err, LSK_EOS, "out of memory");
+        stop->item[stop->n] = copy;
+        if (a->prompt.escape)
+            replace_escapes(copy);
+        if (!*copy)
+            return complain(err, LSK_EUSAGE, "--reverse-prompt: a stop string may not be empty");
+    }
+    o->stop = stop->item;
+    o->n_stop = stop->n;
+    return apply_drafting(&a->draft, o, err);
+}
+
+static int generate(const struct run_args *a, lsk_model *m, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err)
+{
+    struct writer w = {.colour = terminal_colour(a->output.colour), .err = err, .at_line_start = 1};
+    lsk_session *s = lsk_session_open(m, err);
+    int r = s ? reply(s, tokens, n, o, write_event, &w, err) : err->code;
+    if (w.colour && w.tinted)
+        fputs("\033[0m", stdout);
+    if (terminal_is(STDOUT_FILENO) && !w.at_line_start)
+        fputc('\n', stdout);
+    r = w.failed ? w.failed : r;
+    if (r >= 0)
+        r = terminal_flush(err);
+    if (r >= 0 && strcmp(a->output.stats, "none"))
+        (a->output.stats[0] == 'j' ? summary_json : summary_text)(stderr, lsk_session_stats(s), lsk_model_about(m), w.finish, peak_rss());
+    lsk_session_close(s);
+    return r;
+}
+
+static int run(const void *args, lsk_error *err)
+{
+    const struct run_args *a = args;
+    lsk_generate_options o = {0};
+    struct texts stop = {0};
+    lsk_model *m = NULL;
+    char *text = NULL;
+    int32_t *tokens = NULL;
+    size_t n = 0;
+    int n_tokens = 0, context = 0, r = fill_options(a, &o, &stop, err);
+    if (r >= 0)
+        r = read_prompt(&a->prompt, &text, &n, err);
+    if (r >= 0)
+        r = context = plan_context(a, text, n, &tokens, &n_tokens, err);
+    if (r >= 0) {
+        int drafts = o.num_speculations > 0 ? o.num_speculations : 0;
+        m = open_model(&a->model, &a->show, &(lsk_model_options){.context = context, .max_drafts = drafts}, err);
+        r = m ? generate(a, m, tokens, n_tokens, &o, err) : err->code;
+    }
+    lsk_model_close(m);
+    free(tokens);
+    free(text);
+    for (int i = 0; i < stop.n; i++)
+        free((char *)stop.item[i]);
+    return r < 0 ? r : 0;
+}
+
+const struct command command_run = {
+    "run", "writes what the model thinks comes next", "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
+    "Continues a prompt and streams the text to stdout; statistics follow on stderr. With self-speculation the first layers draft tokens and\n"
+    "all layers verify them in one pass: the text is the one that plain decoding gives, whatever the exit layer and the number of drafts.",
+    "  layerskip run model.gguf -p \"Once upon a time\" -n 100\n"
+    "  layerskip run ./layerskip-llama2-7B -f story.txt --exit-layer 8 --num-speculations 6 --temp 0.6 --seed 42 --color on\n",
+    "model", groups, sizeof(struct run_args), run, NULL};

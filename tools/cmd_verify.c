@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "common.h"
+#include "messages.h"
+
+struct verify_args {
+    struct model_args model;
+    struct show_args show;
+    struct texts prompts;
+    const char *file, *drafter;
+    int n_predict, bos, special, ignore_eos, context;
+    struct numbers exit_layers, drafts, seeds;
+    struct reals temperatures;
+};
+
+static const struct option prompt_list_options[] = {
+    {"prompt p", OPT_TEXTS, offsetof(struct verify_args, prompts), "TEXT", .help = "a prompt; may be repeated"},
+    {"file f", OPT_TEXT, offsetof(struct verify_args, file), "FILE", .help = "a file with one prompt in every line, - is stdin"},
+    {"special", OPT_FLAG, offsetof(struct verify_args, special), .help = "<|im_start|> and the like in the prompts are tokens"},
+    {"bos", OPT_FLAG, offsetof(struct verify_args, bos), NULL, "on", .help = "begin with the beginning-of-text token where the model asks for it"},
+    {"n-predict max-tokens max-steps n", OPT_INT, offsetof(struct verify_args, n_predict), "N", "64", 1, 1 << 20, .help = "tokens of each reply"},
+    {"ignore-eos", OPT_FLAG, offsetof(struct verify_args, ignore_eos), .help = "go on behind the end-of-text token"},
+    {0}};
+
+static const struct option combination_options[] = {
+    {"exit-layer", OPT_NUMBERS, offsetof(struct verify_args, exit_layers), "LIST", NULL, 1, 1023, .help = "exit layers, as 2,4,8 or 1-29 or 4-12+4; without it a quarter, half and three quarters of the layers"},
+    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct verify_args, drafts), "LIST", "1,4,12", 0, LSK_MAX_DRAFTS, .help = "drafts in a round"},
+    {"temp temperature", OPT_REALS, offsetof(struct verify_args, temperatures), "LIST", "0", 0, 100, .help = "temperatures"},
+    {"seed s", OPT_NUMBERS, offsetof(struct verify_args, seeds), "LIST", "0", 0, 2147483647, .help = "seeds, for each temperature above 0"},
+    {"drafter", OPT_TEXT, offsetof(struct verify_args, drafter), "NAME", "exit", .choices = "exit none", .help = "what proposes drafts"},
+    {0}};
+
+static const struct option_group groups[] = {{"model", model_options, offsetof(struct verify_args, model)},
+                                             {"prompts", prompt_list_options, 0},
+                                             {"combinations (every one is compared with plain decoding)", combination_options, 0},
+                                             {"messages", show_options, offsetof(struct verify_args, show)},
+                                             {0}};
+
+struct tokens {
+    int n, cap;
+    int32_t *token;
+};
+
+/* What one plain reply is made of, and the reply. */
+struct sample {
+    const struct tokens *prompt;
+    int prompt_number;
+    double temperature;
+    int seed;
+    struct tokens plain;
+};
+
+struct plan {
+    struct tokens *prompts;
+    int n_prompts;
+    struct sample *samples;
+    int n_samples;
+    struct numbers exit_layers;
+};
+
+static int collect(void *ud, const lsk_event *e)
+{
+    struct tokens *t = ud;
+    if (e->token >= 0 && t->n < t->cap)
+        t->token[t->n++] = e->token;
+    return terminal_interrupted();
+}
+
+static int reply_tokens(const struct verify_args *a, lsk_session *s, const struct sample *x, int exit_layer, int drafts, struct tokens *out, lsk_error *err)
+{
+    lsk_generate_options o = {.drafter = drafts ? a->drafter : "none",
+                              .exit_layer = exit_layer,
+                              .num_speculations = drafts ? drafts : -1,
+                              .temperature = (float)x->temperature,
+                              .seed = (uint64_t)x->seed,
+                              .max_tokens = a->n_predict,
+                              .ignore_eos = a->ignore_eos};
+    out->n = 0;
+    return reply(s, x->prompt->token, x->prompt->n, &o, collect, out, err);
+}
+
+static int make_tokens(struct tokens *t, int cap, lsk_error *err)
+{
+    *t = (struct tokens){.cap = cap, .token = malloc((size_t)cap * sizeof(int32_t))};
+    return t->token ? 0 : complain(err, LSK_EOS, "out of memory");
+}
+
+static void say_difference(const lsk_model *m, const struct sample *x, const struct tokens *got, int exit_layer, int drafts)
+{
+    int at = 0;
+    while (at < x->plain.n && at < got->n && x->plain.token[at] == got->token[at])
+        at++;
+    int32_t want = at < x->plain.n ? x->plain.token[at] : -1, have = at < got->n ? got->token[at] : -1;
+    printf("different: prompt %d, position %d of the reply, exit layer %d, %d drafts, temperature %g, seed %d: plain %d \"%s\", drafted %d \"%s\"\n",
+           x->prompt_number + 1, at, exit_layer, drafts, x->temperature, x->seed, want, piece_of(m, want).text, have, piece_of(m, have).text);
+}
+
+/* One exit layer and draft count against all samples. Returns how many replies differ. */
+static int compare(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, int exit_layer, int drafts, int said, lsk_error *err)
+{
+    struct tokens got;
+    long compared = 0, drafted = 0, accepted = 0, rounds = 0;
+    int different = 0, r = make_tokens(&got, a->n_predict, err);
+    for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
+        const struct sample *x = &p->samples[i];
+        r = reply_tokens(a, s, x, exit_layer, drafts, &got, err);
+        if (r < 0)
+            break;
+        const lsk_stats *stats = lsk_session_stats(s);
+        compared += got.n;
+        drafted += stats->drafted;
+        accepted += stats->accepted;
+        rounds += stats->rounds;
+        if (got.n == x->plain.n && !memcmp(got.token, x->plain.token, (size_t)got.n * sizeof *got.token))
+            continue;
+        if (!different++ && !said)
+            say_difference(m, x, &got, exit_layer, drafts);
+    }
+    free(got.token);
+    if (r >= 0)
+        printf("%10d  %6d  %8ld  %9d  %10.3f  %8.2f\n", exit_layer, drafts, compared, different, drafted ? (double)accepted / (double)drafted : 0,
+               rounds ? 1 + (double)accepted / (double)rounds : 1);
+    return r < 0 ? r : different;
+}
+
+static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m, lsk_error *err)
+{
+    lsk_session *s = lsk_session_open(m, err);
+    int r = s ? 0 : err->code, different = 0;
+    for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
+        r = make_tokens(&p->samples[i].plain, a->n_predict, err);
+        if (r >= 0)
+            r = reply_tokens(a, s, &p->samples[i], 0, 0, &p->samples[i].plain, err);
+    }
+    if (r >= 0)
+        printf("%d prompts, %d plain replies\nexit layer  drafts    tokens  different  acceptance  accepted length\n", p->n_prompts, p->n_samples);
+    for (int e = 0; r >= 0 && e < p->exit_layers.n; e++)
+        for (int d = 0; r >= 0 && d < a->drafts.n && !terminal_interrupted(); d++) {
+            r = compare(a, p, s, m, p->exit_layers.value[e], a->drafts.value[d], different, err);
+            different += r > 0 ? r : 0;
+        }
+    lsk_session_close(s);
+    if (r >= 0)
+        printf("%s\n", different ? "NOT the same text" : "every drafted reply equals plain decoding");
+    return r < 0 ? r : different > 0;
+}
+
+/* Prompts from -p and the lines of the file; empty lines are none. */
+static int read_prompts(const struct verify_args *a, const lsk_model *m, char *lines, struct plan *p, lsk_error *err)
+{
+    struct prompt_args how = {.bos = a->bos, .special = a->special};
+    int cap = a->prompts.n + 1, r = 0;
+    for (const char *c = lines; c && *c; c++)
+        cap += *c == '\n';
+    p->prompts = calloc((size_t)cap, sizeof *p->prompts);
+    if (!p->prompts)
+        return complain(err, LSK_EOS, "out of memory");
+    for (int i = 0; r >= 0 && (i < a->prompts.n || lines); i++) {
+        const char *text = i < a->prompts.n ? a->prompts.item[i] : strsep(&lines, "\n");
+        struct tokens *t = &p->prompts[p->n_prompts];
+        if (*text && (r = t->n = encode_prompt(m, &how, text, strlen(text), &t->token, err)) >= 0)
+            p->n_prompts++;
+    }
+    return r < 0 ? r : p->n_prompts ? 0 : complain(err, LSK_EUSAGE, "no prompts: give -p TEXT or -f FILE");
+}
+
+static int plan_samples(const struct verify_args *a, struct plan *p, lsk_error *err)
+{
+    p->samples = calloc((size_t)p->n_prompts * (size_t)a->temperatures.n * (size_t)a->seeds.n, sizeof *p->samples);
+    if (!p->samples)
+        return complain(err, LSK_EOS, "out of memory");
+    for (int i = 0; i < p->n_prompts; i++)
+        for (int t = 0; t < a->temperatures.n; t++)
+            for (int s = 0; s < (a->temperatures.value[t] > 0 ? a->seeds.n : 1); s++)
+                p->samples[p->n_samples++] = (struct sample){&p->prompts[i], i, a->temperatures.value[t], a->seeds.value[s], {0}};
+    return 0;
+}
+
+static void plan_exits(const struct verify_args *a, int n_layers, struct plan *p)
+{
+    p->exit_layers = a->exit_layers;
+    for (int quarter = 1; !a->exit_layers.n && quarter <= 3; quarter++) {
+        int e = n_layers * quarter / 4;
+        if (e > 0 && (!p->exit_layers.n || e > p->exit_layers.value[p->exit_layers.n - 1]))
+            p->exit_layers.value[p->exit_layers.n++] = e;
+    }
+}
+
+/* Opens the model with room for the longest prompt and its reply. */
+static lsk_model *open_for(const struct verify_args *a, const struct plan *p, lsk_error *err)
+{
+    lsk_model_options needs = {.max_drafts = 1};
+    for (int i = 0; i < p->n_prompts; i++)
+        needs.context = p->prompts[i].n + a->n_predict > needs.context ? p->prompts[i].n + a->n_predict : needs.context;
+    for (int i = 0; i < a->drafts.n; i++)
+        needs.max_drafts = a->drafts.value[i] > needs.max_drafts ? a->drafts.value[i] : needs.max_drafts;
+    return open_model(&a->model, &a->show, &needs, err);
+}
+
+static int verify(const void *args, lsk_error *err)
+{
+    const struct verify_args *a = args;
+    struct plan p = {0};
+    char *lines = NULL;
+    size_t n = 0;
+    lsk_model *m = NULL;
+    int r = a->file ? read_stream(a->file, &lines, &n, err) : 0;
+    if (r >= 0)
+        r = (m = open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err)) ? 0 : err->code;
+    if (r >= 0)
+        r = read_prompts(a, m, lines, &p, err);
+    if (r >= 0)
+        r = plan_samples(a, &p, err);
+    lsk_model_close(m);
+    m = r >= 0 ? open_for(a, &p, err) : NULL;
+    if (r >= 0)
+        r = m ? 0 : err->code;
+    if (r >= 0) {
+        plan_exits(a, lsk_model_about(m)->n_layers, &p);
+        r = compare_all(a, &p, m, err);
+    }
+    lsk_model_close(m);
+    for (int i = 0; i < p.n_samples; i++)
+        free(p.samples[i].plain.token);
+    for (int i = 0; i < p.n_prompts; i++)
+        free(p.prompts[i].token);
+    free(p.samples);
+    free(p.prompts);
+    free(lines);
+    return r;
+}
+
+const struct command command_verify = {
+    "verify", "compares drafted replies with plain decoding, token for token", "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
+    "Every prompt is continued plainly and with every combination of exit layer and draft count. Exit status 0 says that all replies are equal,\n"
+    "1 that one is not: then the first differing position is printed.",
+    "  layerskip verify model.gguf -p \"Once upon a time\" --exit-layer 1-29 --num-speculations 1-12\n"
+    "  layerskip verify ./layerskip-llama2-7B -f prompts.txt --temp 0,0.6 --seed 1-5 -n 256\n",
+    "model", groups, sizeof(struct verify_args), verify, NULL};

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "messages.h"
+
+const struct option model_options[] = {
+    {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH", .help = "a Hugging Face folder, a .safetensors or a .gguf file; may also stand first without -m"},
+    {"weights", OPT_CHOICE, offsetof(struct model_args, weights), "TYPE", "file", .choices = "file bf16 q8 q4", .help = "type that weights are kept in: as stored, or converted while loading"},
+    {"kv", OPT_CHOICE, offsetof(struct model_args, kv), "TYPE", "auto", .choices = "auto bf16 f32", .help = "type of the KV cache; auto is bf16, and f32 with --compute f32"},
+    {"compute", OPT_CHOICE, offsetof(struct model_args, compute), "TYPE", "native", .choices = "native f32", .help = "f32 keeps float activations everywhere: slower, for accuracy tests"},
+    {"kernels", OPT_CHOICE, offsetof(struct model_args, kernels), "SET", "auto", .choices = "auto plain avx512", .help = "kernels to use; auto is the fastest set that this CPU has, and all give the same bits"},
+    {"device", OPT_CHOICE, offsetof(struct model_args, device), "NAME", "auto", .choices = "auto cpu", .help = "where the model runs"},
+    {"threads t", OPT_INT, offsetof(struct model_args, threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},
+    {"batch-size b", OPT_INT, offsetof(struct model_args, batch), "N", "256", 1, 65536, .help = "prompt tokens in one step"},
+    {"ignore-config", OPT_TEXTS, offsetof(struct model_args, ignore_config), "KEY", .help = "pass over this unknown key of the model's configuration; may be repeated"},
+    {0}};
+
+const struct option show_options[] = {
+    {"progress", OPT_FLAG, offsetof(struct show_args, progress), NULL, "on", .help = "show progress on stderr where that is a terminal"}, {0}};
+
+const struct option prompt_options[] = {
+    {"prompt p", OPT_TEXT, offsetof(struct prompt_args, text), "TEXT", .help = "the prompt; without -p and -f it is read from stdin when that is not a terminal"},
+    {"file f", OPT_TEXT, offsetof(struct prompt_args, file), "FILE", .help = "read the prompt from a file, - is stdin; one newline at its end is dropped"},
+    {"escape e", OPT_FLAG, offsetof(struct prompt_args, escape), NULL, "on", .help = "replace \\n, \\t, \\xHH and the like in -p and stop strings"},
+    {"special", OPT_FLAG, offsetof(struct prompt_args, special), .help = "<|im_start|> and the like in the prompt are tokens, and such tokens are shown"},
+    {"bos", OPT_FLAG, offsetof(struct prompt_args, bos), NULL, "on", .help = "begin with the beginning-of-text token where the model asks for it"},
+    {0}};
+
+const struct option sampling_options[] = {
+    {"temp temperature", OPT_REAL, offsetof(struct sampling_args, temperature), "T", "0", 0, 100, .help = "0 is greedy, also where the model's files suggest another temperature"},
+    {"top-k", OPT_INT, offsetof(struct sampling_args, top_k), "K", "0", 0, 1 << 24, .help = "sample from the K likeliest tokens; 0 is off"},
+    {"top-p", OPT_REAL, offsetof(struct sampling_args, top_p), "P", "1", 0, 1, .help = "sample from the likeliest tokens that together have probability P; 1 is off"},
+    {"min-p", OPT_REAL, offsetof(struct sampling_args, min_p), "P", "0", 0, 1, .help = "leave out tokens that are less than P times as likely as the likeliest; 0 is off"},
+    {"seed s", OPT_SEED, offsetof(struct sampling_args, seed), "N", "0", .help = "the same seed gives the same text, drafted or not; -1 is another one each time"},
+    {0}};
+
+const struct option draft_options[] = {
+    {"exit-layer", OPT_INT, offsetof(struct draft_args, exit_layer), "E", "-1", -1, 1023, .help = "layers that a draft runs; -1 or 0 is the model's profile, else a quarter of its layers"},
+    {"num-speculations num-assistant-tokens spec-draft-n-max draft-max", OPT_INT, offsetof(struct draft_args, num_speculations), "D", "-1", -1, LSK_MAX_DRAFTS,
+     .help = "drafts in a round; 0 is plain decoding, -1 the model's profile, else 4"},
+    {"generation-strategy", OPT_CHOICE, offsetof(struct draft_args, strategy), "NAME", "auto", .choices = "auto autoregressive self_speculative",
+     .help = "auto drafts where the model has a LayerSkip profile or one of these options asks for it; autoregressive with --exit-layer E is --depth E, as in the original scripts"},
+    {"draft-p-min spec-draft-p-min assistant-confidence-threshold", OPT_REAL, offsetof(struct draft_args, min_conf), "P", "0", 0, 1,
+     .help = "end a chain of drafts at one that its exit gives less than this probability"},
+    {"drafter", OPT_TEXT, offsetof(struct draft_args, drafter), "NAME", "auto", .choices = "auto none exit", .help = "what proposes drafts"},
+    {"depth early-exit-only", OPT_INT, offsetof(struct draft_args, depth), "N", "0", 0, 1024, .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
+    {0}};
+
+lsk_model *open_model(const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err)
+{
+    struct progress progress = progress_start(show->progress);
+    lsk_model_options o = *needs;
+    if (!a->path) {
+        complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
+        return NULL;
+    }
+    o.device = a->device;
+    o.weights = a->weights;
+    o.kv = a->kv;
+    o.compute = a->compute;
+    o.kernels = a->kernels;
+    o.threads = a->threads;
+    o.batch = a->batch;
+    o.ignore_config = a->ignore_config.n ? a->ignore_config.item : NULL;
+    o.progress = progress_show;
+    o.progress_ud = &progress;
+    lsk_model *m = lsk_model_open(a->path, &o, err);
+    progress_end(&progress);
+    return m;
+}
+
+static int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; }
+
+size_t replace_escapes(char *text)
+{
+    static const char from[] = "nrt\"'\\", to[] = "\n\r\t\"'\\";
+    char *out = text;
+    for (const char *p = text; *p; p++) {
+        const char *known = *p == '\\' && p[1] ? strchr(from, p[1]) : NULL;
+        if (known) {
+            *out++ = to[known - from];
+            p++;
+        } else if (*p == '\\' && p[1] == 'x' && hex_digit(p[2]) >= 0 && hex_digit(p[3]) >= 0) {
+            *out++ = (char)(16 * hex_digit(p[2]) + hex_digit(p[3]));
+            p += 3;
+        } else {
+            *out++ = *p;
+        }
+    }
+    *out = 0;
+    return (size_t)(out - text);
+}
+
+int read_stream(const char *path, char **text, size_t *n, lsk_error *err)
+{
+    const size_t limit = (size_t)64 << 20;
+    int from_stdin = !strcmp(path, "-"), code = 0;
+    const char *name = from_stdin ? "standard input" : path;
+    FILE *f = from_stdin ? stdin : fopen(path, "re");
+    size_t cap = 1 << 16, used = 0;
+    char *buffer = malloc(cap);
+    if (!f || !buffer) {
+        code = complain(err, f ? LSK_EOS : LSK_ENOINPUT, "%s: %s", excerpt_of(name).text, f ? "out of memory" : strerror(errno));
+        goto done;
+    }
+    for (size_t got; (got = fread(buffer + used, 1, cap - used - 1, f)) > 0;) {
+        used += got;
+        if (used + 1 < cap)
+            continue;
+        char *bigger = cap < limit ? realloc(buffer, 2 * cap) : NULL;
+        if (!bigger) {
+            code = complain(err, LSK_EUSAGE, "%s: longer than %zu MiB", excerpt_of(name).text, limit >> 20);
+            goto done;
+        }
+        buffer = bigger;
+        cap *= 2;
+    }
+    if (ferror(f)) {
+        code = complain(err, LSK_EIO, "%s: %s", excerpt_of(name).text, strerror(errno));
+        goto done;
+    }
+    buffer[used] = 0;
+    *n = used;
+    *text = buffer;
+    buffer = NULL;
+done:
+    free(buffer);
+    if (f && !from_stdin)
+        fclose(f);
+    return code;
+}
+
+int read_prompt(const struct prompt_args *a, char **text, size_t *n, lsk_error *err)
+{
+    if (a->text && a->file)
+        return complain(err, LSK_EUSAGE, "both --prompt and --file are given: give one of them");
+    if (!a->text && !a->file && isatty(STDIN_FILENO))
+        return complain(err, LSK_EUSAGE, "no prompt: give -p TEXT or -f FILE, or pipe text in");
+    if (a->text) {
+        *text = strdup(a->text);
+        if (!*text)
+            return complain(err, LSK_EOS, "out of memory");
+        *n = a->escape ? replace_escapes(*text) : strlen(*text);
+    } else {
+        int r = read_stream(a->file ? a->file : "-", text, n, err);
+        if (r < 0)
+            return r;
+        *n -= *n && (*text)[*n - 1] == '\n';
+    }
+    if (*n)
+        return 0;
+    free(*text);
+    return complain(err, LSK_EUSAGE, "the prompt is empty: give -p TEXT or -f FILE, or pipe text in");
+}
+
+int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *text, size_t n, int32_t **tokens, lsk_error *err)
+{
+    unsigned flags = (a->bos ? LSK_ENCODE_BOS : 0) | (a->special ? LSK_ENCODE_SPECIAL : 0);
+    int count = lsk_encode(m, text, n, flags, NULL, 0, err);
+    if (count < 0)
+        return count;
+    *tokens = malloc((size_t)(count + 1) * sizeof **tokens);
+    if (!*tokens)
+        return complain(err, LSK_EOS, "out of memory");
+    return lsk_encode(m, text, n, flags, *tokens, count, err);
+}
+
+void apply_sampling(const struct sampling_args *a, lsk_generate_options *o)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    o->temperature = (float)a->temperature;
+    o->top_k = a->top_k;
+    o->top_p = a->top_p < 1 ? (float)a->top_p : 0;
+    o->min_p = (float)a->min_p;
+    o->seed = a->seed == UINT64_MAX ? (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid() << 16 : a->seed;
+}
+
+int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err)
+{
+    int plain = !strcmp(a->strategy, "autoregressive");
+    int asked = (!plain && strcmp(a->strategy, "auto")) || a->exit_layer > 0 || a->num_speculations > 0 || a->min_conf > 0;
+    int automatic = !strcmp(a->drafter, "auto");
+    if (plain && !automatic && strcmp(a->drafter, "none"))
+        return complain(err, LSK_EUSAGE, "--generation-strategy autoregressive and --drafter %s contradict each other: give one of them", excerpt_of(a->drafter).text);
+    o->drafter = plain || !a->num_speculations ? "none" : automatic && asked ? "exit" : a->drafter;
+    o->exit_layer = a->exit_layer > 0 && !plain ? a->exit_layer : 0;
+    o->num_speculations = a->num_speculations > 0 ? a->num_speculations : a->num_speculations == 0 ? -1 : 0;
+    o->draft_min_conf = (float)a->min_conf;
+    o->depth = plain && a->exit_layer > 0 && !a->depth ? a->exit_layer : a->depth;
+    return 0;
+}
+
+int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err)
+{
+    int r = lsk_session_prompt(s, tokens, n, o, err);
+    if (r >= 0)
+        do
+            r = lsk_step(&s, 1, emit, ud, err);
+        while (r > 0 && !terminal_interrupted());
+    return r;
+}
+
+struct piece_text piece_of(const lsk_model *m, int32_t token)
+{
+    struct piece_text t = {""};
+    size_t n = 0, used = 0;
+    const char *p = lsk_piece(m, token, &n);
+    for (size_t i = 0; p && i < n && used < sizeof t.text - 8;) {
+        int length = utf8_length(p + i, n - i);
+        unsigned char c = (unsigned char)p[i];
+        if (c == '\n' || c == '\t' || c == '\r' || c == '\\')
+            used += (size_t)snprintf(t.text + used, 8, "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : c == '\r' ? 'r' : c);
+        else if (!length || c < ' ' || c == 0x7f)
+            used += (size_t)snprintf(t.text + used, 8, "\\x%02X", c);
+        else
+            used += (size_t)snprintf(t.text + used, 8, "%.*s", length, p + i);
+        i += length ? (size_t)length : 1;
+    }
+    return t;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Option groups that several commands share, and what their values mean to the library. */
+#ifndef TOOLS_COMMON_H
+#define TOOLS_COMMON_H
+
+#include "layerskip.h"
+#include "options.h"
+#include "terminal.h"
+
+struct model_args {
+    const char *path, *weights, *kv, *compute, *kernels, *device;
+    int threads, batch;
+    struct texts ignore_config;
+};
+struct show_args {
+    int progress;
+};
+struct prompt_args {
+    const char *text, *file;
+    int escape, special, bos;
+};
+struct sampling_args {
+    double temperature, top_p, min_p;
+    int top_k;
+    uint64_t seed;
+};
+struct draft_args {
+    const char *strategy, *drafter;
+    int exit_layer, num_speculations, depth;
+    double min_conf;
+};
+
+extern const struct option model_options[], show_options[], prompt_options[], sampling_options[], draft_options[];
+
+/* Opens the model that the options name; `needs` brings context, max_drafts, sessions and load. NULL with err set. */
+lsk_model *open_model(const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err);
+
+/* A prompt as bytes: from -p (escapes replaced), from a file, or from stdin when that is no terminal (one newline at the end is dropped). Caller frees *text. */
+int read_prompt(const struct prompt_args *a, char **text, size_t *n, lsk_error *err);
+int read_stream(const char *path, char **text, size_t *n, lsk_error *err); /* "-": stdin */
+size_t replace_escapes(char *text);                                       /* in place: \n \r \t \" \' \\ \xHH; returns the new length */
+
+/* Caller frees *tokens. Returns how many there are. */
+int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *text, size_t n, int32_t **tokens, lsk_error *err);
+
+/* Sampling and drafting options as the library wants them; the rest of *o is left as it is. */
+void apply_sampling(const struct sampling_args *a, lsk_generate_options *o);
+int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);
+
+/* Like lsk_generate, but an interruption also ends it between the steps of a long prompt. */
+int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err);
+
+/* A token's bytes with control characters escaped, for messages: "\n" is "\\n". */
+struct piece_text {
+    char text[160];
+};
+struct piece_text piece_of(const lsk_model *m, int32_t token);
+
+#endif

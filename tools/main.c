@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "messages.h"
+#include "terminal.h"
+
+extern char **environ;
+
+static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(void)
+{
+    printf("layerskip %s: runs Llama-type checkpoints; the first layers draft, all layers verify, the text stays the same\n\n"
+           "usage: layerskip COMMAND [OPTIONS]\n\ncommands\n", lsk_version());
+    for (int i = 0; i < N_COMMANDS; i++)
+        printf("  %-10s %s\n", commands[i]->name, commands[i]->help);
+    printf("\nexamples\n"
+           "  layerskip run model.gguf -p \"Once upon a time\"\n"
+           "  layerskip bench ./layerskip-llama2-7B --exit-layer 4-12+4 --num-speculations 2,4,8\n\n"
+           "`layerskip COMMAND --help` lists a command's options; `layerskip --version` says what this program was built for.\n");
+}
+
+static void print_version(void)
+{
+    printf("layerskip %s\nbuilt by %s %s\ncpu features:", lsk_version(),
+#ifdef __clang__
+           "clang", __clang_version__);
+#else
+           "gcc", __VERSION__);
+#endif
+#if defined(__x86_64__)
+    const struct {
+        const char *name;
+        int has;
+    } features[] = {{"avx2", __builtin_cpu_supports("avx2")},       {"fma", __builtin_cpu_supports("fma")},
+                    {"avx512f", __builtin_cpu_supports("avx512f")}, {"avx512vnni", __builtin_cpu_supports("avx512vnni")},
+                    {"avx512bf16", __builtin_cpu_supports("avx512bf16")}};
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        if (features[i].has)
+            printf(" %s", features[i].name);
+#endif
+    printf("\n");
+}
+
+static void print_command_help(const struct command *c)
+{
+    printf("usage: layerskip %s %s\n\n%s\n", c->name, c->usage, c->about);
+    options_describe(stdout, c->groups);
+    if (c->more_help)
+        c->more_help(stdout);
+    printf("\nexamples\n%s\n"
+           "Names may be written with - or _. Every option can also come from the environment, as LAYERSKIP_ and its first long name in capitals\n"
+           "(--ctx-size 4096 is LAYERSKIP_CTX_SIZE=4096); the command line wins.\n", c->examples);
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(commands[i]->name, name))
+            return commands[i];
+    return NULL;
+}
+
+static int unknown_command(const char *name, lsk_error *err)
+{
+    char near[32] = "";
+    int best = 99;
+    for (int i = 0; i < N_COMMANDS; i++)
+        suggest(commands[i]->name, name, near, sizeof near, &best);
+    return complain(err, LSK_EUSAGE, "unknown command \"%s\"%s%s%s (`layerskip --help` lists them)", excerpt_of(name).text, *near ? ": did you mean " : "", near,
+                    *near ? "?" : "");
+}
+
+static int run_command(const struct command *c, int argc, char **argv, lsk_error *err)
+{
+    void *args = calloc(1, c->size);
+    if (!args)
+        return complain(err, LSK_EOS, "out of memory");
+    int status = 0, parsed = options_parse(c->groups, args, c->bare, argc, argv, environ, err);
+    size_t n = strlen(err->text);
+    if (parsed == OPTIONS_HELP)
+        print_command_help(c);
+    else if (parsed < 0)
+        snprintf(err->text + n, sizeof err->text - n, " (`layerskip %s --help` lists the options)", c->name);
+    else
+        status = c->run(args, err);
+    free(args);
+    return parsed < 0 ? parsed : status;
+}
+
+static int dispatch(int argc, char **argv, lsk_error *err)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    const struct command *c = find_command(name);
+    if (c)
+        return run_command(c, argc - 2, argv + 2, err);
+    if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+        print_version();
+    else if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
+        print_help();
+    else if (!*name)
+        return complain(err, LSK_EUSAGE, "no command given: `layerskip --help` lists them");
+    else
+        return unknown_command(name, err);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    lsk_error err = {0};
+    terminal_prepare();
+    int status = dispatch(argc, argv, &err);
+    if (status >= 0) {
+        int flushed = terminal_flush(&err);
+        status = flushed < 0 ? flushed : status;
+    }
+    if (terminal_interrupted())
+        return 130;
+    if (status < 0)
+        fprintf(stderr, "layerskip: error: %s\n", err.text);
+    return status < 0 ? -status : status;
+}

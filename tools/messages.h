@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the program says on stderr when something is wrong, in text that is safe for a terminal. */
+#ifndef TOOLS_MESSAGES_H
+#define TOOLS_MESSAGES_H
+
+#include "layerskip.h"
+
+/* Sets code and text (one line, cut where it is too long) and returns code. */
+int complain(lsk_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Text from outside for a message: at most 64 bytes, control characters and what is not UTF-8 as \xNN, "..." where it was cut. */
+struct excerpt {
+    char text[96];
+};
+struct excerpt excerpt_of(const char *text);
+
+/* Bytes of the character at text (1 to 4), or 0 when the bytes there are not one valid character. n: bytes left. */
+int utf8_length(const char *text, size_t n);
+
+/* The word of `words` (names parted by blanks) nearest to `name`, when it is near enough to be meant; copied to out. Returns 0 when none is. */
+int suggest(const char *words, const char *name, char *out, size_t cap, int *best);
+
+#endif

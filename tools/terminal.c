@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "messages.h"
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+void terminal_prepare(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)!open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR); /* the lowest free number is fd; writing results there shall fail */
+    sigaction(SIGINT, &action, NULL);
+}
+
+int terminal_interrupted(void) { return interrupted; }
+int terminal_is(int fd) { return isatty(fd); }
+
+int terminal_colour(const char *mode)
+{
+    const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM");
+    if (strcmp(mode, "auto"))
+        return !strcmp(mode, "on");
+    return isatty(STDOUT_FILENO) && !(no_colour && *no_colour) && term && strcmp(term, "dumb");
+}
+
+int terminal_flush(lsk_error *err)
+{
+    if (fflush(stdout) || ferror(stdout))
+        return complain(err, LSK_EIO, "standard output: %s", strerror(errno));
+    return 0;
+}
+
+int terminal_write(const char *text, size_t n, lsk_error *err)
+{
+    fwrite(text, 1, n, stdout);
+    return terminal_flush(err);
+}
+
+int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+struct progress progress_start(int wanted)
+{
+    return (struct progress){.on = wanted && isatty(STDERR_FILENO), .start_ns = now_ns()};
+}
+
+int progress_show(void *progress, const char *what, uint64_t done, uint64_t total)
+{
+    struct progress *p = progress;
+    int64_t now = now_ns();
+    if (!p->what || strcmp(p->what, what)) {
+        p->what = what;
+        p->start_ns = now;
+    }
+    double seconds = (double)(now - p->start_ns) / 1e9, speed = seconds > 0 ? (double)done / seconds : 0;
+    if (p->on && seconds > 0.3 && now - p->shown_ns > 100000000) {
+        p->shown_ns = now;
+        fprintf(stderr, "\r\033[K%s  %3.0f %%  %.2f GB/s  %.0f s left", what, total ? 100.0 * (double)done / (double)total : 0, speed / 1e9,
+                speed > 0 && total > done ? (double)(total - done) / speed : 0);
+        fflush(stderr);
+    }
+    return interrupted;
+}
+
+void progress_end(struct progress *p)
+{
+    if (p->on && p->shown_ns)
+        fputs("\r\033[K", stderr);
+    p->shown_ns = 0;
+}

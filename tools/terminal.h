@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program's surroundings: standard streams, interruption, colour, progress, clock. */
+#ifndef TOOLS_TERMINAL_H
+#define TOOLS_TERMINAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layerskip.h"
+
+/* Gives every standard descriptor that is closed a stand-in, so that no file of ours gets its number; and catches SIGINT. */
+void terminal_prepare(void);
+int terminal_interrupted(void); /* SIGINT came; a second one ends the program at once */
+int terminal_is(int fd);
+
+/* mode: "on", "off" or "auto": a terminal, TERM that is not "dumb" and no NO_COLOR. */
+int terminal_colour(const char *mode);
+
+/* To stdout at once. 0, or LSK_EIO. */
+int terminal_write(const char *text, size_t n, lsk_error *err);
+int terminal_flush(lsk_error *err);
+
+int64_t now_ns(void);
+
+/* One line on stderr that is rewritten while work goes on; nothing when stderr is no terminal. */
+struct progress {
+    int on;
+    const char *what;
+    int64_t start_ns, shown_ns;
+};
+struct progress progress_start(int wanted);
+int progress_show(void *progress, const char *what, uint64_t done, uint64_t total); /* an lsk_progress_fn: non-zero once interrupted */
+void progress_end(struct progress *p);
+
+#endif
