@@ -116,7 +116,8 @@ static int by_begin(const void *a, const void *b)
 
 int fill_check_spans(struct span *s, int n, uint64_t from, uint64_t to, bool gapless, const char *path, struct error *err)
 {
-    qsort(s, (size_t)n, sizeof *s, by_begin);
+    if (n)
+        qsort(s, (size_t)n, sizeof *s, by_begin);
     uint64_t at = from;
     const char *before = "the header";
     for (int i = 0; i < n; i++) {

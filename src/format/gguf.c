@@ -43,7 +43,7 @@ static const struct {
 struct gguf {
     struct checkpoint *c;
     const struct file *file;
-    int shard, first_meta, first_view; /* of this file in the checkpoint's lists */
+    int shard, first_view; /* of this file in the checkpoint's lists */
     uint64_t at, window_at;
     size_t window_n;
     uint8_t *window; /* [WINDOW] */
@@ -385,7 +385,7 @@ static int place_tensors(struct gguf *g)
 {
     int n = g->c->n_views - g->first_view;
     uint64_t data = (g->at + g->alignment - 1) / g->alignment * g->alignment;
-    struct view *v = g->c->view + g->first_view;
+    struct view *v = n ? g->c->view + g->first_view : NULL;
     struct span *s = arena_array(&g->c->arena, (uint64_t)n, sizeof *s);
     if (!s)
         return fill_memory(g->err);
@@ -393,7 +393,7 @@ static int place_tensors(struct gguf *g)
         v[i].offset += data; /* each below the file's size, at most 2^63 */
         s[i] = (struct span){v[i].offset, v[i].offset + v[i].bytes, v[i].file_name};
     }
-    return n ? fill_check_spans(s, n, data, g->file->size, false, g->file->path, g->err) : 0;
+    return fill_check_spans(s, n, data, g->file->size, false, g->file->path, g->err);
 }
 
 static int take_counts(struct gguf *g, uint64_t *n_tensors, uint64_t *n_pairs)
@@ -423,7 +423,7 @@ static int take_counts(struct gguf *g, uint64_t *n_tensors, uint64_t *n_pairs)
 
 static int read_shard(struct gguf *g)
 {
-    uint64_t n_tensors, n_pairs;
+    uint64_t n_tensors = 0, n_pairs = 0;
     int rc = take_counts(g, &n_tensors, &n_pairs);
     for (uint64_t i = 0; !rc && i < n_pairs; i++)
         rc = take_pair(g);
@@ -440,7 +440,7 @@ static int add_shard(struct checkpoint *c, const char *path, struct error *err)
     int rc = fill_open(c, path, err);
     if (rc)
         return rc;
-    struct gguf g = {.c = c, .file = &c->shard[c->n_shards - 1], .shard = c->n_shards - 1, .first_meta = c->n_meta, .first_view = c->n_views, .alignment = 32, .err = err};
+    struct gguf g = {.c = c, .file = &c->shard[c->n_shards - 1], .shard = c->n_shards - 1, .first_view = c->n_views, .alignment = 32, .err = err};
     g.window = malloc(WINDOW);
     rc = g.window ? read_shard(&g) : fill_memory(err);
     free(g.window);
