@@ -140,11 +140,11 @@ static int generate(const struct run_args *a, lsk_model *m, const int32_t *token
     r = w.failed ? w.failed : r;
     if (r >= 0)
         r = terminal_flush(err);
-    if (r >= 0 && strcmp(a->output.stats, "none"))
-        (a->output.stats[0] == 'j' ? summary_json : summary_text)(
-            stderr, lsk_session_stats(s), lsk_model_about(m), &(struct reply_facts){w.finish ? w.finish : LSK_FINISH_CANCELLED, o->seed, peak_rss()});
-    if (r >= 0 && a->sampling.seed == UINT64_MAX && a->output.stats[0] == 't')
-        fprintf(stderr, "seed       %llu\n", (unsigned long long)o->seed);
+    const struct reply_facts facts = {w.finish ? w.finish : LSK_FINISH_CANCELLED, o->seed, peak_rss()};
+    if (r >= 0 && !strcmp(a->output.stats, "json"))
+        summary_json(stderr, lsk_session_stats(s), lsk_model_about(m), &facts);
+    else if (r >= 0 && !strcmp(a->output.stats, "text"))
+        summary_text(stderr, lsk_session_stats(s), lsk_model_about(m), &facts);
     lsk_session_close(s);
     return r;
 }

@@ -87,6 +87,8 @@ void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
             (double)s->reply_ns / 1e6, f.token_ms, f.reply_rate, f.gb_per_s);
     if (s->drafted)
         print_drafts(out, s, &f);
+    if (facts->seed)
+        fprintf(out, "seed       %llu\n", (unsigned long long)facts->seed);
     fprintf(out, "memory     weights %s, KV cache %s, scratch %s (%s of it for drafts); peak resident %s\n", bytes_text(m->memory.weights, b[0], 32),
             bytes_text(m->memory.kv, b[1], 32), bytes_text(m->memory.scratch, b[2], 32), bytes_text(m->memory.drafts, b[3], 32),
             bytes_text(facts->rss, b[4], 32));
