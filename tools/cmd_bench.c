@@ -24,18 +24,23 @@ struct bench_args {
 static const struct option test_options[] = {
     {"n-prompt p", OPT_NUMBERS, offsetof(struct bench_args, n_prompt), "LIST", "512", 0, 1 << 20, .help = "prompt lengths to measure; 0 is none"},
     {"n-gen n", OPT_NUMBERS, offsetof(struct bench_args, n_gen), "LIST", "128", 0, 1 << 20, .help = "reply lengths to measure; 0 is none"},
-    {"pg", OPT_NUMBERS, offsetof(struct bench_args, pairs), "P,N", NULL, 1, 1 << 20, .help = "a prompt of P tokens and a reply of N, measured together; more pairs may follow"},
+    {"pg", OPT_NUMBERS, offsetof(struct bench_args, pairs), "P,N", NULL, 1, 1 << 20,
+     .help = "a prompt of P tokens and a reply of N, measured together; more pairs may follow"},
     {"n-depth d", OPT_NUMBERS, offsetof(struct bench_args, depth), "LIST", "0", 0, 1 << 20, .help = "tokens that the context holds before"},
-    {"exit-layer", OPT_NUMBERS, offsetof(struct bench_args, exit_layers), "LIST", NULL, 1, 1023, .help = "exit layers to draft from; with neither this nor --num-speculations the model's profile is measured, if it has one"},
+    {"exit-layer", OPT_NUMBERS, offsetof(struct bench_args, exit_layers), "LIST", NULL, 1, 1023,
+     .help = "exit layers to draft from; with neither this nor --num-speculations the model's profile is measured, if it has one"},
     {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct bench_args, drafts), "LIST", NULL, 1, LSK_MAX_DRAFTS, .help = "drafts in a round"},
-    {"file f", OPT_TEXT, offsetof(struct bench_args, file), "FILE", .help = "replies continue this text (at a depth: its first tokens); without it they continue random tokens"},
+    {"file f", OPT_TEXT, offsetof(struct bench_args, file), "FILE",
+     .help = "replies continue this text (at a depth: its first tokens); without it they continue random tokens"},
     {0}};
 
 static const struct option form_options[] = {
-    {"repetitions r", OPT_INT, offsetof(struct bench_args, repetitions), "N", "5", 1, SAMPLES_MAX, .help = "measurements of each test; drafted and plain replies take turns"},
+    {"repetitions r", OPT_INT, offsetof(struct bench_args, repetitions), "N", "5", 1, SAMPLES_MAX,
+     .help = "measurements of each test; drafted and plain replies take turns"},
     {"warmup", OPT_FLAG, offsetof(struct bench_args, warmup), NULL, "on", .help = "run each test once before it counts"},
-    {"read-gib", OPT_INT, offsetof(struct bench_args, read_gib), "GIB", "1", 0, 1024, .help = "memory over which the read bandwidth is measured first; 0 leaves it out"},
-    {"output o", OPT_CHOICE, offsetof(struct bench_args, output), "FORM", "md", .choices = "md csv json jsonl", .help = "form of the result"},
+    {"read-gib", OPT_INT, offsetof(struct bench_args, read_gib), "GIB", "1", 0, 1024,
+     .help = "memory over which the read bandwidth is measured first; 0 leaves it out"},
+    {"output o", OPT_CHOICE, offsetof(struct bench_args, output), NULL, "md", .choices = "md csv json jsonl", .help = "form of the result"},
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct bench_args, model)},
@@ -46,10 +51,10 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
 
 struct trial {
     int n_prompt, n_gen, depth;
-    int exit_layer, drafts;     /* 0: plain */
-    const struct trial *plain;  /* what a drafted trial is compared with, or NULL */
+    int exit_layer, drafts;    /* 0: plain */
+    const struct trial *plain; /* what a drafted trial is compared with, or NULL */
     struct samples rate, ns;
-    double bytes, reply_ns;     /* over all repetitions */
+    double bytes, reply_ns; /* over all repetitions */
     int rounds, drafted, accepted;
 };
 
@@ -60,7 +65,7 @@ struct bench {
     struct trial *trials;
     int n_trials, n_text, room; /* room: tokens that `tokens` holds */
     int32_t *text, *tokens;
-    double read;                /* bytes per second */
+    double read; /* bytes per second */
     char cpu[96], started[32];
 };
 
@@ -94,10 +99,9 @@ static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *e
         exits = (struct numbers){1, {info->exit_layer ? info->exit_layer : info->n_layers > 4 ? info->n_layers / 4 : 1}};
     if (asked && !drafts.n)
         drafts = (struct numbers){1, {info->num_speculations ? info->num_speculations : 4}};
-    for (int e = 0; e < exits.n; e++)
-        if (exits.value[e] >= info->n_layers)
-            return complain(err, LSK_EUSAGE, "--exit-layer: %d: this model has %d layers: give 1 to %d", exits.value[e], info->n_layers, info->n_layers - 1);
-    for (int i = 0; i < a->depth.n; i++) {
+    for (int e = 0; !r && e < exits.n; e++)
+        r = check_exit_layer(info, exits.value[e], err);
+    for (int i = 0; !r && i < a->depth.n; i++) {
         for (int p = 0; !r && p < a->n_prompt.n; p++)
             if (a->n_prompt.value[p])
                 r = add_trial(b, (struct trial){.n_prompt = a->n_prompt.value[p], .depth = a->depth.value[i]}, err);
@@ -117,7 +121,8 @@ static int32_t random_token(const struct bench *b, uint64_t x)
     return (int32_t)((x ^ x >> 31) % (uint64_t)b->info->n_vocab);
 }
 
-/* What stands in the context before the test (the same in every repetition), then the test's own prompt (new each time). Returns the number of the former. */
+/* What stands in the context before the test (the same in every repetition), then the test's own prompt (new each time). Returns the number of the
+ * former. */
 static int lay_tokens(struct bench *b, const struct trial *t, int repetition)
 {
     int before = t->depth ? t->depth : t->n_gen && !t->n_prompt ? b->n_text ? b->n_text : 1 : 0;
@@ -133,7 +138,11 @@ static int lay_tokens(struct bench *b, const struct trial *t, int repetition)
 static int run_once(struct bench *b, struct trial *t, int repetition, int count, lsk_error *err)
 {
     int before = lay_tokens(b, t, repetition), r = 0;
-    lsk_generate_options o = {.drafter = t->drafts ? "exit" : "none", .exit_layer = t->exit_layer, .num_speculations = t->drafts ? t->drafts : -1, .max_tokens = 1, .ignore_eos = 1};
+    lsk_generate_options o = {.drafter = t->drafts ? "exit" : "none",
+                              .exit_layer = t->exit_layer,
+                              .num_speculations = t->drafts ? t->drafts : -1,
+                              .max_tokens = 1,
+                              .ignore_eos = 1};
     if (t->n_prompt && before)
         r = reply(b->session, b->tokens, before, &o, NULL, NULL, err);
     o.max_tokens = t->n_gen ? t->n_gen : 1;
@@ -188,11 +197,11 @@ static void print_markdown(const struct bench *b, const struct trial *t, int fir
 {
     struct outcome o = outcome_of(b, t);
     struct record r = {0};
-    char model[80];
+    char model[80], params[32];
     snprintf(model, sizeof model, "%s %s", *b->info->name ? b->info->name : b->info->family, b->info->weight_type);
     record_text(&r, "model", model);
     record_text(&r, "size", o.size);
-    record_number(&r, "params", "%.2f B", (double)b->info->n_params / 1e9);
+    record_text(&r, "params", count_text(b->info->n_params, params, sizeof params));
     record_text(&r, "backend", b->info->device);
     record_whole(&r, "threads", (unsigned)b->info->threads);
     record_text(&r, "test", o.test);
@@ -228,15 +237,30 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
     char ns[SAMPLES_MAX * 24], rates[SAMPLES_MAX * 24];
     const struct {
         const char *key, *text;
-    } texts[] = {{"build_version", lsk_version()}, {"cpu_info", b->cpu}, {"backends", i->device}, {"kernels", i->kernels}, {"model_filename", i->path}, {"model_type", i->family}, {"weight_type", i->weight_type}, {"type_kv", i->kv_type}, {"test", o.test}, {"test_time", b->started}};
+    } texts[] = {{"build_version", lsk_version()}, {"cpu_info", b->cpu},        {"backends", i->device},
+                 {"kernels", i->kernels},          {"model_filename", i->path}, {"model_type", i->family},
+                 {"weight_type", i->weight_type},  {"type_kv", i->kv_type},     {"test", o.test},
+                 {"test_time", b->started}};
     const struct {
         const char *key;
         uint64_t value;
-    } wholes[] = {{"model_size", i->memory.weights}, {"model_n_params", i->n_params}, {"n_batch", (uint64_t)b->args->model.batch}, {"n_threads", (uint64_t)i->threads}, {"n_prompt", (uint64_t)t->n_prompt}, {"n_gen", (uint64_t)t->n_gen}, {"n_depth", (uint64_t)t->depth}, {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts}};
+    } wholes[] = {{"model_size", i->memory.weights},   {"model_n_params", i->n_params},         {"n_batch", (uint64_t)b->args->model.batch},
+                  {"n_threads", (uint64_t)i->threads}, {"n_prompt", (uint64_t)t->n_prompt},     {"n_gen", (uint64_t)t->n_gen},
+                  {"n_depth", (uint64_t)t->depth},     {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts}};
     const struct {
         const char *key, *format;
         double value;
-    } numbers[] = {{"avg_ns", "%.0f", samples_mean(&t->ns)}, {"stddev_ns", "%.0f", samples_spread(&t->ns)}, {"avg_ts", "%.6g", samples_mean(&t->rate)}, {"stddev_ts", "%.6g", samples_spread(&t->rate)}, {"median_ts", "%.6g", samples_median(&t->rate)}, {"gb_per_second", "%.6g", o.gb_per_s}, {"read_gb_per_second", "%.6g", b->read > 0 ? b->read / 1e9 : NAN}, {"percent_of_read", "%.6g", o.of_read}, {"acceptance_rate", "%.6g", o.acceptance}, {"mean_acceptance_length", "%.6g", o.length}, {"speedup", "%.6g", o.speedup}};
+    } numbers[] = {{"avg_ns", "%.0f", samples_mean(&t->ns)},
+                   {"stddev_ns", "%.0f", samples_spread(&t->ns)},
+                   {"avg_ts", "%.6g", samples_mean(&t->rate)},
+                   {"stddev_ts", "%.6g", samples_spread(&t->rate)},
+                   {"median_ts", "%.6g", samples_median(&t->rate)},
+                   {"gb_per_second", "%.6g", o.gb_per_s},
+                   {"read_gb_per_second", "%.6g", b->read > 0 ? b->read / 1e9 : NAN},
+                   {"percent_of_read", "%.6g", o.of_read},
+                   {"acceptance_rate", "%.6g", o.acceptance},
+                   {"mean_acceptance_length", "%.6g", o.length},
+                   {"speedup", "%.6g", o.speedup}};
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         record_text(&r, texts[k].key, texts[k].text);
     for (size_t k = 0; k < sizeof wholes / sizeof *wholes; k++)
@@ -351,9 +375,16 @@ static int bench(const void *args, lsk_error *err)
 }
 
 const struct command command_bench = {
-    "bench", "measures prompt and reply speed, plain and drafted", "[MODEL] [OPTIONS]",
-    "Prints one row for each test: pp512 is a prompt of 512 tokens, tg128 a reply of 128, `tg128 E7 d4` the same reply with 4 drafts from exit layer 7.\n"
+    "bench",
+    "measures prompt and reply speed, plain and drafted",
+    "[MODEL] [OPTIONS]",
+    "Prints one row for each test: pp512 is a prompt of 512 tokens, tg128 a reply of 128, `tg128 E7 d4` the same reply with 4 drafts from exit layer "
+    "7.\n"
     "The speed-up is the median over repetitions of drafted against plain decoding in the same run.",
     "  layerskip bench model.gguf -p 512 -n 128 -t 2\n"
     "  layerskip bench ./layerskip-llama2-7B -p 0 -n 128 -f story.txt --exit-layer 4-12+4 --num-speculations 2,4,8 -o json\n",
-    "model", groups, sizeof(struct bench_args), bench, NULL};
+    "model",
+    groups,
+    sizeof(struct bench_args),
+    bench,
+    NULL};

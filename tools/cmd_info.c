@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
 #include "command.h"
 #include "common.h"
 #include "record.h"
@@ -11,14 +13,16 @@ struct info_args {
 };
 
 static const struct option plan_options[] = {
-    {"ctx-size c", OPT_INT, offsetof(struct info_args, context), "N", "0", 0, 1 << 30, .help = "plan memory for this many tokens; 0 is the model's maximum"},
+    {"ctx-size c", OPT_INT, offsetof(struct info_args, context), "N", "0", 0, 1 << 30,
+     .help = "plan memory for this many tokens; 0 is the model's maximum"},
     {"sessions", OPT_INT, offsetof(struct info_args, sessions), "N", "1", 1, 4096, .help = "and for this many replies at once"},
     {"num-speculations", OPT_INT, offsetof(struct info_args, drafts), "D", "12", 1, LSK_MAX_DRAFTS, .help = "and for this many drafts in a round"},
     {0}};
 
-static const struct option form_options[] = {{"tensors", OPT_FLAG, offsetof(struct info_args, tensors), .help = "list the tensors as they are stored"},
-                                             {"json", OPT_FLAG, offsetof(struct info_args, json), .help = "print one JSON object"},
-                                             {0}};
+static const struct option form_options[] = {
+    {"tensors", OPT_FLAG, offsetof(struct info_args, tensors), .help = "list the tensors as they are stored"},
+    {"json", OPT_FLAG, offsetof(struct info_args, json), .help = "print JSON, one object in a line"},
+    {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct info_args, model)},
                                              {"memory plan", plan_options, 0},
@@ -29,8 +33,8 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
 static void print_text(const lsk_model_info *i)
 {
     char b[4][32];
-    printf("path           %s\nformat         %s, stored mostly as %s, %s\nmodel          %s%s%s, %.2f billion parameters\n", i->path, i->format, i->file_type,
-           bytes_text(i->file_bytes, b[0], 32), i->family, *i->name ? ", " : "", i->name, (double)i->n_params / 1e9);
+    printf("path           %s\nformat         %s, stored mostly as %s, %s\nmodel          %s%s%s, %s parameters\n", i->path, i->format, i->file_type,
+           bytes_text(i->file_bytes, b[0], 32), i->family, *i->name ? ", " : "", i->name, count_text(i->n_params, b[1], 32));
     printf("shape          %d layers, hidden %d, ffn %d, %d heads of %d, %d KV heads, vocabulary %d%s\n", i->n_layers, i->hidden, i->ffn, i->n_heads,
            i->head_dim, i->n_kv_heads, i->n_vocab, i->tied ? ", head tied to the embedding" : "");
     printf("rotary         %s, theta %g; norm epsilon %g\ntokenizer      %s, bos %d, eos", i->rope, i->rope_theta, i->norm_eps, i->tokenizer, i->bos);
@@ -38,15 +42,16 @@ static void print_text(const lsk_model_info *i)
         printf("%s%d", k ? ", " : " ", i->eos[k]);
     printf("%s\n", i->has_chat_template ? "; has a chat template" : "");
     if (i->temperature >= 0)
-        printf("generation     the model's files suggest temperature %g, top-k %d, top-p %g (used where you give them)\n", i->temperature, i->top_k, i->top_p);
+        printf("generation     the model's files suggest temperature %g, top-k %d, top-p %g (used where you give them)\n", i->temperature, i->top_k,
+               i->top_p);
     if (i->exit_layer)
         printf("LayerSkip      drafts leave after layer %d of %d, %d in a round\n", i->exit_layer, i->n_layers, i->num_speculations);
     else
         printf("LayerSkip      no profile: decoding is plain unless --exit-layer or --num-speculations ask for drafts\n");
-    printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels and %d threads\n", i->weight_type, i->kv_type, i->compute, i->device,
-           i->kernels, i->threads);
-    printf("one pass       reads %s: %d layers of %s and a head of %s\n", bytes_text(i->pass_bytes, b[0], 32), i->n_layers, bytes_text(i->layer_bytes, b[1], 32),
-           bytes_text(i->head_bytes, b[2], 32));
+    printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels and %d threads\n", i->weight_type, i->kv_type, i->compute,
+           i->device, i->kernels, i->threads);
+    printf("one pass       reads %s: %d layers of %s and a head of %s\n", bytes_text(i->pass_bytes, b[0], 32), i->n_layers,
+           bytes_text(i->layer_bytes, b[1], 32), bytes_text(i->head_bytes, b[2], 32));
     printf("memory         weights %s, KV cache %s for %d tokens, scratch %s (%s of it for drafts)\n", bytes_text(i->memory.weights, b[0], 32),
            bytes_text(i->memory.kv, b[1], 32), i->context, bytes_text(i->memory.scratch, b[2], 32), bytes_text(i->memory.drafts, b[3], 32));
     printf("context        %d of at most %d tokens\n", i->context, i->context_max);
@@ -57,19 +62,43 @@ static void print_json(const lsk_model_info *i)
     struct record r = {0};
     const struct {
         const char *key, *value;
-    } texts[] = {{"path", i->path}, {"format", i->format}, {"family", i->family}, {"name", i->name}, {"file_type", i->file_type}, {"weight_type", i->weight_type}, {"kv_type", i->kv_type}, {"compute", i->compute}, {"device", i->device}, {"kernels", i->kernels}, {"tokenizer", i->tokenizer}, {"rope", i->rope}};
+    } texts[] = {{"path", i->path},           {"format", i->format},           {"family", i->family},       {"name", i->name},
+                 {"file_type", i->file_type}, {"weight_type", i->weight_type}, {"kv_type", i->kv_type},     {"compute", i->compute},
+                 {"device", i->device},       {"kernels", i->kernels},         {"tokenizer", i->tokenizer}, {"rope", i->rope}};
     const struct {
         const char *key;
         uint64_t value;
-    } wholes[] = {{"n_layers", (uint64_t)i->n_layers}, {"hidden", (uint64_t)i->hidden}, {"ffn", (uint64_t)i->ffn}, {"n_heads", (uint64_t)i->n_heads}, {"n_kv_heads", (uint64_t)i->n_kv_heads}, {"head_dim", (uint64_t)i->head_dim}, {"n_vocab", (uint64_t)i->n_vocab}, {"context_max", (uint64_t)i->context_max}, {"context", (uint64_t)i->context}, {"threads", (uint64_t)i->threads}, {"n_params", i->n_params}, {"file_bytes", i->file_bytes}, {"layer_bytes", i->layer_bytes}, {"head_bytes", i->head_bytes}, {"pass_bytes", i->pass_bytes}, {"memory_weights", i->memory.weights}, {"memory_kv", i->memory.kv}, {"memory_scratch", i->memory.scratch}, {"memory_drafts", i->memory.drafts}, {"exit_layer", (uint64_t)i->exit_layer}, {"num_speculations", (uint64_t)i->num_speculations}, {"tied", (uint64_t)i->tied}, {"has_chat_template", (uint64_t)i->has_chat_template}};
+    } wholes[] = {{"n_layers", (uint64_t)i->n_layers},
+                  {"hidden", (uint64_t)i->hidden},
+                  {"ffn", (uint64_t)i->ffn},
+                  {"n_heads", (uint64_t)i->n_heads},
+                  {"n_kv_heads", (uint64_t)i->n_kv_heads},
+                  {"head_dim", (uint64_t)i->head_dim},
+                  {"n_vocab", (uint64_t)i->n_vocab},
+                  {"context_max", (uint64_t)i->context_max},
+                  {"context", (uint64_t)i->context},
+                  {"threads", (uint64_t)i->threads},
+                  {"n_params", i->n_params},
+                  {"file_bytes", i->file_bytes},
+                  {"layer_bytes", i->layer_bytes},
+                  {"head_bytes", i->head_bytes},
+                  {"pass_bytes", i->pass_bytes},
+                  {"memory_weights", i->memory.weights},
+                  {"memory_kv", i->memory.kv},
+                  {"memory_scratch", i->memory.scratch},
+                  {"memory_drafts", i->memory.drafts},
+                  {"exit_layer", (uint64_t)i->exit_layer},
+                  {"num_speculations", (uint64_t)i->num_speculations},
+                  {"tied", (uint64_t)i->tied},
+                  {"has_chat_template", (uint64_t)i->has_chat_template}};
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         record_text(&r, texts[k].key, texts[k].value);
     for (size_t k = 0; k < sizeof wholes / sizeof *wholes; k++)
         record_whole(&r, wholes[k].key, wholes[k].value);
-    record_number(&r, "bos", "%.0f", i->bos < 0 ? 0.0 / 0.0 : i->bos);
+    record_number(&r, "bos", "%.0f", i->bos < 0 ? NAN : i->bos);
     record_number(&r, "rope_theta", "%.17g", i->rope_theta);
     record_number(&r, "norm_eps", "%.17g", i->norm_eps);
-    record_number(&r, "temperature", "%.6g", i->temperature < 0 ? 0.0 / 0.0 : i->temperature);
+    record_number(&r, "temperature", "%.6g", i->temperature < 0 ? NAN : i->temperature);
     record_number(&r, "top_p", "%.6g", i->top_p);
     record_whole(&r, "top_k", (unsigned)i->top_k);
     record_json(stdout, &r);
@@ -86,14 +115,19 @@ static int info(const void *args, lsk_error *err)
         return err->code;
     (a->json ? print_json : print_text)(lsk_model_about(m));
     for (int i = 0; a->tensors && lsk_model_tensor(m, i, line, sizeof line) > 0; i++)
-        printf("%s\n", line);
+        printf(a->json ? "{\"tensor\": \"%s\"}\n" : "%s\n", line);
     lsk_model_close(m);
     return 0;
 }
 
-const struct command command_info = {
-    "info", "shows what a model is and what memory it takes", "[MODEL] [OPTIONS]",
-    "Reads the headers only: the memory plan is the one that `run` would follow, and nothing large is allocated.",
-    "  layerskip info model.gguf\n"
-    "  layerskip info ./layerskip-llama2-13B --weights q8 --ctx-size 4096 --json\n",
-    "model", groups, sizeof(struct info_args), info, NULL};
+const struct command command_info = {"info",
+                                     "shows what a model is and what memory it takes",
+                                     "[MODEL] [OPTIONS]",
+                                     "Reads the headers only: the memory plan is the one that `run` would follow, and nothing large is allocated.",
+                                     "  layerskip info model.gguf\n"
+                                     "  layerskip info ./layerskip-llama2-13B --weights q8 --ctx-size 4096 --json\n",
+                                     "model",
+                                     groups,
+                                     sizeof(struct info_args),
+                                     info,
+                                     NULL};

@@ -29,25 +29,33 @@ struct run_args {
 };
 
 static const struct option reply_options[] = {
-    {"n-predict max-tokens max-steps max-new-tokens n", OPT_INT, offsetof(struct reply_args, n_predict), "N", "256", -2, 1 << 30, .help = "most tokens of the reply; -1 is until the context is full"},
-    {"ctx-size c", OPT_INT, offsetof(struct reply_args, context), "N", "-1", -1, 1 << 30, .help = "tokens that memory is taken for; -1 is prompt and reply (4096 more than the prompt with -n -1), 0 the model's maximum"},
-    {"reverse-prompt stop stop-words r", OPT_TEXTS, offsetof(struct reply_args, stop), "TEXT", .help = "end the reply before this text; may be repeated"},
+    {"n-predict max-tokens max-steps max-new-tokens n", OPT_INT, offsetof(struct reply_args, n_predict), "N", "256", -2, 1 << 30,
+     .help = "most tokens of the reply; -1 is until the context is full"},
+    {"ctx-size c", OPT_INT, offsetof(struct reply_args, context), "N", "-1", -1, 1 << 30,
+     .help = "tokens that memory is taken for; -1 is prompt and reply (4096 more than the prompt with -n -1), 0 the model's maximum"},
+    {"reverse-prompt stop stop-words r", OPT_TEXTS, offsetof(struct reply_args, stop), "TEXT",
+     .help = "end the reply before this text; may be repeated"},
     {"stop-token-ids", OPT_NUMBERS, offsetof(struct reply_args, stop_ids), "IDS", NULL, 0, 1 << 24, .help = "end the reply at these tokens too"},
     {"ignore-eos", OPT_FLAG, offsetof(struct reply_args, ignore_eos), .help = "go on behind the end-of-text token"},
-    {"preset", OPT_CHOICE, offsetof(struct reply_args, preset), "NAME", .choices = "layerskip", .sets = "temp=0.6 top-p=0.9 seed=42 n-predict=512", .help = "settings of the original scripts (temperature 0.6, top-p 0.9, seed 42, 512 tokens), where not given"},
+    {"preset", OPT_CHOICE, offsetof(struct reply_args, preset), NULL, .choices = "layerskip", .sets = "temp=0.6 top-p=0.9 seed=42 n-predict=512",
+     .help = "settings of the original scripts (temperature 0.6, top-p 0.9, seed 42, 512 tokens), where not given"},
     {0}};
 
 static const struct option output_options[] = {
-    {"color colour", OPT_CHOICE, offsetof(struct output_args, colour), "WHEN", "auto", .choices = "auto on off", .help = "accepted drafts in green, the model's own tokens plain; auto is on a terminal and without NO_COLOR"},
-    {"stats", OPT_CHOICE, offsetof(struct output_args, stats), "FORM", "text", .choices = "text json none", .help = "statistics on stderr at the end"},
+    {"color colour", OPT_CHOICE, offsetof(struct output_args, colour), NULL, "auto", .choices = "auto on off",
+     .help = "accepted drafts in green, the model's own tokens plain; auto is on a terminal and without NO_COLOR"},
+    {"stats", OPT_CHOICE, offsetof(struct output_args, stats), NULL, "text", .choices = "text json none", .help = "statistics on stderr at the end"},
     {"verbose-prompt", OPT_FLAG, offsetof(struct output_args, verbose_prompt), .help = "print the prompt's tokens on stderr first"},
     {0}};
 
-static const struct option_group groups[] = {
-    {"model", model_options, offsetof(struct run_args, model)},          {"prompt", prompt_options, offsetof(struct run_args, prompt)},
-    {"reply", reply_options, offsetof(struct run_args, reply)},          {"sampling", sampling_options, offsetof(struct run_args, sampling)},
-    {"self-speculation", draft_options, offsetof(struct run_args, draft)}, {"output", output_options, offsetof(struct run_args, output)},
-    {"messages", show_options, offsetof(struct run_args, show)},         {0}};
+static const struct option_group groups[] = {{"model", model_options, offsetof(struct run_args, model)},
+                                             {"prompt", prompt_options, offsetof(struct run_args, prompt)},
+                                             {"reply", reply_options, offsetof(struct run_args, reply)},
+                                             {"sampling", sampling_options, offsetof(struct run_args, sampling)},
+                                             {"self-speculation", draft_options, offsetof(struct run_args, draft)},
+                                             {"output", output_options, offsetof(struct run_args, output)},
+                                             {"messages", show_options, offsetof(struct run_args, show)},
+                                             {0}};
 
 struct writer {
     int colour, tinted, at_line_start;
@@ -77,14 +85,22 @@ static int plan_context(const struct run_args *a, const char *text, size_t n, in
     lsk_model *m = open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err);
     if (!m)
         return err->code;
-    int most = lsk_model_about(m)->context_max, room = a->reply.n_predict < 0 ? 4096 : a->reply.n_predict;
-    *n_tokens = encode_prompt(m, &a->prompt, text, n, tokens, err);
+    const lsk_model_info *info = lsk_model_about(m);
+    int wanted = a->reply.context, room = a->reply.n_predict < 0 ? 4096 : a->reply.n_predict, context = wanted, r;
+    r = *n_tokens = encode_prompt(m, &a->prompt, text, n, tokens, err);
     for (int i = 0; a->output.verbose_prompt && i < *n_tokens; i++)
         fprintf(stderr, "%8d  \"%s\"\n", (*tokens)[i], piece_of(m, (*tokens)[i]).text);
+    if (wanted < 0)
+        context = room > info->context_max - *n_tokens ? info->context_max : *n_tokens + room;
+    else if (wanted == 0)
+        context = info->context_max;
+    if (r >= 0 && *n_tokens >= context)
+        r = complain(err, LSK_EUSAGE, "the prompt has %d tokens, the context holds %d: shorten the prompt%s", *n_tokens, context,
+                     context < info->context_max ? " or give a larger --ctx-size" : "");
+    if (r >= 0)
+        r = check_exit_layer(info, a->draft.exit_layer, err);
     lsk_model_close(m);
-    if (*n_tokens < 0 || a->reply.context >= 0)
-        return *n_tokens < 0 ? *n_tokens : a->reply.context;
-    return room > most - *n_tokens ? most : *n_tokens + room;
+    return r < 0 ? r : context;
 }
 
 static int fill_options(const struct run_args *a, lsk_generate_options *o, struct texts *stop, lsk_error *err)
@@ -97,13 +113,13 @@ static int fill_options(const struct run_args *a, lsk_generate_options *o, struc
     o->eos = a->reply.stop_ids.value;
     o->n_eos = a->reply.stop_ids.n;
     o->show_special = a->prompt.special;
-    for (; stop->n < a->reply.stop.n; stop->n++) {
+    while (stop->n < a->reply.stop.n) {
         char *copy = strdup(a->reply.stop.item[stop->n]);
         if (!copy)
             return complain(err, LSK_EOS, "out of memory");
-        stop->item[stop->n] = copy;
         if (a->prompt.escape)
             replace_escapes(copy);
+        stop->item[stop->n++] = copy;
         if (!*copy)
             return complain(err, LSK_EUSAGE, "--reverse-prompt: a stop string may not be empty");
     }
@@ -124,8 +140,11 @@ static int generate(const struct run_args *a, lsk_model *m, const int32_t *token
     r = w.failed ? w.failed : r;
     if (r >= 0)
         r = terminal_flush(err);
-    if (r >= 0 && strcmp(a->output.stats, "none"))
-        (a->output.stats[0] == 'j' ? summary_json : summary_text)(stderr, lsk_session_stats(s), lsk_model_about(m), w.finish, peak_rss());
+    const struct reply_facts facts = {w.finish ? w.finish : LSK_FINISH_CANCELLED, o->seed, peak_rss()};
+    if (r >= 0 && !strcmp(a->output.stats, "json"))
+        summary_json(stderr, lsk_session_stats(s), lsk_model_about(m), &facts);
+    else if (r >= 0 && !strcmp(a->output.stats, "text"))
+        summary_text(stderr, lsk_session_stats(s), lsk_model_about(m), &facts);
     lsk_session_close(s);
     return r;
 }
@@ -158,9 +177,15 @@ static int run(const void *args, lsk_error *err)
 }
 
 const struct command command_run = {
-    "run", "writes what the model thinks comes next", "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
+    "run",
+    "writes what the model thinks comes next",
+    "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
     "Continues a prompt and streams the text to stdout; statistics follow on stderr. With self-speculation the first layers draft tokens and\n"
     "all layers verify them in one pass: the text is the one that plain decoding gives, whatever the exit layer and the number of drafts.",
     "  layerskip run model.gguf -p \"Once upon a time\" -n 100\n"
     "  layerskip run ./layerskip-llama2-7B -f story.txt --exit-layer 8 --num-speculations 6 --temp 0.6 --seed 42 --color on\n",
-    "model", groups, sizeof(struct run_args), run, NULL};
+    "model",
+    groups,
+    sizeof(struct run_args),
+    run,
+    NULL};

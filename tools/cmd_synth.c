@@ -15,20 +15,23 @@ struct synth_args {
 };
 
 static const struct option synth_options[] = {
-    {"out o", OPT_TEXT, offsetof(struct synth_args, folder), "FOLDER", .help = "the folder to write; it must not exist, and appears only when it is complete"},
+    {"out o", OPT_TEXT, offsetof(struct synth_args, folder), "FOLDER",
+     .help = "the folder to write; it must not exist, and appears only when it is complete"},
     {"shape", OPT_TEXT, offsetof(struct synth_args, shape), "NAME", .help = "shape of the model, listed below"},
     {"seed s", OPT_SEED, offsetof(struct synth_args, seed), "N", "1", .help = "equal seeds give equal weights"},
     {"layers", OPT_INT, offsetof(struct synth_args, layers), "N", "0", 0, 1024, .help = "layers to write; 0 is as many as the shape has"},
-    {"dtype", OPT_CHOICE, offsetof(struct synth_args, dtype), "TYPE", "bf16", .choices = "bf16 f16 f32", .help = "type of the weights"},
-    {"tie", OPT_FLAG, offsetof(struct synth_args, tie), .help = "the head shares the embedding (such a model repeats its input: for tests of loading)"},
+    {"dtype", OPT_CHOICE, offsetof(struct synth_args, dtype), NULL, "bf16", .choices = "bf16 f16 f32", .help = "type of the weights"},
+    {"tie", OPT_FLAG, offsetof(struct synth_args, tie),
+     .help = "the head shares the embedding (such a model repeats its input: for tests of loading)"},
     {"shard-size", OPT_REAL, offsetof(struct synth_args, shard_gib), "GIB", "4", 0.0001, 1024, .help = "size of one safetensors file, in GiB"},
     {"threads t", OPT_INT, offsetof(struct synth_args, threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},
     {0}};
 
-static const struct option agreement_options[] = {
-    {"agreement", OPT_FLAG, offsetof(struct synth_args, agreement), .help = "then run the model: how often does each exit layer pick what the whole model picks?"},
-    {"agreement-tokens", OPT_INT, offsetof(struct synth_args, agreement_tokens), "N", "128", 2, 4096, .help = "random tokens that are compared for it"},
-    {0}};
+static const struct option agreement_options[] = {{"agreement", OPT_FLAG, offsetof(struct synth_args, agreement),
+                                                   .help = "then run the model: how often does each exit layer pick what the whole model picks?"},
+                                                  {"agreement-tokens", OPT_INT, offsetof(struct synth_args, agreement_tokens), "N", "128", 2, 4096,
+                                                   .help = "random tokens that are compared for it"},
+                                                  {0}};
 
 static const struct option_group groups[] = {
     {"checkpoint", synth_options, 0}, {"measuring", agreement_options, 0}, {"messages", show_options, offsetof(struct synth_args, show)}, {0}};
@@ -135,9 +138,15 @@ static void print_shapes(FILE *out)
 }
 
 const struct command command_synth = {
-    "synth", "writes a checkpoint of random weights in a real model's shape", "--shape NAME [OPTIONS] FOLDER",
+    "synth",
+    "writes a checkpoint of random weights in a real model's shape",
+    "--shape NAME [OPTIONS] FOLDER",
     "The weights are random, but scaled so that early exits agree with the whole model about as often as in a trained LayerSkip checkpoint:\n"
     "speed, memory and exactness can be tested at real size without the licensed weights. Any program that reads Hugging Face folders runs it.",
     "  layerskip synth --shape tiny /tmp/tiny --agreement\n"
     "  layerskip synth --shape llama2-7b --seed 7 /data/synth-7b\n",
-    "out", groups, sizeof(struct synth_args), synth, print_shapes};
+    "out",
+    groups,
+    sizeof(struct synth_args),
+    synth,
+    print_shapes};

@@ -31,7 +31,7 @@ static void print_tokens(const struct tokenize_args *a, const lsk_model *m, cons
         const char *piece = lsk_piece(m, tokens[i], &length);
         if (a->json) {
             printf("%s{\"id\": %d, \"piece\": ", i ? ",\n " : "[", tokens[i]);
-            json_string(stdout, piece, piece ? length : 0);
+            print_json_string(stdout, piece, piece ? length : 0);
             putchar('}');
         } else if (a->ids) {
             printf("%s%d", i ? " " : "", tokens[i]);
@@ -64,9 +64,14 @@ static int tokenize(const void *args, lsk_error *err)
     return n < 0 ? n : 0;
 }
 
-const struct command command_tokenize = {
-    "tokenize", "shows the tokens of a text", "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
-    "Prints each token's id and bytes, as `run` would give them to the model.",
-    "  layerskip tokenize model.gguf -p \"Hello there\"\n"
-    "  layerskip tokenize ./layerskip-llama2-7B -f story.txt --count\n",
-    "model", groups, sizeof(struct tokenize_args), tokenize, NULL};
+const struct command command_tokenize = {"tokenize",
+                                         "shows the tokens of a text",
+                                         "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
+                                         "Prints each token's id and bytes, as `run` would give them to the model.",
+                                         "  layerskip tokenize model.gguf -p \"Hello there\"\n"
+                                         "  layerskip tokenize ./layerskip-llama2-7B -f story.txt --count\n",
+                                         "model",
+                                         groups,
+                                         sizeof(struct tokenize_args),
+                                         tokenize,
+                                         NULL};

@@ -26,11 +26,13 @@ static const struct option prompt_list_options[] = {
     {0}};
 
 static const struct option combination_options[] = {
-    {"exit-layer", OPT_NUMBERS, offsetof(struct verify_args, exit_layers), "LIST", NULL, 1, 1023, .help = "exit layers, as 2,4,8 or 1-29 or 4-12+4; without it a quarter, half and three quarters of the layers"},
-    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct verify_args, drafts), "LIST", "1,4,12", 0, LSK_MAX_DRAFTS, .help = "drafts in a round"},
+    {"exit-layer", OPT_NUMBERS, offsetof(struct verify_args, exit_layers), "LIST", NULL, 1, 1023,
+     .help = "exit layers, as 2,4,8 or 1-29 or 4-12+4; without it a quarter, half and three quarters of the layers"},
+    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct verify_args, drafts), "LIST", "1,4,12", 0, LSK_MAX_DRAFTS,
+     .help = "drafts in a round"},
     {"temp temperature", OPT_REALS, offsetof(struct verify_args, temperatures), "LIST", "0", 0, 100, .help = "temperatures"},
     {"seed s", OPT_NUMBERS, offsetof(struct verify_args, seeds), "LIST", "0", 0, 2147483647, .help = "seeds, for each temperature above 0"},
-    {"drafter", OPT_TEXT, offsetof(struct verify_args, drafter), "NAME", "exit", .choices = "exit none", .help = "what proposes drafts"},
+    {"drafter", OPT_TEXT, offsetof(struct verify_args, drafter), NULL, "exit", .choices = "exit none", .help = "what proposes drafts"},
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct verify_args, model)},
@@ -69,7 +71,8 @@ static int collect(void *ud, const lsk_event *e)
     return terminal_interrupted();
 }
 
-static int reply_tokens(const struct verify_args *a, lsk_session *s, const struct sample *x, int exit_layer, int drafts, struct tokens *out, lsk_error *err)
+static int reply_tokens(const struct verify_args *a, lsk_session *s, const struct sample *x, int exit_layer, int drafts, struct tokens *out,
+                        lsk_error *err)
 {
     lsk_generate_options o = {.drafter = drafts ? a->drafter : "none",
                               .exit_layer = exit_layer,
@@ -99,7 +102,8 @@ static void say_difference(const lsk_model *m, const struct sample *x, const str
 }
 
 /* One exit layer and draft count against all samples. Returns how many replies differ. */
-static int compare(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, int exit_layer, int drafts, int said, lsk_error *err)
+static int compare(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, int exit_layer, int drafts, int said,
+                   lsk_error *err)
 {
     struct tokens got;
     long compared = 0, drafted = 0, accepted = 0, rounds = 0;
@@ -179,14 +183,18 @@ static int plan_samples(const struct verify_args *a, struct plan *p, lsk_error *
     return 0;
 }
 
-static void plan_exits(const struct verify_args *a, int n_layers, struct plan *p)
+static int plan_exits(const struct verify_args *a, const lsk_model_info *info, struct plan *p, lsk_error *err)
 {
+    int r = 0;
     p->exit_layers = a->exit_layers;
     for (int quarter = 1; !a->exit_layers.n && quarter <= 3; quarter++) {
-        int e = n_layers * quarter / 4;
+        int e = info->n_layers * quarter / 4;
         if (e > 0 && (!p->exit_layers.n || e > p->exit_layers.value[p->exit_layers.n - 1]))
             p->exit_layers.value[p->exit_layers.n++] = e;
     }
+    for (int i = 0; !r && i < p->exit_layers.n; i++)
+        r = check_exit_layer(info, p->exit_layers.value[i], err);
+    return r;
 }
 
 /* Opens the model with room for the longest prompt and its reply. */
@@ -214,14 +222,12 @@ static int verify(const void *args, lsk_error *err)
         r = read_prompts(a, m, lines, &p, err);
     if (r >= 0)
         r = plan_samples(a, &p, err);
+    if (r >= 0)
+        r = plan_exits(a, lsk_model_about(m), &p, err);
     lsk_model_close(m);
     m = r >= 0 ? open_for(a, &p, err) : NULL;
     if (r >= 0)
-        r = m ? 0 : err->code;
-    if (r >= 0) {
-        plan_exits(a, lsk_model_about(m)->n_layers, &p);
-        r = compare_all(a, &p, m, err);
-    }
+        r = m ? compare_all(a, &p, m, err) : err->code;
     lsk_model_close(m);
     for (int i = 0; i < p.n_samples; i++)
         free(p.samples[i].plain.token);
@@ -234,9 +240,15 @@ static int verify(const void *args, lsk_error *err)
 }
 
 const struct command command_verify = {
-    "verify", "compares drafted replies with plain decoding, token for token", "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
+    "verify",
+    "compares drafted replies with plain decoding, token for token",
+    "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
     "Every prompt is continued plainly and with every combination of exit layer and draft count. Exit status 0 says that all replies are equal,\n"
     "1 that one is not: then the first differing position is printed.",
     "  layerskip verify model.gguf -p \"Once upon a time\" --exit-layer 1-29 --num-speculations 1-12\n"
     "  layerskip verify ./layerskip-llama2-7B -f prompts.txt --temp 0,0.6 --seed 1-5 -n 256\n",
-    "model", groups, sizeof(struct verify_args), verify, NULL};
+    "model",
+    groups,
+    sizeof(struct verify_args),
+    verify,
+    NULL};

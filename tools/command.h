@@ -7,13 +7,13 @@
 #include "options.h"
 
 struct command {
-    const char *name, *help;            /* help: one line */
-    const char *usage;                  /* what follows the name */
-    const char *about;                  /* a paragraph, or NULL */
-    const char *examples;               /* lines */
-    const char *bare;                   /* options that arguments without a dash fill */
+    const char *name, *help; /* help: one line */
+    const char *usage;       /* what follows the name */
+    const char *about;       /* a paragraph, or NULL */
+    const char *examples;    /* lines */
+    const char *bare;        /* options that arguments without a dash fill */
     const struct option_group *groups;
-    size_t size;                        /* of the struct that the groups fill */
+    size_t size;                                  /* of the struct that the groups fill */
     int (*run)(const void *args, lsk_error *err); /* exit status, or a code below zero with err set */
     void (*more_help)(FILE *out);                 /* what --help adds below the options, or NULL */
 };

@@ -10,46 +10,62 @@
 #include "messages.h"
 
 const struct option model_options[] = {
-    {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH", .help = "a Hugging Face folder, a .safetensors or a .gguf file; may also stand first without -m"},
-    {"weights", OPT_CHOICE, offsetof(struct model_args, weights), "TYPE", "file", .choices = "file bf16 q8 q4", .help = "type that weights are kept in: as stored, or converted while loading"},
-    {"kv", OPT_CHOICE, offsetof(struct model_args, kv), "TYPE", "auto", .choices = "auto bf16 f32", .help = "type of the KV cache; auto is bf16, and f32 with --compute f32"},
-    {"compute", OPT_CHOICE, offsetof(struct model_args, compute), "TYPE", "native", .choices = "native f32", .help = "f32 keeps float activations everywhere: slower, for accuracy tests"},
-    {"kernels", OPT_CHOICE, offsetof(struct model_args, kernels), "SET", "auto", .choices = "auto plain avx512", .help = "kernels to use; auto is the fastest set that this CPU has, and all give the same bits"},
-    {"device", OPT_CHOICE, offsetof(struct model_args, device), "NAME", "auto", .choices = "auto cpu", .help = "where the model runs"},
+    {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH",
+     .help = "a Hugging Face folder, a .safetensors or a .gguf file; may also stand first without -m"},
+    {"weights", OPT_CHOICE, offsetof(struct model_args, weights), NULL, "file", .choices = "file bf16 q8 q4",
+     .help = "type that weights are kept in: as stored, or converted while loading"},
+    {"kv", OPT_CHOICE, offsetof(struct model_args, kv), NULL, "auto", .choices = "auto bf16 f32",
+     .help = "type of the KV cache; auto is bf16, and f32 with --compute f32"},
+    {"compute", OPT_CHOICE, offsetof(struct model_args, compute), NULL, "native", .choices = "native f32",
+     .help = "f32 keeps float activations everywhere: slower, for accuracy tests"},
+    {"kernels", OPT_CHOICE, offsetof(struct model_args, kernels), NULL, "auto", .choices = "auto plain avx512",
+     .help = "kernels to use; auto is the fastest set that this CPU has, and all give the same bits"},
+    {"device", OPT_CHOICE, offsetof(struct model_args, device), NULL, "auto", .choices = "auto cpu", .help = "where the model runs"},
     {"threads t", OPT_INT, offsetof(struct model_args, threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},
     {"batch-size b", OPT_INT, offsetof(struct model_args, batch), "N", "256", 1, 65536, .help = "prompt tokens in one step"},
-    {"ignore-config", OPT_TEXTS, offsetof(struct model_args, ignore_config), "KEY", .help = "pass over this unknown key of the model's configuration; may be repeated"},
+    {"ignore-config", OPT_TEXTS, offsetof(struct model_args, ignore_config), "KEY",
+     .help = "pass over this unknown key of the model's configuration; may be repeated"},
     {0}};
 
 const struct option show_options[] = {
     {"progress", OPT_FLAG, offsetof(struct show_args, progress), NULL, "on", .help = "show progress on stderr where that is a terminal"}, {0}};
 
 const struct option prompt_options[] = {
-    {"prompt p", OPT_TEXT, offsetof(struct prompt_args, text), "TEXT", .help = "the prompt; without -p and -f it is read from stdin when that is not a terminal"},
-    {"file f", OPT_TEXT, offsetof(struct prompt_args, file), "FILE", .help = "read the prompt from a file, - is stdin; one newline at its end is dropped"},
+    {"prompt p", OPT_TEXT, offsetof(struct prompt_args, text), "TEXT",
+     .help = "the prompt; without -p and -f it is read from stdin when that is not a terminal"},
+    {"file f", OPT_TEXT, offsetof(struct prompt_args, file), "FILE",
+     .help = "read the prompt from a file, - is stdin; one newline at its end is dropped"},
     {"escape e", OPT_FLAG, offsetof(struct prompt_args, escape), NULL, "on", .help = "replace \\n, \\t, \\xHH and the like in -p and stop strings"},
-    {"special", OPT_FLAG, offsetof(struct prompt_args, special), .help = "<|im_start|> and the like in the prompt are tokens, and such tokens are shown"},
+    {"special", OPT_FLAG, offsetof(struct prompt_args, special),
+     .help = "<|im_start|> and the like in the prompt are tokens, and such tokens are shown"},
     {"bos", OPT_FLAG, offsetof(struct prompt_args, bos), NULL, "on", .help = "begin with the beginning-of-text token where the model asks for it"},
     {0}};
 
 const struct option sampling_options[] = {
-    {"temp temperature", OPT_REAL, offsetof(struct sampling_args, temperature), "T", "0", 0, 100, .help = "0 is greedy, also where the model's files suggest another temperature"},
+    {"temp temperature", OPT_REAL, offsetof(struct sampling_args, temperature), "T", "0", 0, 100,
+     .help = "0 is greedy, also where the model's files suggest another temperature"},
     {"top-k", OPT_INT, offsetof(struct sampling_args, top_k), "K", "0", 0, 1 << 24, .help = "sample from the K likeliest tokens; 0 is off"},
-    {"top-p", OPT_REAL, offsetof(struct sampling_args, top_p), "P", "1", 0, 1, .help = "sample from the likeliest tokens that together have probability P; 1 is off"},
-    {"min-p", OPT_REAL, offsetof(struct sampling_args, min_p), "P", "0", 0, 1, .help = "leave out tokens that are less than P times as likely as the likeliest; 0 is off"},
-    {"seed s", OPT_SEED, offsetof(struct sampling_args, seed), "N", "0", .help = "the same seed gives the same text, drafted or not; -1 is another one each time"},
+    {"top-p", OPT_REAL, offsetof(struct sampling_args, top_p), "P", "1", 0, 1,
+     .help = "sample from the likeliest tokens that together have probability P; 1 is off"},
+    {"min-p", OPT_REAL, offsetof(struct sampling_args, min_p), "P", "0", 0, 1,
+     .help = "leave out tokens that are less than P times as likely as the likeliest; 0 is off"},
+    {"seed s", OPT_SEED, offsetof(struct sampling_args, seed), "N", "0",
+     .help = "the same seed gives the same text, drafted or not; -1 is another one each time"},
     {0}};
 
 const struct option draft_options[] = {
-    {"exit-layer", OPT_INT, offsetof(struct draft_args, exit_layer), "E", "-1", -1, 1023, .help = "layers that a draft runs; -1 or 0 is the model's profile, else a quarter of its layers"},
-    {"num-speculations num-assistant-tokens spec-draft-n-max draft-max", OPT_INT, offsetof(struct draft_args, num_speculations), "D", "-1", -1, LSK_MAX_DRAFTS,
-     .help = "drafts in a round; 0 is plain decoding, -1 the model's profile, else 4"},
-    {"generation-strategy", OPT_CHOICE, offsetof(struct draft_args, strategy), "NAME", "auto", .choices = "auto autoregressive self_speculative",
-     .help = "auto drafts where the model has a LayerSkip profile or one of these options asks for it; autoregressive with --exit-layer E is --depth E, as in the original scripts"},
+    {"exit-layer", OPT_INT, offsetof(struct draft_args, exit_layer), "E", "-1", -1, 1023,
+     .help = "layers that a draft runs; -1 or 0 is the model's profile, else a quarter of its layers"},
+    {"num-speculations num-assistant-tokens spec-draft-n-max draft-max", OPT_INT, offsetof(struct draft_args, num_speculations), "D", "-1", -1,
+     LSK_MAX_DRAFTS, .help = "drafts in a round; 0 is plain decoding, -1 the model's profile, else 4"},
+    {"generation-strategy", OPT_CHOICE, offsetof(struct draft_args, strategy), NULL, "auto", .choices = "auto autoregressive self_speculative",
+     .help = "auto drafts where the model has a LayerSkip profile or one of these options asks for it; autoregressive with --exit-layer E is --depth "
+             "E, as in the original scripts"},
     {"draft-p-min spec-draft-p-min assistant-confidence-threshold", OPT_REAL, offsetof(struct draft_args, min_conf), "P", "0", 0, 1,
      .help = "end a chain of drafts at one that its exit gives less than this probability"},
-    {"drafter", OPT_TEXT, offsetof(struct draft_args, drafter), "NAME", "auto", .choices = "auto none exit", .help = "what proposes drafts"},
-    {"depth early-exit-only", OPT_INT, offsetof(struct draft_args, depth), "N", "0", 0, 1024, .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
+    {"drafter", OPT_TEXT, offsetof(struct draft_args, drafter), NULL, "auto", .choices = "auto none exit", .help = "what proposes drafts"},
+    {"depth early-exit-only", OPT_INT, offsetof(struct draft_args, depth), "N", "0", 0, 1024,
+     .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
     {0}};
 
 lsk_model *open_model(const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err)
@@ -75,7 +91,10 @@ lsk_model *open_model(const struct model_args *a, const struct show_args *show, 
     return m;
 }
 
-static int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; }
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
 
 size_t replace_escapes(char *text)
 {
@@ -156,6 +175,7 @@ int read_prompt(const struct prompt_args *a, char **text, size_t *n, lsk_error *
     if (*n)
         return 0;
     free(*text);
+    *text = NULL;
     return complain(err, LSK_EUSAGE, "the prompt is empty: give -p TEXT or -f FILE, or pipe text in");
 }
 
@@ -185,16 +205,24 @@ void apply_sampling(const struct sampling_args *a, lsk_generate_options *o)
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err)
 {
     int plain = !strcmp(a->strategy, "autoregressive");
-    int asked = (!plain && strcmp(a->strategy, "auto")) || a->exit_layer > 0 || a->num_speculations > 0 || a->min_conf > 0;
+    int drafted = !plain && strcmp(a->strategy, "auto"), asked = drafted || a->exit_layer > 0 || a->num_speculations > 0 || a->min_conf > 0;
     int automatic = !strcmp(a->drafter, "auto");
-    if (plain && !automatic && strcmp(a->drafter, "none"))
-        return complain(err, LSK_EUSAGE, "--generation-strategy autoregressive and --drafter %s contradict each other: give one of them", excerpt_of(a->drafter).text);
+    if ((plain && !automatic && strcmp(a->drafter, "none")) || (drafted && !strcmp(a->drafter, "none")))
+        return complain(err, LSK_EUSAGE, "--generation-strategy %s and --drafter %s contradict each other: give one of them", a->strategy,
+                        excerpt_of(a->drafter).text);
     o->drafter = plain || !a->num_speculations ? "none" : automatic && asked ? "exit" : a->drafter;
     o->exit_layer = a->exit_layer > 0 && !plain ? a->exit_layer : 0;
     o->num_speculations = a->num_speculations > 0 ? a->num_speculations : a->num_speculations == 0 ? -1 : 0;
     o->draft_min_conf = (float)a->min_conf;
     o->depth = plain && a->exit_layer > 0 && !a->depth ? a->exit_layer : a->depth;
     return 0;
+}
+
+int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err)
+{
+    if (exit_layer < info->n_layers)
+        return 0;
+    return complain(err, LSK_EUSAGE, "--exit-layer: %d: this model has %d layers: give 1 to %d", exit_layer, info->n_layers, info->n_layers - 1);
 }
 
 int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err)

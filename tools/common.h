@@ -35,10 +35,11 @@ extern const struct option model_options[], show_options[], prompt_options[], sa
 /* Opens the model that the options name; `needs` brings context, max_drafts, sessions and load. NULL with err set. */
 lsk_model *open_model(const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err);
 
-/* A prompt as bytes: from -p (escapes replaced), from a file, or from stdin when that is no terminal (one newline at the end is dropped). Caller frees *text. */
+/* A prompt as bytes: from -p (escapes replaced), from a file, or from stdin when that is no terminal (one newline at the end is dropped). Caller
+ * frees *text. */
 int read_prompt(const struct prompt_args *a, char **text, size_t *n, lsk_error *err);
 int read_stream(const char *path, char **text, size_t *n, lsk_error *err); /* "-": stdin */
-size_t replace_escapes(char *text);                                       /* in place: \n \r \t \" \' \\ \xHH; returns the new length */
+size_t replace_escapes(char *text);                                        /* in place: \n \r \t \" \' \\ \xHH; returns the new length */
 
 /* Caller frees *tokens. Returns how many there are. */
 int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *text, size_t n, int32_t **tokens, lsk_error *err);
@@ -46,6 +47,8 @@ int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *t
 /* Sampling and drafting options as the library wants them; the rest of *o is left as it is. */
 void apply_sampling(const struct sampling_args *a, lsk_generate_options *o);
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);
+
+int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
 
 /* Like lsk_generate, but an interruption also ends it between the steps of a long prompt. */
 int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err);

@@ -15,7 +15,8 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 static void print_help(void)
 {
     printf("layerskip %s: runs Llama-type checkpoints; the first layers draft, all layers verify, the text stays the same\n\n"
-           "usage: layerskip COMMAND [OPTIONS]\n\ncommands\n", lsk_version());
+           "usage: layerskip COMMAND [OPTIONS]\n\ncommands\n",
+           lsk_version());
     for (int i = 0; i < N_COMMANDS; i++)
         printf("  %-10s %s\n", commands[i]->name, commands[i]->help);
     printf("\nexamples\n"
@@ -36,8 +37,10 @@ static void print_version(void)
     const struct {
         const char *name;
         int has;
-    } features[] = {{"avx2", __builtin_cpu_supports("avx2")},       {"fma", __builtin_cpu_supports("fma")},
-                    {"avx512f", __builtin_cpu_supports("avx512f")}, {"avx512vnni", __builtin_cpu_supports("avx512vnni")},
+    } features[] = {{"avx2", __builtin_cpu_supports("avx2")},
+                    {"fma", __builtin_cpu_supports("fma")},
+                    {"avx512f", __builtin_cpu_supports("avx512f")},
+                    {"avx512vnni", __builtin_cpu_supports("avx512vnni")},
                     {"avx512bf16", __builtin_cpu_supports("avx512bf16")}};
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (features[i].has)
@@ -54,7 +57,8 @@ static void print_command_help(const struct command *c)
         c->more_help(stdout);
     printf("\nexamples\n%s\n"
            "Names may be written with - or _. Every option can also come from the environment, as LAYERSKIP_ and its first long name in capitals\n"
-           "(--ctx-size 4096 is LAYERSKIP_CTX_SIZE=4096); the command line wins.\n", c->examples);
+           "(--ctx-size 4096 is LAYERSKIP_CTX_SIZE=4096); the command line wins.\n",
+           c->examples);
 }
 
 static const struct command *find_command(const char *name)
@@ -71,8 +75,8 @@ static int unknown_command(const char *name, lsk_error *err)
     int best = 99;
     for (int i = 0; i < N_COMMANDS; i++)
         suggest(commands[i]->name, name, near, sizeof near, &best);
-    return complain(err, LSK_EUSAGE, "unknown command \"%s\"%s%s%s (`layerskip --help` lists them)", excerpt_of(name).text, *near ? ": did you mean " : "", near,
-                    *near ? "?" : "");
+    return complain(err, LSK_EUSAGE, "unknown command \"%s\"%s%s%s (`layerskip --help` lists them)", excerpt_of(name).text,
+                    *near ? ": did you mean " : "", near, *near ? "?" : "");
 }
 
 static int run_command(const struct command *c, int argc, char **argv, lsk_error *err)

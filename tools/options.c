@@ -66,10 +66,16 @@ static int find(struct parser *p, const char *name, size_t n, struct place *out)
 static int range_error(struct parser *p, const struct option *o, const char *name, const char *text, const char *why)
 {
     return complain(p->err, LSK_EUSAGE, "%s: \"%s\" %s: give %s from %.15g to %.15g", name, excerpt_of(text).text, why,
-                    o->type == OPT_NUMBERS || o->type == OPT_REALS ? "numbers" : o->type == OPT_REAL ? "a number" : "a whole number", o->min, o->max);
+                    o->type == OPT_NUMBERS || o->type == OPT_REALS ? "numbers"
+                    : o->type == OPT_REAL                          ? "a number"
+                                                                   : "a whole number",
+                    o->min, o->max);
 }
 
-static int outside(const struct option *o, double v) { return v < o->min || v > o->max; }
+static int outside(const struct option *o, double v)
+{
+    return v < o->min || v > o->max;
+}
 
 static int store_number(struct parser *p, struct place at, const char *name, const char *text)
 {
@@ -97,8 +103,9 @@ static int store_number(struct parser *p, struct place at, const char *name, con
         if (!bad && !out)
             *(int *)at.value = (int)whole;
     }
-    return bad ? range_error(p, o, name, text, o->type >= OPT_NUMBERS ? "is not a list" : "is not a number")
-           : out ? range_error(p, o, name, text, "is out of range") : 0;
+    return bad   ? range_error(p, o, name, text, o->type >= OPT_NUMBERS ? "is not a list" : "is not a number")
+           : out ? range_error(p, o, name, text, "is out of range")
+                 : 0;
 }
 
 static int store_flag(struct parser *p, struct place at, const char *name, const char *text)
@@ -131,8 +138,8 @@ static int store_text(struct parser *p, struct place at, const char *name, const
         const char *word = word_of(o->choices, text, strlen(text), &n);
         if (!word) {
             int found = suggest(o->choices, text, near, sizeof near, &best);
-            return complain(p->err, LSK_EUSAGE, "%s: \"%s\" is none of: %s%s%s%s", name, excerpt_of(text).text, o->choices, found ? " (did you mean " : "",
-                            found ? near : "", found ? "?)" : "");
+            return complain(p->err, LSK_EUSAGE, "%s: \"%s\" is none of: %s%s%s%s", name, excerpt_of(text).text, o->choices,
+                            found ? " (did you mean " : "", found ? near : "", found ? "?)" : "");
         }
     }
     memcpy(at.value, &text, sizeof text);
@@ -182,7 +189,7 @@ static int needs_value(struct parser *p, const struct option *o, const char *nam
 {
     if (o->type == OPT_CHOICE)
         return complain(p->err, LSK_EUSAGE, "%s needs a value, one of: %s", name, o->choices);
-    return complain(p->err, LSK_EUSAGE, "%s needs a value: %s", name, o->value);
+    return complain(p->err, LSK_EUSAGE, "%s needs a value: %s", name, o->value ? o->value : o->choices);
 }
 
 /* argv[*i] starts with a dash: stores its value, which may be the next argument. */
@@ -233,7 +240,7 @@ static int take_environment(struct parser *p, char *const *env)
         char name[80];
         size_t n = environment_name(at.option, name, sizeof name);
         for (char *const *e = env; !r && e && *e; e++)
-            if (!strncmp(*e, name, n) && (*e)[n] == '=')
+            if (!strncmp(*e, name, n) && (*e)[n] == '=' && (*e)[n + 1])
                 r = store(p, at, FROM_ENVIRONMENT, name, *e + n + 1);
     }
     return r;

@@ -30,10 +30,10 @@ enum option_type {
 };
 
 struct option {
-    const char *names;    /* parted by blanks; messages and the environment use the first */
+    const char *names; /* parted by blanks; messages and the environment use the first */
     enum option_type type;
     size_t at;            /* where the value lies in the group's struct */
-    const char *value;    /* what --help calls it: "N" */
+    const char *value;    /* what --help calls it: "N"; with choices those are shown instead */
     const char *fallback; /* the default as one would write it, or NULL */
     double min, max;      /* of numbers, and of each number of a list */
     const char *choices;  /* of OPT_CHOICE, parted by blanks; of other texts: only for --help */
@@ -42,16 +42,16 @@ struct option {
 };
 
 struct option_group {
-    const char *title; /* NULL ends an array of groups */
+    const char *title;            /* NULL ends an array of groups */
     const struct option *options; /* an entry without names ends it */
     size_t at;                    /* where the group's struct lies in the command's */
 };
 
 enum { OPTIONS_OK = 0, OPTIONS_HELP = 1 };
 
-/* Fills args (zeroed by the caller) from the defaults, then env ("LAYERSKIP_NAME=value" entries, NULL-terminated), then argv[0..argc).
-   bare: names of the options that arguments without a dash fill, in order, parted by blanks. Returns OPTIONS_OK, OPTIONS_HELP when help is asked for,
-   or LSK_EUSAGE. */
+/* Fills args (zeroed by the caller) from the defaults, then env ("LAYERSKIP_NAME=value" entries, NULL-terminated; empty ones are none), then
+   argv[0..argc). bare: names of the options that arguments without a dash fill, in order, parted by blanks. Returns OPTIONS_OK, OPTIONS_HELP when
+   help is asked for, or LSK_EUSAGE. */
 int options_parse(const struct option_group *groups, void *args, const char *bare, int argc, char *const *argv, char *const *env, lsk_error *err);
 
 /* The options of a command as --help shows them. */

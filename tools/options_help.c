@@ -3,9 +3,12 @@
 
 #include "options.h"
 
-enum { COLUMN = 34, WIDTH = 110 };
+enum { COLUMN = 34, WIDTH = 118, NO_LIMIT = 1 << 20 /* a limit as large as that needs no telling */ };
 
-static int one_letter(const char *name) { return name[1] == ' ' || !name[1]; }
+static int one_letter(const char *name)
+{
+    return name[1] == ' ' || !name[1];
+}
 
 static const char *next_name(const char *name)
 {
@@ -26,25 +29,23 @@ static void describe_names(const struct option *o, char *out, size_t cap)
     }
     n += (size_t)snprintf(out, cap, letter ? "  -%.1s, " : "      ", letter);
     n += (size_t)snprintf(out + n, cap - n, "--%s%.*s", o->type == OPT_FLAG && o->fallback ? "[no-]" : "", (int)strcspn(word, " "), word);
-    if (o->value)
-        snprintf(out + n, cap - n, " %s", o->value);
+    if (o->choices || o->value)
+        snprintf(out + n, cap - n, " %s", o->choices ? o->choices : o->value);
+    for (char *c = out + n + 1; o->choices && n + 1 < cap && *c; c++)
+        *c = *c == ' ' ? '|' : *c;
 }
 
 /* Help text, what is legal, the default, and the other names. */
 static void describe_meaning(const struct option *o, char *out, size_t cap)
 {
     size_t n = (size_t)snprintf(out, cap, "%s", o->help);
-    const char *separator = ": ";
-    if (o->choices)
-        for (const char *c = o->choices; *c; c = next_name(c), separator = ", ")
-            n += (size_t)snprintf(out + n, cap - n, "%s%.*s", separator, (int)strcspn(c, " "), c);
+    const char *separator = "; also ";
     if (o->min < o->max)
-        n += (size_t)snprintf(out + n, cap - n, " [%.15g to %.15g]", o->min, o->max);
+        n += (size_t)snprintf(out + n, cap - n, o->max < NO_LIMIT ? " [%.15g to %.15g]" : " [%.15g or more]", o->min, o->max);
     if (o->fallback && o->type != OPT_FLAG)
         n += (size_t)snprintf(out + n, cap - n, " (default %s)", o->fallback);
     else if (o->fallback)
         n += (size_t)snprintf(out + n, cap - n, " (default on)");
-    separator = "; also ";
     int first = 1;
     for (const char *name = o->names; *name; name = next_name(name)) {
         if (one_letter(name))

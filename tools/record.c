@@ -14,7 +14,10 @@ static int add(struct record *r, const char *key, const char *text)
     return i;
 }
 
-void record_text(struct record *r, const char *key, const char *text) { add(r, key, text ? text : ""); }
+void record_text(struct record *r, const char *key, const char *text)
+{
+    add(r, key, text ? text : "");
+}
 
 void record_raw(struct record *r, const char *key, const char *json)
 {
@@ -37,7 +40,7 @@ void record_number(struct record *r, const char *key, const char *format, double
         strcpy(r->field[i].number, "null");
 }
 
-void json_string(FILE *out, const char *text, size_t n)
+void print_json_string(FILE *out, const char *text, size_t n)
 {
     fputc('"', out);
     for (size_t i = 0; i < n;) {
@@ -60,12 +63,12 @@ void record_json(FILE *out, const struct record *r)
 {
     for (int i = 0; i < r->n; i++) {
         fputs(i ? ", " : "{", out);
-        json_string(out, r->field[i].key, strlen(r->field[i].key));
+        print_json_string(out, r->field[i].key, strlen(r->field[i].key));
         fputs(": ", out);
         if (r->field[i].raw)
             fputs(r->field[i].text, out);
         else if (r->field[i].text)
-            json_string(out, r->field[i].text, strlen(r->field[i].text));
+            print_json_string(out, r->field[i].text, strlen(r->field[i].text));
         else
             fputs(r->field[i].number, out);
     }
@@ -102,8 +105,11 @@ static const char *cell(const struct record *r, int i)
 
 void record_markdown(FILE *out, const struct record *r, int header)
 {
-    for (int i = 0; i < r->n; i++)
-        fprintf(out, "| %*s ", r->field[i].text ? -(int)strlen(r->field[i].key) : (int)strlen(r->field[i].key), header ? r->field[i].key : cell(r, i));
+    for (int i = 0; i < r->n; i++) {
+        int narrow = r->field[i].text ? 14 : 8, width = (int)strlen(r->field[i].key);
+        width = width < narrow ? narrow : width;
+        fprintf(out, "| %*s ", r->field[i].text ? -width : width, header ? r->field[i].key : cell(r, i));
+    }
     fputs("|\n", out);
     for (int i = 0; header && i < r->n; i++)
         fputs(r->field[i].text ? "| --- " : "| --: ", out);

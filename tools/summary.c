@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "summary.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "record.h"
 
-static double over(double a, double b) { return b > 0 ? a / b : 0; }
+static double over(double a, double b)
+{
+    return b > 0 ? a / b : 0;
+}
 
 struct figures figures_of(const lsk_stats *s, const lsk_model_info *m)
 {
@@ -38,6 +42,12 @@ const char *bytes_text(uint64_t n, char *out, size_t cap)
     return out;
 }
 
+const char *count_text(uint64_t n, char *out, size_t cap)
+{
+    snprintf(out, cap, n < 1000000000 ? "%.1f M" : "%.2f B", (double)n / (n < 1000000000 ? 1e6 : 1e9));
+    return out;
+}
+
 uint64_t peak_rss(void)
 {
     unsigned long long kib = 0;
@@ -56,29 +66,35 @@ static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
     int last = LSK_MAX_DRAFTS;
     while (last && !s->drafted_at[last - 1])
         last--;
-    fprintf(out, "drafts     acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (", f->acceptance, s->accepted, s->drafted,
-            f->length);
+    fprintf(out, "drafts     acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (", f->acceptance, s->accepted,
+            s->drafted, f->length);
     for (int i = 0; i < last; i++)
         fprintf(out, "%s%.3f", i ? ", " : "", over(s->accepted_at[i], s->drafted_at[i]));
-    fprintf(out, ")\n           %.2f times the weights of plain decoding read per token: %s\n", f->reads,
-            f->reads < 0.99 ? "drafting saves reading" : "drafting does not save reading here; other --exit-layer and --num-speculations may");
+    fprintf(out, ")\n           reads %.2f times the weights that plain decoding reads: ", f->reads);
+    if (f->reads < 1)
+        fprintf(out, "drafting can be up to %.2f times as fast\n", 1 / f->reads);
+    else
+        fprintf(out, "drafting does not pay here, another --exit-layer or fewer drafts may\n");
 }
 
-void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, enum lsk_finish finish, uint64_t rss)
+void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct reply_facts *facts)
 {
     struct figures f = figures_of(s, m);
     char b[5][32];
     fprintf(out, "prompt     %d tokens (%d of them cached)  %.1f ms  %.1f tokens/s\n", s->prompt_tokens, s->cached_tokens, (double)s->prompt_ns / 1e6,
             f.prompt_rate);
-    fprintf(out, "reply      %d tokens (%s)  %.1f ms  %.2f ms/token  %.2f tokens/s  %.2f GB/s\n", s->reply_tokens, finish_name(finish), (double)s->reply_ns / 1e6,
-            f.token_ms, f.reply_rate, f.gb_per_s);
+    fprintf(out, "reply      %d tokens (%s)  %.1f ms  %.2f ms/token  %.2f tokens/s  %.2f GB/s\n", s->reply_tokens, finish_name(facts->finish),
+            (double)s->reply_ns / 1e6, f.token_ms, f.reply_rate, f.gb_per_s);
     if (s->drafted)
         print_drafts(out, s, &f);
+    if (facts->seed)
+        fprintf(out, "seed       %llu\n", (unsigned long long)facts->seed);
     fprintf(out, "memory     weights %s, KV cache %s, scratch %s (%s of it for drafts); peak resident %s\n", bytes_text(m->memory.weights, b[0], 32),
-            bytes_text(m->memory.kv, b[1], 32), bytes_text(m->memory.scratch, b[2], 32), bytes_text(m->memory.drafts, b[3], 32), bytes_text(rss, b[4], 32));
+            bytes_text(m->memory.kv, b[1], 32), bytes_text(m->memory.scratch, b[2], 32), bytes_text(m->memory.drafts, b[3], 32),
+            bytes_text(facts->rss, b[4], 32));
 }
 
-void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, enum lsk_finish finish, uint64_t rss)
+void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct reply_facts *facts)
 {
     struct figures f = figures_of(s, m);
     struct record r = {0};
@@ -87,22 +103,23 @@ void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, enum l
     record_number(&r, "prompt_ms", "%.3f", (double)s->prompt_ns / 1e6);
     record_number(&r, "prompt_tokens_per_second", "%.3f", f.prompt_rate);
     record_whole(&r, "reply_tokens", (unsigned)s->reply_tokens);
-    record_text(&r, "finish", finish_name(finish));
+    record_text(&r, "finish", finish_name(facts->finish));
     record_number(&r, "reply_ms", "%.3f", (double)s->reply_ns / 1e6);
     record_number(&r, "ms_per_token", "%.4f", f.token_ms);
     record_number(&r, "tokens_per_second", "%.3f", f.reply_rate);
     record_number(&r, "gb_per_second", "%.3f", f.gb_per_s);
+    record_whole(&r, "seed", facts->seed);
     record_whole(&r, "rounds", (unsigned)s->rounds);
     record_whole(&r, "drafted", (unsigned)s->drafted);
     record_whole(&r, "accepted", (unsigned)s->accepted);
-    record_number(&r, "acceptance_rate", "%.4f", s->drafted ? f.acceptance : 0.0 / 0.0);
-    record_number(&r, "mean_accepted_length", "%.4f", s->drafted ? f.length : 0.0 / 0.0);
+    record_number(&r, "acceptance_rate", "%.4f", s->drafted ? f.acceptance : NAN);
+    record_number(&r, "mean_accepted_length", "%.4f", s->drafted ? f.length : NAN);
     record_number(&r, "reads_over_plain", "%.4f", f.reads);
     record_whole(&r, "weight_bytes", m->memory.weights);
     record_whole(&r, "kv_bytes", m->memory.kv);
     record_whole(&r, "scratch_bytes", m->memory.scratch);
     record_whole(&r, "draft_bytes", m->memory.drafts);
-    record_whole(&r, "peak_rss_bytes", rss);
+    record_whole(&r, "peak_rss_bytes", facts->rss);
     record_json(out, &r);
     fputc('\n', out);
 }

@@ -10,21 +10,28 @@
 
 /* The figures that follow from lsk_stats; 0 where there is nothing to divide by. */
 struct figures {
-    double prompt_rate;   /* prompt tokens that were computed, per second */
-    double reply_rate;    /* tokens per second */
+    double prompt_rate; /* prompt tokens that were computed, per second */
+    double reply_rate;  /* tokens per second */
     double token_ms;
-    double gb_per_s;      /* weights read while replying */
-    double acceptance;    /* accepted / drafted */
-    double length;        /* 1 + accepted per round */
-    double reads;         /* weights read per token over those of one full pass: below 1, drafting saves memory traffic */
+    double gb_per_s;   /* weights read while replying */
+    double acceptance; /* accepted / drafted */
+    double length;     /* 1 + accepted per round */
+    double reads;      /* weights read per token over those of one full pass: below 1, drafting saves memory traffic */
 };
 struct figures figures_of(const lsk_stats *s, const lsk_model_info *m);
 
+/* What the library's figures do not say. */
+struct reply_facts {
+    enum lsk_finish finish;
+    uint64_t seed, rss; /* rss: peak, bytes */
+};
+
 const char *finish_name(enum lsk_finish f);
 const char *bytes_text(uint64_t n, char *out, size_t cap); /* "1.36 GiB" */
+const char *count_text(uint64_t n, char *out, size_t cap); /* "134.5 M" */
 uint64_t peak_rss(void);                                   /* bytes, 0 where /proc does not say */
 
-void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, enum lsk_finish finish, uint64_t rss);
-void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, enum lsk_finish finish, uint64_t rss);
+void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct reply_facts *facts);
+void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct reply_facts *facts);
 
 #endif

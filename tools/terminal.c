@@ -29,8 +29,14 @@ void terminal_prepare(void)
     sigaction(SIGINT, &action, NULL);
 }
 
-int terminal_interrupted(void) { return interrupted; }
-int terminal_is(int fd) { return isatty(fd); }
+int terminal_interrupted(void)
+{
+    return interrupted;
+}
+int terminal_is(int fd)
+{
+    return isatty(fd);
+}
 
 int terminal_colour(const char *mode)
 {

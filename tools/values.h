@@ -16,9 +16,9 @@ struct reals {
 };
 
 /* Each returns 0, or -1 when the text is anything but one number that fits. */
-int read_whole(const char *text, int64_t *out);   /* "-12" */
+int read_whole(const char *text, int64_t *out);    /* "-12" */
 int read_natural(const char *text, uint64_t *out); /* "12", up to 2^64 - 1 */
-int read_real(const char *text, double *out);     /* "-1.5e-3"; no hexadecimal, infinity or nan */
+int read_real(const char *text, double *out);      /* "-1.5e-3"; no hexadecimal, infinity or nan */
 
 /* "1,2,4", "1-8", "4-32+4", "1-64*2" and any mix: appends to *out. -1 on bad text, an empty or endless range, or more than NUMBERS_MAX values. */
 int read_numbers(const char *text, struct numbers *out);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The public header without an engine: bytes are tokens, and a hash of the last tokens is the model. It lets the program's own behaviour be tested without weights.
-   The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken" writes another text when it drafts,
-   one with "slow" takes 2 ms for every step. */
+/* The public header without an engine: bytes are tokens, and a hash of the last tokens is the model. It lets the program's own behaviour be tested
+   without weights. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
+   writes another text when it drafts, one with "slow" takes 2 ms for every step. */
 #include "layerskip.h"
 
 #include <stdarg.h>
@@ -47,7 +47,10 @@ static int refuse(lsk_error *err, int code, const char *format, ...)
     return code;
 }
 
-const char *lsk_version(void) { return "0.0.0-fake"; }
+const char *lsk_version(void)
+{
+    return "0.0.0-fake";
+}
 
 lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err)
 {
@@ -67,12 +70,40 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     m->load = o->load;
     m->broken = strstr(path, "broken") != NULL;
     m->slow = strstr(path, "slow") != NULL;
-    m->info = (lsk_model_info){.path = path, .format = "fake", .family = "llama", .name = "fake", .file_type = "BF16", .weight_type = "bf16", .kv_type = "bf16",
-                               .compute = "native", .device = "cpu", .kernels = "plain", .tokenizer = "bytes", .rope = "default", .n_layers = LAYERS, .hidden = 64,
-                               .ffn = 256, .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .n_vocab = VOCAB, .context_max = CONTEXT,
-                               .context = o->context ? o->context : CONTEXT, .threads = o->threads ? o->threads : 1, .rope_theta = 1e4, .norm_eps = 1e-5,
-                               .n_params = 1000000, .file_bytes = 2000000, .layer_bytes = 100000, .head_bytes = 200000, .pass_bytes = PASS,
-                               .memory = {2000000, 65536, 40000, 4000}, .bos = BOS, .n_eos = 1, .eos = {EOS}, .temperature = -1};
+    m->info = (lsk_model_info){.path = path,
+                               .format = "fake",
+                               .family = "llama",
+                               .name = "fake",
+                               .file_type = "BF16",
+                               .weight_type = "bf16",
+                               .kv_type = "bf16",
+                               .compute = "native",
+                               .device = "cpu",
+                               .kernels = "plain",
+                               .tokenizer = "bytes",
+                               .rope = "default",
+                               .n_layers = LAYERS,
+                               .hidden = 64,
+                               .ffn = 256,
+                               .n_heads = 4,
+                               .n_kv_heads = 2,
+                               .head_dim = 16,
+                               .n_vocab = VOCAB,
+                               .context_max = CONTEXT,
+                               .context = o->context ? o->context : CONTEXT,
+                               .threads = o->threads ? o->threads : 1,
+                               .rope_theta = 1e4,
+                               .norm_eps = 1e-5,
+                               .n_params = 1000000,
+                               .file_bytes = 2000000,
+                               .layer_bytes = 100000,
+                               .head_bytes = 200000,
+                               .pass_bytes = PASS,
+                               .memory = {2000000, 65536, 40000, 4000},
+                               .bos = BOS,
+                               .n_eos = 1,
+                               .eos = {EOS},
+                               .temperature = -1};
     if (o->progress && o->load == LSK_LOAD_ALL && o->progress(o->progress_ud, "loading", 1, 2)) {
         refuse(err, LSK_EUSAGE, "stopped");
         free(m);
@@ -81,8 +112,14 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     return m;
 }
 
-void lsk_model_close(lsk_model *m) { free(m); }
-const lsk_model_info *lsk_model_about(const lsk_model *m) { return &m->info; }
+void lsk_model_close(lsk_model *m)
+{
+    free(m);
+}
+const lsk_model_info *lsk_model_about(const lsk_model *m)
+{
+    return &m->info;
+}
 
 int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
 {
@@ -126,8 +163,14 @@ lsk_session *lsk_session_open(lsk_model *m, lsk_error *err)
     return s;
 }
 
-void lsk_session_close(lsk_session *s) { free(s); }
-const lsk_stats *lsk_session_stats(const lsk_session *s) { return &s->stats; }
+void lsk_session_close(lsk_session *s)
+{
+    free(s);
+}
+const lsk_stats *lsk_session_stats(const lsk_session *s)
+{
+    return &s->stats;
+}
 
 int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err)
 {
@@ -217,7 +260,8 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
     return s->running;
 }
 
-int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_stats *stats, lsk_error *err)
+int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_stats *stats,
+                 lsk_error *err)
 {
     int r = lsk_session_prompt(s, tokens, n, o, err);
     while (r >= 0 && (r = lsk_step(&s, 1, emit, ud, err)) > 0)

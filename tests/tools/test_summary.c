@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <jansson.h>
+
+#include "../../tools/messages.c"
+#include "../../tools/record.c"
+#include "../../tools/summary.c"
+
+static const lsk_model_info model = {.pass_bytes = 1000000000, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
+static const lsk_stats drafted = {.prompt_tokens = 12,
+                                  .cached_tokens = 2,
+                                  .reply_tokens = 30,
+                                  .prompt_ns = 100000000,
+                                  .reply_ns = 2000000000,
+                                  .rounds = 10,
+                                  .drafted = 40,
+                                  .accepted = 20,
+                                  .drafted_at = {10, 10, 10, 10},
+                                  .accepted_at = {9, 6, 4, 1},
+                                  .reply_bytes = 24000000000};
+static const struct reply_facts facts = {LSK_FINISH_STOP, 42, (uint64_t)2 << 30};
+
+static char *print(void (*form)(FILE *, const lsk_stats *, const lsk_model_info *, const struct reply_facts *), const lsk_stats *s)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    form(f, s, &model, &facts);
+    fclose(f);
+    return text;
+}
+
+static void figures(void **state)
+{
+    struct figures f = figures_of(&drafted, &model);
+    (void)state;
+    assert_true(f.prompt_rate > 99.99 && f.prompt_rate < 100.01);
+    assert_true(f.reply_rate > 14.99 && f.reply_rate < 15.01);
+    assert_true(f.gb_per_s > 11.99 && f.gb_per_s < 12.01);
+    assert_true(f.acceptance == 0.5);
+    assert_true(f.length == 3);
+    assert_true(f.reads > 0.799 && f.reads < 0.801);
+}
+
+static void nothing_divides_by_zero(void **state)
+{
+    lsk_stats none = {0};
+    struct figures f = figures_of(&none, &model);
+    char *text = print(summary_text, &none);
+    (void)state;
+    assert_true(f.prompt_rate == 0 && f.reply_rate == 0 && f.token_ms == 0 && f.gb_per_s == 0 && f.acceptance == 0 && f.length == 0 && f.reads == 0);
+    assert_null(strstr(text, "nan"));
+    assert_null(strstr(text, "inf"));
+    assert_null(strstr(text, "drafts  "));
+    free(text);
+}
+
+static void text_for_people(void **state)
+{
+    char *text = print(summary_text, &drafted);
+    (void)state;
+    assert_non_null(strstr(text, "prompt     12 tokens (2 of them cached)  100.0 ms  100.0 tokens/s\n"));
+    assert_non_null(strstr(text, "reply      30 tokens (stop string)  2000.0 ms  66.67 ms/token  15.00 tokens/s  12.00 GB/s\n"));
+    assert_non_null(
+        strstr(text, "acceptance rate 0.500 (20 accepted / 40 drafted), mean accepted length 3.00, by position (0.900, 0.600, 0.400, 0.100)\n"));
+    assert_non_null(strstr(text, "reads 0.80 times the weights that plain decoding reads: drafting can be up to 1.25 times as fast\n"));
+    assert_non_null(strstr(text, "weights 1.50 GiB, KV cache 1.00 MiB, scratch 2.00 KiB (100 B of it for drafts); peak resident 2.00 GiB\n"));
+    free(text);
+}
+
+static void json_for_programs(void **state)
+{
+    char *text = print(summary_json, &drafted);
+    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    (void)state;
+    assert_non_null(j);
+    assert_int_equal(json_integer_value(json_object_get(j, "accepted")), 20);
+    assert_string_equal(json_string_value(json_object_get(j, "finish")), "stop string");
+    assert_true(json_number_value(json_object_get(j, "tokens_per_second")) == 15);
+    json_decref(j);
+    free(text);
+}
+
+static void peak_is_known(void **state)
+{
+    (void)state;
+    assert_true(peak_rss() > 100000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(figures), cmocka_unit_test(nothing_divides_by_zero), cmocka_unit_test(text_for_people),
+                                       cmocka_unit_test(json_for_programs), cmocka_unit_test(peak_is_known)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
