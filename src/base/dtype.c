@@ -75,7 +75,8 @@ void dtype_to_f32(enum dtype type, const void *src, float *out, uint64_t n)
     }
 }
 
-static int clamp_int(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
+/* Cut to [lo, hi] while it is still a float: infinity and NaN (which gives lo) fit no int. */
+static int to_code(float v, float lo, float hi) { return (int)fminf(fmaxf(v, lo), hi); }
 
 static void block_to_q8(const float *x, uint8_t *p)
 {
@@ -85,7 +86,7 @@ static void block_to_q8(const float *x, uint8_t *p)
     float d = amax / 127.0f, inv = d > 0 ? 1.0f / d : 0;
     put_u16(p, f32_to_f16(d));
     for (int j = 0; j < 32; j++)
-        p[2 + j] = (uint8_t)(int8_t)clamp_int((int)roundf(x[j] * inv), -127, 127);
+        p[2 + j] = (uint8_t)(int8_t)to_code(roundf(x[j] * inv), -127, 127);
 }
 
 /* Codes q = (x - m) / d rounded half up, 0..15, packed low nibbles first. */
@@ -93,8 +94,8 @@ static void pack_nibbles(const float *x, float d, float m, uint8_t *q)
 {
     float inv = d != 0 ? 1.0f / d : 0;
     for (int j = 0; j < 16; j++) {
-        int lo = clamp_int((int)((x[j] - m) * inv + 0.5f), 0, 15);
-        int hi = clamp_int((int)((x[j + 16] - m) * inv + 0.5f), 0, 15);
+        int lo = to_code((x[j] - m) * inv + 0.5f, 0, 15);
+        int hi = to_code((x[j + 16] - m) * inv + 0.5f, 0, 15);
         q[j] = (uint8_t)(lo | hi << 4);
     }
 }

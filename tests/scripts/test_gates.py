@@ -42,7 +42,7 @@ PLANTED = [
     ("quiet", "src/decode/bad.inc", 'const char *v = "/*"; char *e(void) { return getenv("X"); }\n', "src/decode/bad.inc:2", "getenv"),
     ("quiet", "src/base/bad.c", "void f(int x)\n{\n    assert(x);\n}\n", "src/base/bad.c:4", "assert"),
     ("mirror", "src/text/merge.c", "int x;\n", "src/text/merge.c:1", "test_merge"),
-    ("mirror", "src/backend/matmul_avx512.c", "int x;\n", "src/backend/matmul_avx512.c:1", "test_matmul.c"),
+    ("mirror", "src/backend/matmul_avx512.c", "int x;\n", "src/backend/matmul_avx512.c:1", "test_matmul"),
     ("headers", "src/base/bad.h", "size_t n;\n", "src/base/bad.h:2", "size_t"),
     ("headers", "include/layerskip.h", "int lsk_class(int class);\n", "include/layerskip.h:2", "c++"),
     ("headers", "include/layerskip.h", "static inline int lsk_f(void) { return _Generic(1, int: 1); }\n", "include/layerskip.h:2", "c99"),
@@ -84,7 +84,7 @@ class Gates(unittest.TestCase):
                 hits = [line for line in out.splitlines() if line.startswith(place + ":")]
                 self.assertTrue(hits and any(word in h for h in hits), out)
 
-    def test_variants_share_a_test(self):
+    def test_a_family_shares_a_test(self):
         files = {"src/backend/matmul_avx512.c": "int x;\n", "src/backend/matmul.c": "int x;\n", "tests/backend/test_matmul.c": "int x;\n"}
         self.assertEqual(self.run_gates(files, "mirror")[0], 0)
 
