@@ -11,6 +11,13 @@
 #include <cmocka.h>
 #undef fail /* base/error.h has the word */
 
+/* Prints an error's text and fails the test. */
+#define fail_with(text)                \
+    do {                               \
+        print_error("%s\n", text);     \
+        assert_true(!"the text above"); \
+    } while (0)
+
 /* xorshift64*: test data must not come from the generator under test. */
 static inline uint64_t check_random(uint64_t *state)
 {

@@ -14,8 +14,9 @@
 
 #include "base/clock.h"
 
-/* How long a worker spins for the next job before it sleeps: longer than the gap between two decode steps, far shorter than a prompt. */
-enum { SPIN_NS = 200000 };
+/* How long a worker spins for the next job before it sleeps: longer than the gap between two decode steps, far shorter than a prompt.
+   How often one looks at a barrier before it lets others run: about 20 us, many times what a step's threads differ by on a quiet machine. */
+enum { SPIN_NS = 200000, LOOKS = 1024 };
 
 struct worker {
     struct pool *pool;
@@ -25,6 +26,7 @@ struct worker {
 
 struct pool {
     int n;
+    unsigned looks; /* LOOKS; 1 with more threads than cores, where waiting keeps others from working */
     struct worker *worker;
     void (*job)(void *, int, int);
     void *arg;
@@ -129,8 +131,8 @@ void pool_run(struct pool *p, void (*job)(void *, int, int), void *arg)
         start_job(p);
     job(arg, 0, p->n);
     for (unsigned spins = 0; atomic_load_explicit(&p->running, memory_order_acquire);)
-        if (++spins % 4096 == 0)
-            sched_yield(); /* more threads than cores: let them run */
+        if (++spins % p->looks == 0)
+            sched_yield();
         else
             relax();
     restore_denormals(old);
@@ -148,7 +150,7 @@ void pool_barrier(struct pool *p, int worker)
         return;
     }
     for (unsigned spins = 0; atomic_load_explicit(&p->phase, memory_order_acquire) == phase;)
-        if (++spins % 4096 == 0)
+        if (++spins % p->looks == 0)
             sched_yield();
         else
             relax();
@@ -195,6 +197,7 @@ struct pool *pool_open(int n_threads, struct error *err)
     }
     memset(p, 0, sizeof *p);
     p->n = n;
+    p->looks = n > n_cpus ? 1 : LOOKS;
     p->worker = worker;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "../../tools/measure.c"
+#include "measure.h"
 
 static struct samples of(int n, const double *v)
 {

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "../../tools/messages.c"
+#include "messages.h"
 
 static void excerpts_are_safe_and_short(void **state)
 {

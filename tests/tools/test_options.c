@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "../../tools/messages.c"
-#include "../../tools/options.c"
-#include "../../tools/options_help.c"
-#include "../../tools/values.c"
+#include "messages.h"
+#include <string.h>
+
+#include "options.h"
+#include "values.h"
 
 struct inner {
     int count, loud;

@@ -9,8 +9,8 @@
 
 #include <jansson.h>
 
-#include "../../tools/messages.c"
-#include "../../tools/record.c"
+#include "messages.h"
+#include "record.h"
 
 static struct record sample(void)
 {

@@ -8,9 +8,9 @@
 
 #include <jansson.h>
 
-#include "../../tools/messages.c"
-#include "../../tools/record.c"
-#include "../../tools/summary.c"
+#include "messages.h"
+#include "record.h"
+#include "summary.h"
 
 static const lsk_model_info model = {.pass_bytes = 1000000000, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
 static const lsk_stats drafted = {.prompt_tokens = 12,

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every backend must keep: the bits of a row depend on its own past alone. */
+#include "synthetic.h"
+
+enum { SLOTS = 640, SEQS = 4, TEXT = 600 };
+
+static int32_t text[SEQS][TEXT];
+static int vocab;
+
+static void make_text(const struct synthetic *s)
+{
+    uint64_t seed = 11;
+    vocab = s->model.config.vocab;
+    for (int q = 0; q < SEQS; q++)
+        for (int i = 0; i < TEXT; i++)
+            text[q][i] = check_below(&seed, vocab);
+}
+
+static struct row row_at(int seq, int pos, int h) { return (struct row){.token = text[seq][pos], .pos = pos, .seq = seq, .slot = pos, .prefix = pos, .h = h}; }
+
+static void forward(struct synthetic *s, int first, int last, const struct row *rows, int n)
+{
+    struct error err = {0};
+    if (s->b->forward(s->kv, first, last, rows, n, &err))
+        fail_with(err.text);
+}
+
+/* Logits of the row that lives in h. */
+static void logits_of(struct synthetic *s, int h, float *out)
+{
+    struct row r = {.h = h};
+    assert_int_equal(s->b->logits(s->kv, &r, 1, out, NULL), 0);
+}
+
+static void open_seqs(struct synthetic *s)
+{
+    for (int q = 0; q < SEQS; q++)
+        assert_int_equal(s->b->seq_open(s->kv, NULL), q);
+}
+
+/* The truth: one row at a time, logits of the positions [from, to) of timeline q; what lies before them in one call. */
+static float *one_by_one(struct synthetic *s, int q, int from, int to)
+{
+    float *out = calloc((size_t)((to - from) * vocab), sizeof *out);
+    s->b->seq_trim(s->kv, q, 0);
+    struct row past[300];
+    for (int p = 0; p < from; p++)
+        past[p] = row_at(q, p, p);
+    forward(s, 0, s->model.config.n_layers, past, from);
+    for (int p = from; p < to; p++) {
+        struct row r = row_at(q, p, 0);
+        forward(s, 0, s->model.config.n_layers, &r, 1);
+        logits_of(s, 0, out + (p - from) * vocab);
+    }
+    return out;
+}
+
+static const struct kind {
+    const char *shape, *dtype, *weights;
+    bool wide, kv_f32;
+} kinds[] = {
+    {"tiny-gqa", "bf16", "file", false, false}, {"tiny", "f16", "file", false, true},  {"tiny-headdim", "f32", "file", false, false},
+    {"tiny-ties", "bf16", "q8", false, false},  {"tiny-llama3", "bf16", "q4", false, false}, {"tiny-llama3", "bf16", "file", true, true},
+    {"tiny-bias", "bf16", "file", false, false}, {"tiny-ties", "bf16", "file", false, false},
+};
+
+static void open_kind(struct synthetic *s, const struct kind *k, int threads)
+{
+    struct device_options o = {.weights = k->weights, .wide = k->wide, .kv_f32 = k->kv_f32, .threads = threads, .n_slots = SLOTS, .n_seqs = SEQS, .n_hidden = 300};
+    synthetic_open(s, k->shape, k->dtype, &o);
+    make_text(s);
+    open_seqs(s);
+}
+
+#define FOR_EACH_KIND(k) for (const struct kind *k = kinds; k < kinds + sizeof kinds / sizeof *kinds; k++)
+
+/* n rows in one call, for every n up to 64 and some beyond, starting at the edge of an attention block or not: each row has the bits that it has alone. */
+static void rows_in_company_have_the_bits_of_rows_alone(void **state)
+{
+    (void)state;
+    FOR_EACH_KIND(k)
+    {
+        struct synthetic s;
+        open_kind(&s, k, 2);
+        enum { FROM = 230, TO = 300 };
+        float *want = one_by_one(&s, 0, FROM, TO), *got = calloc((size_t)vocab, sizeof *got);
+        for (int n = 1; n <= 67; n += n < 16 ? 1 : 3) {
+            struct row rows[128];
+            s.b->seq_trim(s.kv, 0, FROM);
+            for (int i = 0; i < n; i++)
+                rows[i] = row_at(0, FROM + i, i);
+            forward(&s, 0, s.model.config.n_layers, rows, n);
+            for (int i = 0; i < n; i++) {
+                logits_of(&s, i, got);
+                assert_memory_equal(got, want + i * vocab, (size_t)vocab * sizeof *got);
+            }
+        }
+        free(want);
+        free(got);
+        synthetic_close(&s);
+    }
+}
+
+/* Rows of several timelines in one call, in every place of it. */
+static void neighbours_and_places_change_no_bit(void **state)
+{
+    (void)state;
+    static const int where[SEQS] = {3, 255, 17, 130};
+    FOR_EACH_KIND(k)
+    {
+        struct synthetic s;
+        open_kind(&s, k, 3);
+        float *want[SEQS], *got = calloc((size_t)(64 * vocab), sizeof *got);
+        for (int q = 0; q < SEQS; q++)
+            want[q] = one_by_one(&s, q, where[q], where[q] + 16);
+        for (int place = 0; place < 64; place += 7) { /* timeline 0's row stands at each place of 64 */
+            struct row rows[64];
+            int next[SEQS];
+            memcpy(next, where, sizeof next);
+            for (int i = 0; i < 64; i++) {
+                int q = i == place ? 0 : 1 + (i + (i > place)) % 3;
+                if (q && next[q] >= where[q] + 16)
+                    q = next[1] < where[1] + 16 ? 1 : next[2] < where[2] + 16 ? 2 : 3;
+                rows[i] = q && next[q] >= where[q] + 16 ? row_at(q, next[q] - 1, i) : row_at(q, next[q]++, i);
+            }
+            forward(&s, 0, s.model.config.n_layers, rows, 64);
+            assert_int_equal(s.b->logits(s.kv, rows, 64, got, NULL), 0);
+            for (int i = 0; i < 64; i++)
+                assert_memory_equal(got + i * vocab, want[rows[i].seq] + (rows[i].pos - where[rows[i].seq]) * vocab, (size_t)vocab * sizeof *got);
+        }
+        for (int q = 0; q < SEQS; q++)
+            free(want[q]);
+        free(got);
+        synthetic_close(&s);
+    }
+}
+
+/* [0,E) then [E,L) is [0,L); a look at the head in between changes nothing. */
+static void a_range_in_parts_is_the_whole_range(void **state)
+{
+    (void)state;
+    FOR_EACH_KIND(k)
+    {
+        struct synthetic s;
+        open_kind(&s, k, 2);
+        int layers = s.model.config.n_layers;
+        float *want = one_by_one(&s, 0, 20, 28), *got = calloc((size_t)vocab, sizeof *got);
+        for (int e = 1; e < layers; e++) {
+            struct row rows[8];
+            s.b->seq_trim(s.kv, 0, 20);
+            for (int i = 0; i < 8; i++) {
+                rows[i] = row_at(0, 20 + i, i);
+                forward(&s, 0, e, &rows[i], 1);
+                logits_of(&s, i, got);
+            }
+            forward(&s, e, layers, rows, 8);
+            for (int i = 0; i < 8; i++) {
+                logits_of(&s, i, got);
+                assert_memory_equal(got, want + i * vocab, (size_t)vocab * sizeof *got);
+            }
+        }
+        free(want);
+        free(got);
+        synthetic_close(&s);
+    }
+}
+
+/* A row that names its ancestors by `also`, at scattered slots of a tree, has the bits of the same row in a chain; and so after kv_move. */
+static void a_tree_has_the_bits_of_its_paths(void **state)
+{
+    (void)state;
+    FOR_EACH_KIND(k)
+    {
+        struct synthetic s;
+        open_kind(&s, k, 2);
+        int layers = s.model.config.n_layers, base = 252;
+        float *want = one_by_one(&s, 0, base, base + 8), *got = calloc((size_t)vocab, sizeof *got);
+        s.b->seq_trim(s.kv, 0, base);
+        /* every second slot is a sibling with another token; the path takes slots base, base+2, base+4, ... */
+        struct row rows[16];
+        uint64_t path = 0;
+        for (int i = 0; i < 16; i++) {
+            rows[i] = row_at(0, base + i / 2, i);
+            rows[i].slot = base + i;
+            rows[i].prefix = base;
+            rows[i].also = path;
+            if (i % 2 == 0)
+                path |= (uint64_t)1 << i;
+            else {
+                rows[i].also &= ~((uint64_t)1 << (i - 1));
+                rows[i].token = (rows[i].token + 1) % vocab;
+            }
+        }
+        forward(&s, 0, layers, rows, 16);
+        for (int i = 0; i < 8; i++) {
+            logits_of(&s, 2 * i, got);
+            assert_memory_equal(got, want + i * vocab, (size_t)vocab * sizeof *got);
+        }
+        int32_t src[7];
+        for (int i = 0; i < 7; i++)
+            src[i] = base + 2 * i;
+        assert_int_equal(s.b->kv_move(s.kv, 0, base, src, 7, NULL), 0);
+        struct row next = row_at(0, base + 7, 0);
+        forward(&s, 0, layers, &next, 1);
+        logits_of(&s, 0, got);
+        assert_memory_equal(got, want + 7 * vocab, (size_t)vocab * sizeof *got);
+        free(want);
+        free(got);
+        synthetic_close(&s);
+    }
+}
+
+/* A shared prefix serves another timeline, and what that one writes does not reach the first. */
+static void shared_pages_are_copied_before_they_change(void **state)
+{
+    (void)state;
+    struct synthetic s;
+    open_kind(&s, &kinds[0], 2);
+    int layers = s.model.config.n_layers;
+    float *want = one_by_one(&s, 0, 300, 310), *got = calloc((size_t)vocab, sizeof *got);
+    s.b->seq_trim(s.kv, 0, 300);
+    assert_int_equal(s.b->seq_share(s.kv, 0, 1, 300, NULL), 0);
+    for (int i = 0; i < 10; i++) { /* both go on from 300, timeline 1 with other tokens first */
+        struct row other = row_at(2, 300 + i, 1), own = row_at(0, 300 + i, 0);
+        other.seq = 1;
+        forward(&s, 0, layers, &other, 1);
+        forward(&s, 0, layers, &own, 1);
+        logits_of(&s, 0, got);
+        assert_memory_equal(got, want + i * vocab, (size_t)vocab * sizeof *got);
+    }
+    free(want);
+    free(got);
+    synthetic_close(&s);
+}
+
+/* Rows that no caller may hand over are refused, and touch nothing. */
+static void impossible_rows_are_refused(void **state)
+{
+    (void)state;
+    struct synthetic s;
+    open_kind(&s, &kinds[0], 1);
+    struct error err = {0};
+    int layers = s.model.config.n_layers;
+    struct row good = row_at(0, 0, 0), bad[9];
+    for (int i = 0; i < 9; i++)
+        bad[i] = good;
+    bad[0].token = vocab;
+    bad[1].token = -1;
+    bad[2].seq = SEQS;
+    bad[3].slot = bad[3].pos = bad[3].prefix = SLOTS + 256;
+    bad[4].h = 300;
+    bad[5].also = 1;
+    bad[6].prefix = -1;
+    bad[7].slot = -1;
+    bad[8].seq = -1;
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(s.b->forward(s.kv, 0, layers, &bad[i], 1, &err), ERR_INTERNAL);
+    assert_int_equal(s.b->forward(s.kv, 0, layers + 1, &good, 1, &err), ERR_INTERNAL);
+    assert_int_equal(s.b->forward(s.kv, 2, 2, &good, 1, &err), ERR_INTERNAL);
+    assert_int_equal(s.b->forward(s.kv, 0, layers, &good, 1, &err), 0);
+    synthetic_close(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_in_company_have_the_bits_of_rows_alone), cmocka_unit_test(neighbours_and_places_change_no_bit),
+        cmocka_unit_test(a_range_in_parts_is_the_whole_range),         cmocka_unit_test(a_tree_has_the_bits_of_its_paths),
+        cmocka_unit_test(shared_pages_are_copied_before_they_change),  cmocka_unit_test(impossible_rows_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
+}
