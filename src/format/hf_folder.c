@@ -91,6 +91,9 @@ static int list_files(struct checkpoint *c, const char *path, json_t *map, const
             list[k++] = list[i];
     if (k > SHARDS_MAX)
         return fail(err, ERR_DATA, "%s: names %zu files, more than %d", path, k, SHARDS_MAX);
+    for (size_t i = 0; i < k; i++) /* the map is emptied while these are still needed */
+        if (!(list[i] = arena_text(&c->arena, list[i], strlen(list[i]))))
+            return fill_memory(err);
     *out = list;
     *n_out = (int)k;
     return 0;
