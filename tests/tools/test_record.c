@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include <jansson.h>
 
-#include "../../tools/messages.c"
-#include "../../tools/record.c"
+#include "record.h"
 
 static struct record sample(void)
 {

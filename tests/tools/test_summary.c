@@ -4,13 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include <jansson.h>
 
-#include "../../tools/messages.c"
-#include "../../tools/record.c"
-#include "../../tools/summary.c"
+#include "summary.h"
 
 static const lsk_model_info model = {.pass_bytes = 1000000000, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
 static const lsk_stats drafted = {.prompt_tokens = 12,

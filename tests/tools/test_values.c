@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "../../tools/values.c"
+#include "values.h"
 
 static void whole_numbers_are_strict(void **state)
 {
