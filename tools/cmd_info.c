@@ -95,7 +95,7 @@ static void print_json(const lsk_model_info *i)
         record_text(&r, texts[k].key, texts[k].value);
     for (size_t k = 0; k < sizeof wholes / sizeof *wholes; k++)
         record_whole(&r, wholes[k].key, wholes[k].value);
-    record_number(&r, "bos", "%.0f", i->bos < 0 ? NAN : i->bos);
+    record_number(&r, "bos", "%.0f", i->bos < 0 ? NAN : (double)i->bos);
     record_number(&r, "rope_theta", "%.17g", i->rope_theta);
     record_number(&r, "norm_eps", "%.17g", i->norm_eps);
     record_number(&r, "temperature", "%.6g", i->temperature < 0 ? NAN : i->temperature);

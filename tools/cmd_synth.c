@@ -87,7 +87,7 @@ static int print_agreement(lsk_session *s, const lsk_model_info *info, int n, ui
 static int measure_agreement(const struct synth_args *a, lsk_error *err)
 {
     struct model_args model = {.path = a->folder, .threads = a->threads};
-    lsk_model *m = open_model(&model, &a->show, &(lsk_model_options){.context = a->agreement_tokens}, err);
+    lsk_model *m = open_model(&model, &a->show, &(lsk_model_options){.context = a->agreement_tokens + 1}, err);
     lsk_session *s = m ? lsk_session_open(m, err) : NULL;
     int r = s ? print_agreement(s, lsk_model_about(m), a->agreement_tokens, a->seed, err) : err->code;
     lsk_session_close(s);
@@ -95,24 +95,33 @@ static int measure_agreement(const struct synth_args *a, lsk_error *err)
     return r;
 }
 
-static void list_shapes(char *out, size_t cap)
+/* A shape's name must be one that the library has; the message tells which those are. */
+static int check_shape(const char *shape, lsk_error *err)
 {
+    char shapes[400] = "", near[32] = "";
     size_t n = 0;
-    *out = 0;
-    for (int i = 0; lsk_shape(i, NULL) && n < cap; i++)
-        n += (size_t)snprintf(out + n, cap - n, "%s%s", i ? ", " : "", lsk_shape(i, NULL));
+    int best = 99;
+    for (int i = 0; lsk_shape(i, NULL) && n < sizeof shapes; i++) {
+        if (shape && !strcmp(lsk_shape(i, NULL), shape))
+            return 0;
+        n += (size_t)snprintf(shapes + n, sizeof shapes - n, "%s%s", i ? " " : "", lsk_shape(i, NULL));
+    }
+    if (!shape)
+        return complain(err, LSK_EUSAGE, "no shape given: --shape NAME, one of: %s", shapes);
+    if (suggest(shapes, shape, near, sizeof near, &best))
+        return complain(err, LSK_EUSAGE, "--shape: \"%s\" is none of: %s (did you mean %s?)", excerpt_of(shape).text, shapes, near);
+    return complain(err, LSK_EUSAGE, "--shape: \"%s\" is none of: %s", excerpt_of(shape).text, shapes);
 }
 
 static int synth(const void *args, lsk_error *err)
 {
     const struct synth_args *a = args;
     struct progress progress = progress_start(a->show.progress);
-    char shapes[400];
-    list_shapes(shapes, sizeof shapes);
-    if (!a->shape)
-        return complain(err, LSK_EUSAGE, "no shape given: --shape NAME, one of %s", shapes);
-    if (!a->folder)
-        return complain(err, LSK_EUSAGE, "no folder given: where shall the checkpoint go?");
+    int r = check_shape(a->shape, err);
+    if (r >= 0 && !a->folder)
+        r = complain(err, LSK_EUSAGE, "no folder given: where shall the checkpoint go?");
+    if (r < 0)
+        return r;
     lsk_synth_options o = {.shape = a->shape,
                            .seed = a->seed,
                            .tie = a->tie,
@@ -122,7 +131,7 @@ static int synth(const void *args, lsk_error *err)
                            .threads = a->threads,
                            .progress = progress_show,
                            .progress_ud = &progress};
-    int r = lsk_synth(a->folder, &o, err);
+    r = lsk_synth(a->folder, &o, err);
     progress_end(&progress);
     if (r >= 0)
         fprintf(stderr, "wrote %s\n", excerpt_of(a->folder).text);

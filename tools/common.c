@@ -63,7 +63,7 @@ const struct option draft_options[] = {
              "E, as in the original scripts"},
     {"draft-p-min spec-draft-p-min assistant-confidence-threshold", OPT_REAL, offsetof(struct draft_args, min_conf), "P", "0", 0, 1,
      .help = "end a chain of drafts at one that its exit gives less than this probability"},
-    {"drafter", OPT_TEXT, offsetof(struct draft_args, drafter), NULL, "auto", .choices = "auto none exit", .help = "what proposes drafts"},
+    {"drafter", OPT_CHOICE, offsetof(struct draft_args, drafter), NULL, "auto", .choices = "auto none exit", .help = "what proposes drafts"},
     {"depth early-exit-only", OPT_INT, offsetof(struct draft_args, depth), "N", "0", 0, 1024,
      .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
     {0}};
@@ -238,18 +238,12 @@ int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_optio
 struct piece_text piece_of(const lsk_model *m, int32_t token)
 {
     struct piece_text t = {""};
-    size_t n = 0, used = 0;
-    const char *p = lsk_piece(m, token, &n);
-    for (size_t i = 0; p && i < n && used < sizeof t.text - 8;) {
-        int length = utf8_length(p + i, n - i);
-        unsigned char c = (unsigned char)p[i];
-        if (c == '\n' || c == '\t' || c == '\r' || c == '\\')
-            used += (size_t)snprintf(t.text + used, 8, "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : c == '\r' ? 'r' : c);
-        else if (!length || c < ' ' || c == 0x7f)
-            used += (size_t)snprintf(t.text + used, 8, "\\x%02X", c);
-        else
-            used += (size_t)snprintf(t.text + used, 8, "%.*s", length, p + i);
-        i += length ? (size_t)length : 1;
+    struct shown shown;
+    size_t left = 0, used = 0;
+    const char *p = lsk_piece(m, token, &left);
+    for (size_t taken; p && left && used < sizeof t.text - sizeof shown; p += taken, left -= taken) {
+        taken = show_character(p, left, &shown);
+        used += (size_t)snprintf(t.text + used, sizeof t.text - used, "%s", shown.text);
     }
     return t;
 }

@@ -53,7 +53,7 @@ int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err)
 /* Like lsk_generate, but an interruption also ends it between the steps of a long prompt. */
 int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err);
 
-/* A token's bytes with control characters escaped, for messages: "\n" is "\\n". */
+/* A token's bytes as show_character gives them; "" of no token. */
 struct piece_text {
     char text[160];
 };

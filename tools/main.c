@@ -113,6 +113,18 @@ static int dispatch(int argc, char **argv, lsk_error *err)
     return 0;
 }
 
+/* One line, whatever a file name in it holds. */
+static void print_error(const char *text)
+{
+    struct shown shown;
+    fputs("layerskip: error: ", stderr);
+    for (size_t left = strlen(text), taken; left; text += taken, left -= taken) {
+        taken = show_character(text, left, &shown);
+        fputs(shown.text, stderr);
+    }
+    fputc('\n', stderr);
+}
+
 int main(int argc, char **argv)
 {
     lsk_error err = {0};
@@ -125,6 +137,6 @@ int main(int argc, char **argv)
     if (terminal_interrupted())
         return 130;
     if (status < 0)
-        fprintf(stderr, "layerskip: error: %s\n", err.text);
+        print_error(err.text);
     return status < 0 ? -status : status;
 }

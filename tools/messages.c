@@ -32,22 +32,39 @@ int utf8_length(const char *text, size_t n)
     return length;
 }
 
+size_t show_character(const char *text, size_t n, struct shown *out)
+{
+    static const char names[] = "\nn\tt\rr";
+    int length = utf8_length(text, n);
+    unsigned char c = (unsigned char)*text;
+    for (const char *name = names; *name; name += 2)
+        if (*text == *name) {
+            snprintf(out->text, sizeof out->text, "\\%c", name[1]);
+            return 1;
+        }
+    if (length > 1 || (length && c >= ' ' && c != 0x7f)) {
+        snprintf(out->text, sizeof out->text, "%.*s", length, text);
+        return (size_t)length;
+    }
+    snprintf(out->text, sizeof out->text, "\\x%02X", c);
+    return 1;
+}
+
 struct excerpt excerpt_of(const char *text)
 {
     struct excerpt e;
-    size_t n = strlen(text), at = 0, used = 0;
-    while (at < n) {
-        int length = utf8_length(text + at, n - at), plain = length > 1 || (length == 1 && text[at] >= ' ' && text[at] != 0x7f);
-        if (used + (plain ? (size_t)length : 4) > 64)
+    struct shown shown;
+    size_t left = strlen(text), used = 0;
+    while (left) {
+        size_t taken = show_character(text, left, &shown), n = strlen(shown.text);
+        if (used + n > 64)
             break;
-        if (plain)
-            memcpy(e.text + used, text + at, (size_t)length);
-        else
-            snprintf(e.text + used, sizeof e.text - used, "\\x%02X", (unsigned char)text[at]);
-        used += plain ? (size_t)length : 4;
-        at += plain ? (size_t)length : 1;
+        memcpy(e.text + used, shown.text, n);
+        used += n;
+        text += taken;
+        left -= taken;
     }
-    strcpy(e.text + used, at < n ? "..." : "");
+    strcpy(e.text + used, left ? "..." : "");
     return e;
 }
 

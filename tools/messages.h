@@ -8,7 +8,14 @@
 /* Sets code and text (one line, cut where it is too long) and returns code. */
 int complain(lsk_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Text from outside for a message: at most 64 bytes, control characters and what is not UTF-8 as \xNN, "..." where it was cut. */
+/* The character at text (n >= 1 bytes are left) as it may be shown: itself, or \n, \t, \r, or \xNN for one byte of what is not printable. Returns how
+ * many bytes it took. */
+struct shown {
+    char text[8];
+};
+size_t show_character(const char *text, size_t n, struct shown *out);
+
+/* Text from outside for a message: at most 64 bytes, shown as above, "..." where it was cut. */
 struct excerpt {
     char text[96];
 };

@@ -24,7 +24,7 @@ void record_number(struct record *r, const char *key, const char *format, double
 void record_whole(struct record *r, const char *key, unsigned long long v);
 
 void print_json_string(FILE *out, const char *text, size_t n); /* quoted; bytes that are not UTF-8 become U+FFFD */
-void record_json(FILE *out, const struct record *r);     /* one object, one line, no newline */
+void record_json(FILE *out, const struct record *r);           /* one object, one line, no newline */
 void record_csv(FILE *out, const struct record *r, int header);
 void record_markdown(FILE *out, const struct record *r, int header);
 

@@ -57,11 +57,12 @@ refuse "no model given" "$program" run -p x
 refuse "the prompt has 6 tokens, the context holds 6" ls_run -p hello -c 6
 refuse "unexpected argument" ls_run x
 refuse "LAYERSKIP_TOP_K" env LAYERSKIP_TOP_K=many "$program" run m.gguf -p x
-refuse "\\x0A" ls_run $'--line\nbreak'
+refuse "\n" ls_run $'--line\nbreak'
 refuse "not UTF-8" ls_run -p $'\xff'
 refuse "--exit-layer: 9" "$program" bench m.gguf --exit-layer 9
 refuse "is not a list" "$program" bench m.gguf -n 3-1
-refuse "no shape given: --shape NAME, one of tiny" "$program" synth out
+refuse "no shape given: --shape NAME, one of: tiny" "$program" synth out
+refuse "did you mean tiny?" "$program" synth --shape tniy out
 refuse "no prompts" "$program" verify m.gguf
 head -c 130000 /dev/zero | tr '\0' - >huge
 refuse "unknown option" ls_run "$(cat huge)"

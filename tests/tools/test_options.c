@@ -4,13 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
-#include "messages.h"
-#include <string.h>
-
 #include "options.h"
-#include "values.h"
 
 struct inner {
     int count, loud;
@@ -124,7 +121,7 @@ static void errors_name_flag_value_and_range(void **state)
     refused("--zzzzzzzz", "unknown option \"--zzzzzzzz\"");
     refused("--no-count", "unknown option");
     refused("--no-loud=on", "unknown option");
-    refused("--line\nbreak\xff", "\\x0Abreak\\xFF");
+    refused("--line\nbreak\xff", "\\nbreak\\xFF");
 }
 
 static void environment_is_between_default_and_command_line(void **state)

@@ -5,11 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include <jansson.h>
 
-#include "messages.h"
 #include "record.h"
 
 static struct record sample(void)

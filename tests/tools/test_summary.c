@@ -4,12 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include <jansson.h>
 
-#include "messages.h"
-#include "record.h"
 #include "summary.h"
 
 static const lsk_model_info model = {.pass_bytes = 1000000000, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
