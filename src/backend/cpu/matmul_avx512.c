@@ -35,6 +35,27 @@ INLINE __m512i broadcast4(const uint8_t *p)
     return _mm512_set1_epi32(four);
 }
 
+/* Four activations of row r, line j of a quad, to all lanes. A load for each would be the limit (one a cycle, and one dot a cycle): the first rows take one
+   load for the whole quad, and shuffles. */
+enum { SHUFFLED_ROWS = 2 };
+INLINE __m512i load_quad(const uint8_t *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+
+INLINE __m512i activation(const uint8_t *row, __m512i quad, int r, int j)
+{
+    if (r >= SHUFFLED_ROWS)
+        return broadcast4(row + 4 * j);
+    switch (j) {
+    case 0:
+        return _mm512_shuffle_epi32(quad, 0x00);
+    case 1:
+        return _mm512_shuffle_epi32(quad, 0x55);
+    case 2:
+        return _mm512_shuffle_epi32(quad, 0xaa);
+    default:
+        return _mm512_shuffle_epi32(quad, 0xff);
+    }
+}
+
 INLINE __m512 half16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)p)); }
 
 /* Into the second-level cache, one slice ahead. A single row runs at the speed of memory by itself, and would only lose fill buffers to this. */
@@ -48,12 +69,17 @@ INLINE void tile_bf16(const struct slice *s, enum matrix_kind kind, const int R)
 {
     (void)kind;
     __m512 acc[MAX_R];
+    __m512i quad[MAX_R];
     EACH(r, R) acc[r] = _mm512_load_ps(s->acc + 16 * r);
     const uint8_t *x = s->x + 2 * s->k;
-    for (size_t line = 0; line < (size_t)s->n / 2; line++) {
-        __m512bh w = (__m512bh)load_line(s->w + 64 * line);
-        fetch(s, line, R);
-        EACH(r, R) acc[r] = _mm512_dpbf16_ps(acc[r], w, (__m512bh)broadcast4(x + (size_t)r * s->x_stride + 4 * line));
+    for (size_t line = 0; line < (size_t)s->n / 2; line += 4) {
+        EACH(r, R) quad[r] = load_quad(x + (size_t)r * s->x_stride + 4 * line);
+        EACH(j, 4)
+        {
+            __m512bh w = (__m512bh)load_line(s->w + 64 * (line + (size_t)j));
+            fetch(s, line + (size_t)j, R);
+            EACH(r, R) acc[r] = _mm512_dpbf16_ps(acc[r], w, (__m512bh)activation(x + (size_t)r * s->x_stride + 4 * line, quad[r], r, j));
+        }
     }
     EACH(r, R) _mm512_store_ps(s->acc + 16 * r, acc[r]);
 }
@@ -73,24 +99,33 @@ INLINE void tile_f32(const struct slice *s, enum matrix_kind kind, const int R)
     EACH(r, R) _mm512_store_ps(s->acc + 16 * r, acc[r]);
 }
 
+/* Four lines of 4 k, whose activations are at x. */
+INLINE void dot_quad(const struct slice *s, const __m512i *w, const uint8_t *x, __m512i *dot, const int R)
+{
+    EACH(r, R)
+    {
+        const uint8_t *row = x + (size_t)r * s->x_stride;
+        __m512i quad = load_quad(row);
+        EACH(j, 4) dot[r] = _mm512_dpbusd_epi32(dot[r], w[j], activation(row, quad, r, j));
+    }
+}
+
 /* The integer dots of one 32-block: Q8 has 8 lines of 4 k; Q4 has 4 lines of 4 k in the low nibbles and 4 k sixteen further on in the high ones. */
-INLINE void dot_lines(const struct slice *s, enum matrix_kind kind, size_t line, size_t k, __m512i *dot, const int R)
+INLINE void dot_lines(const struct slice *s, enum matrix_kind kind, size_t line, const uint8_t *x, __m512i *dot, const int R)
 {
     const __m512i low = _mm512_set1_epi8(15);
+    __m512i w[Q8_LINES];
     EACH(j, quant_lines(kind))
     {
-        __m512i w = load_line(s->w + 64 * (line + (size_t)j));
-        const uint8_t *x = s->x + k + 4 * j;
+        w[j] = load_line(s->w + 64 * (line + (size_t)j));
         fetch(s, line + (size_t)j, R);
-        if (kind == MATRIX_Q8) {
-            EACH(r, R) dot[r] = _mm512_dpbusd_epi32(dot[r], w, broadcast4(x + (size_t)r * s->x_stride));
-        } else {
-            __m512i high = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
-            w = _mm512_and_si512(w, low);
-            EACH(r, R) dot[r] = _mm512_dpbusd_epi32(dot[r], w, broadcast4(x + (size_t)r * s->x_stride));
-            EACH(r, R) dot[r] = _mm512_dpbusd_epi32(dot[r], high, broadcast4(x + (size_t)r * s->x_stride + 16));
+        if (kind != MATRIX_Q8) {
+            w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(w[j], 4), low);
+            w[j] = _mm512_and_si512(w[j], low);
         }
     }
+    dot_quad(s, w, x, dot, R);
+    dot_quad(s, w + 4, x + 16, dot, R);
 }
 
 /* 32-block b of the slice: dots that start at -offset * sum, which undoes the unsigned codes, then the scaled sums. */
@@ -106,7 +141,7 @@ INLINE void quant_block(const struct slice *s, enum matrix_kind kind, size_t gro
         if (quant_offset(kind))
             dot[r] = _mm512_sub_epi32(dot[r], _mm512_slli_epi32(broadcast4(sum + (size_t)r * s->x_stride), kind == MATRIX_Q8 ? 7 : 3));
     }
-    dot_lines(s, kind, first + half * lines, k, dot, R);
+    dot_lines(s, kind, first + half * lines, s->x + k, dot, R);
     __m512 d = half16(scales);
     EACH(r, R)
     {
