@@ -2,23 +2,25 @@
 /* AVX-512 with BF16 and VNNI. One 64-byte line of weights is one register, an activation is broadcast to all its lanes, so there is no horizontal sum and
    one chain per output whatever the tile.
 
-   A call goes by groups of B blocks, a group by panels of K, a panel by tiles of R rows: a panel comes from memory once and from the first-level cache for
-   every further tile. While a panel is worked on, the next one is prefetched, spread evenly over its lines: without that 8 rows cost 3 times one row. */
+   A call goes block by block, a block by slices of its columns, a slice by tiles of R rows: a slice comes from memory once and from the first-level cache for
+   every further tile. Only one block at a time: memory is fastest as one long run of lines, and several blocks at once gained less in broadcasts than they
+   lost there (Zen 4: 60 % instead of 97 % of the read bandwidth for a row of q4). */
 #include <immintrin.h>
 #include <string.h>
 
 #include "backend/cpu/layout.h"
 
-/* One tile's work: R rows of activations times B blocks over one panel. */
-enum { MAX_R = 8, MAX_B = 4 };
-struct panel {
-    const uint8_t *w[MAX_B];    /* the panel's first line in each block */
-    const uint8_t *next[MAX_B]; /* what to prefetch: line i of this panel fetches next + i * step */
+enum { MAX_R = 8, SLICE_BYTES = 16384, AHEAD_BYTES = 16384 };
+
+/* One tile's work: R rows of activations times one slice. */
+struct slice {
+    const uint8_t *w;    /* its first line */
+    const uint8_t *next; /* what to prefetch: `step` bytes for every line */
     size_t step;
     const uint8_t *x; /* the first row, x_stride bytes to the next */
     size_t x_stride;
     int k, n, x_k;    /* first column, columns, columns of the whole row */
-    float *acc;       /* [R][B][16] */
+    float *acc;       /* [R][16] */
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -33,138 +35,146 @@ INLINE __m512i broadcast4(const uint8_t *p)
     return _mm512_set1_epi32(four);
 }
 
+/* Four activations of row r, line j of a quad, to all lanes. A load for each would be the limit (one a cycle, and one dot a cycle): the first rows take one
+   load for the whole quad, and shuffles. */
+enum { SHUFFLED_ROWS = 2 };
+INLINE __m512i load_quad(const uint8_t *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+
+INLINE __m512i activation(const uint8_t *row, __m512i quad, int r, int j)
+{
+    if (r >= SHUFFLED_ROWS)
+        return broadcast4(row + 4 * j);
+    switch (j) {
+    case 0:
+        return _mm512_shuffle_epi32(quad, 0x00);
+    case 1:
+        return _mm512_shuffle_epi32(quad, 0x55);
+    case 2:
+        return _mm512_shuffle_epi32(quad, 0xaa);
+    default:
+        return _mm512_shuffle_epi32(quad, 0xff);
+    }
+}
+
 INLINE __m512 half16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)p)); }
 
-INLINE void fetch(const struct panel *p, int b, size_t line) { _mm_prefetch((const char *)p->next[b] + line * p->step, _MM_HINT_T0); }
+/* Into the second-level cache, one slice ahead. A single row runs at the speed of memory by itself, and would only lose fill buffers to this. */
+INLINE void fetch(const struct slice *s, size_t line, const int R)
+{
+    if (R > 1)
+        _mm_prefetch((const char *)s->next + line * s->step, _MM_HINT_T1);
+}
 
-INLINE void tile_bf16(const struct panel *p, enum matrix_kind kind, const int R, const int B)
+INLINE void tile_bf16(const struct slice *s, enum matrix_kind kind, const int R)
 {
     (void)kind;
-    __m512 acc[MAX_R * MAX_B];
-    EACH(i, R * B) acc[i] = _mm512_load_ps(p->acc + 16 * i);
-    const uint8_t *x = p->x + 2 * p->k;
-    for (size_t line = 0; line < (size_t)p->n / 2; line++) {
-        __m512i w[MAX_B];
-        EACH(b, B)
+    __m512 acc[MAX_R];
+    __m512i quad[MAX_R];
+    EACH(r, R) acc[r] = _mm512_load_ps(s->acc + 16 * r);
+    const uint8_t *x = s->x + 2 * s->k;
+    for (size_t line = 0; line < (size_t)s->n / 2; line += 4) {
+        EACH(r, R) quad[r] = load_quad(x + (size_t)r * s->x_stride + 4 * line);
+        EACH(j, 4)
         {
-            w[b] = load_line(p->w[b] + 64 * line);
-            fetch(p, b, line);
-        }
-        EACH(r, R)
-        {
-            __m512i pair = broadcast4(x + (size_t)r * p->x_stride + 4 * line);
-            EACH(b, B) acc[r * B + b] = _mm512_dpbf16_ps(acc[r * B + b], (__m512bh)w[b], (__m512bh)pair);
+            __m512bh w = (__m512bh)load_line(s->w + 64 * (line + (size_t)j));
+            fetch(s, line + (size_t)j, R);
+            EACH(r, R) acc[r] = _mm512_dpbf16_ps(acc[r], w, (__m512bh)activation(x + (size_t)r * s->x_stride + 4 * line, quad[r], r, j));
         }
     }
-    EACH(i, R * B) _mm512_store_ps(p->acc + 16 * i, acc[i]);
+    EACH(r, R) _mm512_store_ps(s->acc + 16 * r, acc[r]);
+}
+
+/* The chain of fused multiply-adds, over f32 lines [n][16]. */
+INLINE void tile_f32(const struct slice *s, enum matrix_kind kind, const int R)
+{
+    (void)kind;
+    __m512 acc[MAX_R];
+    EACH(r, R) acc[r] = _mm512_load_ps(s->acc + 16 * r);
+    const uint8_t *x = s->x + 4 * s->k;
+    for (size_t line = 0; line < (size_t)s->n; line++) {
+        __m512 w = _mm512_load_ps(s->w + 64 * line);
+        fetch(s, line, R);
+        EACH(r, R) acc[r] = _mm512_fmadd_ps(w, _mm512_castsi512_ps(broadcast4(x + (size_t)r * s->x_stride + 4 * line)), acc[r]);
+    }
+    EACH(r, R) _mm512_store_ps(s->acc + 16 * r, acc[r]);
+}
+
+/* Four lines of 4 k, whose activations are at x. */
+INLINE void dot_quad(const struct slice *s, const __m512i *w, const uint8_t *x, __m512i *dot, const int R)
+{
+    EACH(r, R)
+    {
+        const uint8_t *row = x + (size_t)r * s->x_stride;
+        __m512i quad = load_quad(row);
+        EACH(j, 4) dot[r] = _mm512_dpbusd_epi32(dot[r], w[j], activation(row, quad, r, j));
+    }
 }
 
 /* The integer dots of one 32-block: Q8 has 8 lines of 4 k; Q4 has 4 lines of 4 k in the low nibbles and 4 k sixteen further on in the high ones. */
-INLINE void dot_lines(const struct panel *p, enum matrix_kind kind, size_t at, const uint8_t *x, __m512i *dot, size_t line, const int R, const int B)
+INLINE void dot_lines(const struct slice *s, enum matrix_kind kind, size_t line, const uint8_t *x, __m512i *dot, const int R)
 {
     const __m512i low = _mm512_set1_epi8(15);
+    __m512i w[Q8_LINES];
     EACH(j, quant_lines(kind))
     {
-        __m512i w[MAX_B], high[MAX_B];
-        EACH(b, B)
-        {
-            w[b] = load_line(p->w[b] + at + 64 * (size_t)j);
-            fetch(p, b, line + (size_t)j);
-            if (kind != MATRIX_Q8) {
-                high[b] = _mm512_and_si512(_mm512_srli_epi16(w[b], 4), low);
-                w[b] = _mm512_and_si512(w[b], low);
-            }
-        }
-        EACH(r, R)
-        {
-            const uint8_t *q = x + (size_t)r * p->x_stride + 4 * j;
-            __m512i four = broadcast4(q);
-            EACH(b, B) dot[r * B + b] = _mm512_dpbusd_epi32(dot[r * B + b], w[b], four);
-            if (kind != MATRIX_Q8) {
-                four = broadcast4(q + 16);
-                EACH(b, B) dot[r * B + b] = _mm512_dpbusd_epi32(dot[r * B + b], high[b], four);
-            }
+        w[j] = load_line(s->w + 64 * (line + (size_t)j));
+        fetch(s, line + (size_t)j, R);
+        if (kind != MATRIX_Q8) {
+            w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(w[j], 4), low);
+            w[j] = _mm512_and_si512(w[j], low);
         }
     }
+    dot_quad(s, w, x, dot, R);
+    dot_quad(s, w + 4, x + 16, dot, R);
 }
 
-/* One 32-block, half h of its group: dots that start at -offset * sum, which undoes the unsigned codes, then the scaled sums. */
-INLINE void quant_block(const struct panel *p, enum matrix_kind kind, size_t group, int h, __m512 *acc, const int R, const int B)
+/* 32-block b of the slice: dots that start at -offset * sum, which undoes the unsigned codes, then the scaled sums. */
+INLINE void quant_block(const struct slice *s, enum matrix_kind kind, size_t group, size_t half, __m512 *acc, const int R)
 {
-    const size_t lines = (size_t)quant_lines(kind), scales = group * group_bytes(kind) + lines * 128 + (size_t)h * (SCALE_LINE / 2);
-    const size_t k = (size_t)p->k + group * GROUP_K + (size_t)h * QUANT_K;
-    const uint8_t *dx = p->x + p->x_k + k / QUANT_K * 4, *sum = dx + (size_t)p->x_k / QUANT_K * 4;
-    __m512i dot[MAX_R * MAX_B];
+    const size_t lines = (size_t)quant_lines(kind), first = group * (group_bytes(kind) / 64), k = (size_t)s->k + group * GROUP_K + half * QUANT_K;
+    const uint8_t *scales = s->w + 64 * (first + 2 * lines) + half * (SCALE_LINE / 2);
+    const uint8_t *dx = s->x + s->x_k + k / QUANT_K * 4, *sum = dx + (size_t)s->x_k / QUANT_K * 4;
+    __m512i dot[MAX_R];
     EACH(r, R)
     {
-        __m512i start = _mm512_setzero_si512();
+        dot[r] = _mm512_setzero_si512();
         if (quant_offset(kind))
-            start = _mm512_sub_epi32(start, _mm512_slli_epi32(broadcast4(sum + (size_t)r * p->x_stride), kind == MATRIX_Q8 ? 7 : 3));
-        EACH(b, B) dot[r * B + b] = start;
+            dot[r] = _mm512_sub_epi32(dot[r], _mm512_slli_epi32(broadcast4(sum + (size_t)r * s->x_stride), kind == MATRIX_Q8 ? 7 : 3));
     }
-    dot_lines(p, kind, group * group_bytes(kind) + (size_t)h * lines * 64, p->x + k, dot, group * (group_bytes(kind) / 64) + (size_t)h * lines, R, B);
-    EACH(b, B)
+    dot_lines(s, kind, first + half * lines, s->x + k, dot, R);
+    __m512 d = half16(scales);
+    EACH(r, R)
     {
-        __m512 d = half16(p->w[b] + scales);
+        __m512 t = _mm512_mul_ps(d, _mm512_castsi512_ps(broadcast4(dx + (size_t)r * s->x_stride)));
+        acc[r] = _mm512_fmadd_ps(t, _mm512_cvtepi32_ps(dot[r]), acc[r]);
+    }
+    if (kind == MATRIX_Q4_1) {
+        __m512 m = half16(scales + SCALE_LINE);
         EACH(r, R)
         {
-            __m512 t = _mm512_mul_ps(d, _mm512_castsi512_ps(broadcast4(dx + (size_t)r * p->x_stride)));
-            acc[r * B + b] = _mm512_fmadd_ps(t, _mm512_cvtepi32_ps(dot[r * B + b]), acc[r * B + b]);
-        }
-        if (kind == MATRIX_Q4_1) {
-            __m512 m = half16(p->w[b] + scales + SCALE_LINE);
-            EACH(r, R)
-            {
-                __m512 t = _mm512_mul_ps(m, _mm512_castsi512_ps(broadcast4(dx + (size_t)r * p->x_stride)));
-                acc[r * B + b] = _mm512_fmadd_ps(t, _mm512_cvtepi32_ps(broadcast4(sum + (size_t)r * p->x_stride)), acc[r * B + b]);
-            }
+            __m512 t = _mm512_mul_ps(m, _mm512_castsi512_ps(broadcast4(dx + (size_t)r * s->x_stride)));
+            acc[r] = _mm512_fmadd_ps(t, _mm512_cvtepi32_ps(broadcast4(sum + (size_t)r * s->x_stride)), acc[r]);
         }
     }
 }
 
-INLINE void tile_quant(const struct panel *p, enum matrix_kind kind, const int R, const int B)
+INLINE void tile_quant(const struct slice *s, enum matrix_kind kind, const int R)
 {
-    __m512 acc[MAX_R * MAX_B];
-    EACH(i, R * B) acc[i] = _mm512_load_ps(p->acc + 16 * i);
-    for (size_t group = 0; group < (size_t)p->n / GROUP_K; group++) {
-        quant_block(p, kind, group, 0, acc, R, B);
-        quant_block(p, kind, group, 1, acc, R, B);
-        EACH(b, B) for (size_t line = 2 * (size_t)quant_lines(kind); line < group_bytes(kind) / 64; line++) /* the lines of scales */
-            fetch(p, b, group * (group_bytes(kind) / 64) + line);
+    __m512 acc[MAX_R];
+    EACH(r, R) acc[r] = _mm512_load_ps(s->acc + 16 * r);
+    for (size_t group = 0; group < (size_t)s->n / GROUP_K; group++) {
+        quant_block(s, kind, group, 0, acc, R);
+        quant_block(s, kind, group, 1, acc, R);
+        for (size_t line = 2 * (size_t)quant_lines(kind); line < group_bytes(kind) / 64; line++) /* the scales */
+            fetch(s, group * (group_bytes(kind) / 64) + line, R);
     }
-    EACH(i, R * B) _mm512_store_ps(p->acc + 16 * i, acc[i]);
+    EACH(r, R) _mm512_store_ps(s->acc + 16 * r, acc[r]);
 }
 
-/* The chain of fused multiply-adds, over f32 lines [n][16] of each block. */
-INLINE void tile_f32(const struct panel *p, enum matrix_kind kind, const int R, const int B)
-{
-    (void)kind;
-    __m512 acc[MAX_R * MAX_B];
-    EACH(i, R * B) acc[i] = _mm512_load_ps(p->acc + 16 * i);
-    const uint8_t *x = p->x + 4 * p->k;
-    for (size_t line = 0; line < (size_t)p->n; line++) {
-        __m512 w[MAX_B];
-        EACH(b, B)
-        {
-            w[b] = _mm512_load_ps(p->w[b] + 64 * line);
-            fetch(p, b, line);
-        }
-        EACH(r, R)
-        {
-            __m512 one = _mm512_castsi512_ps(broadcast4(x + (size_t)r * p->x_stride + 4 * line));
-            EACH(b, B) acc[r * B + b] = _mm512_fmadd_ps(w[b], one, acc[r * B + b]);
-        }
-    }
-    EACH(i, R * B) _mm512_store_ps(p->acc + 16 * i, acc[i]);
-}
-
-/* The same tile for every row count and kind. A tile of R rows takes as many blocks as registers allow, and enough that one row has several chains in flight. */
-enum { B1 = 4, B2 = 4, B3 = 4, B4 = 4, B5 = 2, B6 = 2, B7 = 2, B8 = 2 };
-static const int tile_blocks[MAX_R + 1] = {0, B1, B2, B3, B4, B5, B6, B7, B8};
-
-typedef void tile_fn(const struct panel *);
+/* The same tile for every row count and kind. */
+typedef void tile_fn(const struct slice *);
 #define TILE(name, tile, kind, R) \
-    static void name##_##R(const struct panel *p) { tile(p, kind, R, B##R); }
+    static void name##_##R(const struct slice *s) { tile(s, kind, R); }
 #define TILES(name, tile, kind) \
     TILE(name, tile, kind, 1) TILE(name, tile, kind, 2) TILE(name, tile, kind, 3) TILE(name, tile, kind, 4) \
     TILE(name, tile, kind, 5) TILE(name, tile, kind, 6) TILE(name, tile, kind, 7) TILE(name, tile, kind, 8)
@@ -215,16 +225,16 @@ static void widen(enum matrix_kind kind, const uint8_t *data, int k, int n, floa
     }
 }
 
-/* How a call is cut. */
-enum { PANEL_BYTES = 8192, WIDE_K = 64 };
+/* How a call is cut into slices and tiles. */
+enum { WIDE_K = 64 };
 struct plan {
     const struct matrix *w;
     const struct operand *x;
-    tile_fn *tile;
+    tile_fn *const *tile; /* [rows] */
     bool widened;         /* through a buffer of f32 */
-    int tiles, R, B;      /* the last tile moves up when rows are no multiple of R: some are then computed twice */
-    int panel_k, panels;
-    size_t panel_bytes;
+    int tiles, R;         /* rows are split evenly */
+    int slice_k;          /* columns of a slice */
+    size_t slice_bytes, step;
 };
 
 static struct plan make_plan(const struct matrix *w, const struct operand *x)
@@ -232,53 +242,33 @@ static struct plan make_plan(const struct matrix *w, const struct operand *x)
     struct plan plan = {.w = w, .x = x, .widened = x->kind == OPERAND_F32 && w->kind != MATRIX_F32};
     plan.tiles = (x->rows + MAX_R - 1) / MAX_R;
     plan.R = (x->rows + plan.tiles - 1) / plan.tiles;
-    plan.B = tile_blocks[plan.R];
-    plan.tile = tile_table[x->kind == OPERAND_F32 ? MATRIX_F32 : w->kind][plan.R];
-    int groups = w->k / GROUP_K, panels = (int)((w->block_bytes + PANEL_BYTES - 1) / PANEL_BYTES);
-    plan.panel_k = plan.widened ? WIDE_K : (groups + panels - 1) / panels * GROUP_K;
-    plan.panels = (w->k + plan.panel_k - 1) / plan.panel_k;
-    plan.panel_bytes = w->block_bytes / (size_t)groups * (size_t)(plan.panel_k / GROUP_K);
+    plan.tile = tile_table[x->kind == OPERAND_F32 ? MATRIX_F32 : w->kind];
+    size_t group = w->block_bytes / (size_t)(w->k / GROUP_K), groups = plan.widened ? 1 : SLICE_BYTES / group;
+    plan.slice_k = (int)groups * GROUP_K;
+    plan.slice_bytes = groups * group;
+    size_t fetches = (plan.widened ? WIDE_K : plan.slice_bytes / 64) * (size_t)plan.tiles;
+    plan.step = (plan.slice_bytes + fetches - 1) / fetches;
     return plan;
 }
 
-/* Blocks [block, block + B) (the last ones repeated when there are fewer up to `to`), all rows, one panel. acc [tiles][R][B][16]. */
-static void run_panel(const struct plan *plan, int block, int to, int panel, float *acc)
+/* Columns [k, k + slice_k) of one block and all rows; meanwhile what lies AHEAD_BYTES behind it comes into the cache. acc [rows][16]. */
+static void run_slice(const struct plan *plan, const uint8_t *block, int k, float *acc)
 {
-    _Alignas(64) float wide[MAX_B][WIDE_K][MATRIX_ROWS];
+    _Alignas(64) float wide[WIDE_K][MATRIX_ROWS];
     const struct matrix *w = plan->w;
-    int k = panel * plan->panel_k, n = w->k - k < plan->panel_k ? w->k - k : plan->panel_k;
-    int next_block = panel + 1 < plan->panels ? block : block + plan->B, next_panel = panel + 1 < plan->panels ? panel + 1 : 0;
-    size_t lines = plan->widened ? (size_t)plan->panel_k : plan->panel_bytes / 64;
-    struct panel p = {.x_stride = plan->x->row_bytes, .k = k, .n = n, .x_k = w->k};
-    p.step = (plan->panel_bytes + lines * (size_t)plan->tiles - 1) / (lines * (size_t)plan->tiles);
-    for (int b = 0; b < plan->B; b++) {
-        const uint8_t *data = w->data + (size_t)(block + b < to ? block + b : to - 1) * w->block_bytes;
-        p.w[b] = data + (size_t)panel * plan->panel_bytes;
-        p.next[b] = w->data + (size_t)(next_block + b < to ? next_block + b : to - 1) * w->block_bytes + (size_t)next_panel * plan->panel_bytes;
-        if (plan->widened) {
-            widen(w->kind, data, k, n, wide[b][0]);
-            p.w[b] = (const uint8_t *)wide[b];
-        }
+    const uint8_t *first = block + (size_t)(k / plan->slice_k) * plan->slice_bytes;
+    struct slice s = {.w = first, .next = first + AHEAD_BYTES, .step = plan->step, .x_stride = plan->x->row_bytes, .k = k, .x_k = w->k};
+    s.n = w->k - k < plan->slice_k ? w->k - k : plan->slice_k;
+    if (plan->widened) {
+        widen(w->kind, block, k, s.n, wide[0]);
+        s.w = (const uint8_t *)wide;
     }
-    for (int t = 0; t < plan->tiles; t++) {
-        int row = t * plan->R + plan->R <= plan->x->rows ? t * plan->R : plan->x->rows - plan->R;
-        p.x = operand_at(plan->x, row);
-        p.acc = acc + (size_t)t * (size_t)(plan->R * plan->B * MATRIX_ROWS);
-        plan->tile(&p);
-        for (int b = 0; b < plan->B; b++)
-            p.next[b] += lines * p.step;
-    }
-}
-
-static void store_group(const struct plan *plan, int block, int to, const float *acc, float *out, size_t out_stride)
-{
-    for (int r = 0; r < plan->x->rows; r++) {
-        int last = (plan->tiles - 1) * plan->R, moved = plan->tiles * plan->R - plan->x->rows; /* the last tile starts `moved` rows early */
-        const float *from = acc + (size_t)((r < last ? r : r + moved) * plan->B) * MATRIX_ROWS;
-        for (int b = 0; b < plan->B && block + b < to; b++) {
-            int first = (block + b) * MATRIX_ROWS, n = plan->w->rows - first < MATRIX_ROWS ? plan->w->rows - first : MATRIX_ROWS;
-            _mm512_mask_storeu_ps(out + (size_t)r * out_stride + first, (__mmask16)((1u << n) - 1), _mm512_load_ps(from + b * MATRIX_ROWS));
-        }
+    for (int row = 0; row < plan->x->rows; row += plan->R) {
+        int left = plan->x->rows - row;
+        s.x = operand_at(plan->x, row);
+        s.acc = acc + row * MATRIX_ROWS;
+        plan->tile[left < plan->R ? left : plan->R](&s);
+        s.next += plan->slice_bytes / (size_t)plan->tiles;
     }
 }
 
@@ -292,14 +282,16 @@ static unsigned flush_denormals(void)
 
 static void matmul(const struct matrix *w, const struct operand *x, int from, int to, float *out, size_t out_stride)
 {
-    _Alignas(64) float acc[(MATMUL_MAX_ROWS + MAX_R) * MAX_B * MATRIX_ROWS];
+    _Alignas(64) float acc[MATMUL_MAX_ROWS][MATRIX_ROWS];
     unsigned mode = flush_denormals();
     struct plan plan = make_plan(w, x);
-    for (int block = from; block < to; block += plan.B) {
-        memset(acc, 0, (size_t)(plan.tiles * plan.R * plan.B * MATRIX_ROWS) * sizeof *acc);
-        for (int panel = 0; panel < plan.panels; panel++)
-            run_panel(&plan, block, to, panel, acc);
-        store_group(&plan, block, to, acc, out, out_stride);
+    for (int block = from; block < to; block++) {
+        int first = block * MATRIX_ROWS, n = w->rows - first < MATRIX_ROWS ? w->rows - first : MATRIX_ROWS;
+        memset(acc, 0, (size_t)x->rows * sizeof *acc);
+        for (int k = 0; k < w->k; k += plan.slice_k)
+            run_slice(&plan, w->data + (size_t)block * w->block_bytes, k, acc[0]);
+        for (int r = 0; r < x->rows; r++)
+            _mm512_mask_storeu_ps(out + (size_t)r * out_stride + first, (__mmask16)((1u << n) - 1), _mm512_load_ps(acc[r]));
     }
     _mm_setcsr(mode);
 }
