@@ -73,7 +73,7 @@ static int add_trial(struct bench *b, struct trial t, lsk_error *err)
 {
     if (b->n_trials == TRIALS_MAX)
         return complain(err, LSK_EUSAGE, "these lists ask for more than %d tests", TRIALS_MAX);
-    int need = (t.depth > b->n_text ? t.depth : b->n_text) + t.n_prompt + t.n_gen + 1;
+    int need = (t.depth > b->n_text ? t.depth : b->n_text) + t.n_prompt + t.n_gen + 2;
     b->room = need > b->room ? need : b->room;
     b->trials[b->n_trials++] = t;
     return 0;
@@ -121,6 +121,12 @@ static int32_t random_token(const struct bench *b, uint64_t x)
     return (int32_t)((x ^ x >> 31) % (uint64_t)b->info->n_vocab);
 }
 
+/* The last token of a prompt goes through the layers in the reply's first round, so a test of the prompt alone has one more. */
+static int own_tokens(const struct trial *t)
+{
+    return t->n_prompt + (t->n_gen == 0);
+}
+
 /* What stands in the context before the test (the same in every repetition), then the test's own prompt (new each time). Returns the number of the
  * former. */
 static int lay_tokens(struct bench *b, const struct trial *t, int repetition)
@@ -130,7 +136,7 @@ static int lay_tokens(struct bench *b, const struct trial *t, int repetition)
         b->tokens[i] = b->n_text ? b->text[i % b->n_text] : random_token(b, (uint64_t)i);
     if (!b->n_text && t->n_gen && !t->n_prompt)
         b->tokens[before - 1] = random_token(b, (uint64_t)repetition << 32);
-    for (int i = 0; i < t->n_prompt; i++)
+    for (int i = 0; i < own_tokens(t); i++)
         b->tokens[before + i] = random_token(b, (uint64_t)(repetition + 1) << 32 | (uint32_t)i);
     return before;
 }
@@ -147,7 +153,7 @@ static int run_once(struct bench *b, struct trial *t, int repetition, int count,
         r = reply(b->session, b->tokens, before, &o, NULL, NULL, err);
     o.max_tokens = t->n_gen ? t->n_gen : 1;
     if (r >= 0)
-        r = reply(b->session, b->tokens, before + t->n_prompt, &o, NULL, NULL, err);
+        r = reply(b->session, b->tokens, before + own_tokens(t), &o, NULL, NULL, err);
     if (r < 0 || !count || terminal_interrupted())
         return r;
     const lsk_stats *s = lsk_session_stats(b->session);

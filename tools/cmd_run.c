@@ -140,6 +140,8 @@ static int generate(const struct run_args *a, lsk_model *m, const int32_t *token
     r = w.failed ? w.failed : r;
     if (r >= 0)
         r = terminal_flush(err);
+    if (r >= 0 && terminal_is(STDERR_FILENO) && strcmp(a->output.stats, "none"))
+        fputc('\n', stderr);
     const struct reply_facts facts = {w.finish ? w.finish : LSK_FINISH_CANCELLED, o->seed, peak_rss()};
     if (r >= 0 && !strcmp(a->output.stats, "json"))
         summary_json(stderr, lsk_session_stats(s), lsk_model_about(m), &facts);

@@ -15,7 +15,7 @@ struct figures figures_of(const lsk_stats *s, const lsk_model_info *m)
 {
     double reply_s = (double)s->reply_ns / 1e9;
     return (struct figures){
-        .prompt_rate = over(s->prompt_tokens - s->cached_tokens, (double)s->prompt_ns / 1e9),
+        .prompt_rate = over(s->prompt_tokens - 1 - s->cached_tokens, (double)s->prompt_ns / 1e9),
         .reply_rate = over(s->reply_tokens, reply_s),
         .token_ms = over(reply_s * 1e3, s->reply_tokens),
         .gb_per_s = over((double)s->reply_bytes / 1e9, reply_s),

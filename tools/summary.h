@@ -10,8 +10,9 @@
 
 /* The figures that follow from lsk_stats; 0 where there is nothing to divide by. */
 struct figures {
-    double prompt_rate; /* prompt tokens that were computed, per second */
-    double reply_rate;  /* tokens per second */
+    double
+        prompt_rate; /* prompt tokens per second: without cached ones and the last, whose pass gives the first token of the reply and counts there */
+    double reply_rate; /* tokens per second */
     double token_ms;
     double gb_per_s;   /* weights read while replying */
     double acceptance; /* accepted / drafted */

@@ -12,7 +12,7 @@
 #include "summary.h"
 
 static const lsk_model_info model = {.pass_bytes = 1000000000, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
-static const lsk_stats drafted = {.prompt_tokens = 12,
+static const lsk_stats drafted = {.prompt_tokens = 13,
                                   .cached_tokens = 2,
                                   .reply_tokens = 30,
                                   .prompt_ns = 100000000,
@@ -64,7 +64,7 @@ static void text_for_people(void **state)
 {
     char *text = print(summary_text, &drafted);
     (void)state;
-    assert_non_null(strstr(text, "prompt     12 tokens (2 of them cached)  100.0 ms  100.0 tokens/s\n"));
+    assert_non_null(strstr(text, "prompt     13 tokens (2 of them cached)  100.0 ms  100.0 tokens/s\n"));
     assert_non_null(strstr(text, "reply      30 tokens (stop string)  2000.0 ms  66.67 ms/token  15.00 tokens/s  12.00 GB/s\n"));
     assert_non_null(
         strstr(text, "acceptance rate 0.500 (20 accepted / 40 drafted), mean accepted length 3.00, by position (0.900, 0.600, 0.400, 0.100)\n"));
