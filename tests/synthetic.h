@@ -1,78 +1,79 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small random models for tests: made once in a temporary folder, opened as a device of the backend under test. */
+/* A synthetic checkpoint in a temporary folder, made through the public API, and changes to its files. */
 #ifndef TESTS_SYNTHETIC_H
 #define TESTS_SYNTHETIC_H
 
-#include "check.h"
-
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "backend/backend.h"
-#include "model/synth.h"
+#include "check.h"
+#include "layerskip.h"
 
-struct synthetic {
-    struct model model;
-    const struct backend *b;
-    struct device *d;
-    struct kv *kv;
-    struct device_options o;
+struct folder {
+    char base[40], path[56];
 };
 
-static char synthetic_root[64];
-
-static inline int synthetic_cleanup(void **state)
+static inline void folder_make_of(struct folder *f, const lsk_synth_options *o)
 {
-    (void)state;
-    char command[128];
-    if (!*synthetic_root)
-        return 0;
-    snprintf(command, sizeof command, "rm -rf '%s'", synthetic_root);
-    *synthetic_root = 0;
-    return system(command) ? -1 : 0;
+    lsk_error err = {0};
+    snprintf(f->base, sizeof f->base, "/tmp/layerskip-test.XXXXXX");
+    assert_non_null(mkdtemp(f->base));
+    snprintf(f->path, sizeof f->path, "%s/model", f->base);
+    if (lsk_synth(f->path, o, &err))
+        fail_msg("%s", err.text);
 }
 
-/* The folder of a shape in a type; made when first asked for. */
-static inline void synthetic_path(char *out, size_t cap, const char *shape, const char *dtype)
+static inline void folder_make(struct folder *f, const char *shape) { folder_make_of(f, &(lsk_synth_options){.shape = shape, .seed = 1, .threads = 1}); }
+
+static inline void folder_remove(struct folder *f)
 {
-    struct stat st;
-    struct error err = {0};
-    if (!*synthetic_root) {
-        strcpy(synthetic_root, "/tmp/lsk-test-XXXXXX");
-        assert_non_null(mkdtemp(synthetic_root));
-    }
-    snprintf(out, cap, "%s/%s-%s", synthetic_root, shape, dtype);
-    if (!stat(out, &st))
-        return;
-    struct synth_options o = {.shape = shape, .dtype = dtype, .threads = 1};
-    if (synth_write(out, &o, &err))
-        fail_with(err.text);
+    DIR *d = opendir(f->path);
+    for (struct dirent *e; d && (e = readdir(d));)
+        unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(f->path);
+    assert_int_equal(rmdir(f->base), 0);
 }
 
-static inline void synthetic_open(struct synthetic *s, const char *shape, const char *dtype, const struct device_options *o)
+static inline const char *folder_file(const struct folder *f, const char *name)
 {
-    char path[160];
-    struct error err = {0};
-    synthetic_path(path, sizeof path, shape, dtype);
-    memset(s, 0, sizeof *s);
-    s->o = *o;
-    if (model_open(&s->model, path, NULL, &err))
-        fail_with(err.text);
-    s->b = backend_find("cpu", &err);
-    s->d = s->b->open(&s->model, &s->o, &err);
-    s->kv = s->d ? s->b->kv_open(s->d, &err) : NULL;
-    if (!s->kv)
-        fail_with(err.text);
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", f->path, name);
+    return path;
 }
 
-static inline void synthetic_close(struct synthetic *s)
+/* Sets one key of a JSON file in the folder; takes the value. */
+static inline void folder_set(const struct folder *f, const char *file, const char *key, json_t *value)
 {
-    s->b->kv_close(s->kv);
-    s->b->close(s->d);
-    model_close(&s->model);
+    json_t *json = json_load_file(folder_file(f, file), 0, NULL);
+    assert_non_null(json);
+    assert_int_equal(json_object_set_new(json, key, value), 0);
+    assert_int_equal(json_dump_file(json, folder_file(f, file), 0), 0);
+    json_decref(json);
+}
+
+static inline lsk_model *folder_open(const struct folder *f, const lsk_model_options *o)
+{
+    lsk_error err = {0};
+    lsk_model *m = lsk_model_open(f->path, o, &err);
+    if (!m)
+        fail_msg("%s: %s", f->path, err.text);
+    return m;
+}
+
+static inline lsk_session *must_session(lsk_model *m)
+{
+    lsk_error err = {0};
+    lsk_session *s = lsk_session_open(m, &err);
+    if (!s)
+        fail_msg("%s", err.text);
+    return s;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every backend must keep: the bits of a row depend on its own past alone. */
-#include "synthetic.h"
+#include "tiny_device.h"
 
 enum { SLOTS = 640, SEQS = 4, TEXT = 600 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The headline promise on real kernels: drafted text equals plain text, token for token and in every bit of its log-probabilities, whatever the exit layer, the
    drafts, the weight type, the cache, the sampling, the threads, the kernels, the prompt's chunks and the neighbours. By default a covering sample; --full: everything. */
-#include "synthetic.h"
+#include "tiny_device.h"
 
 #include "decode/decode.h"
 
