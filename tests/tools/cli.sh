@@ -6,7 +6,7 @@ set -u
 program=$(realpath "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cd "$work"
+cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
 touch m.gguf corrupt.gguf broken.gguf slow.gguf
 failures=0 checks=0
@@ -25,6 +25,13 @@ try() {
     [ "$status" = "$want" ] || fail "$what: status $want expected"
 }
 says() { checks=$((checks + 1)); grep -qF -- "$2" "$1" || fail "$1 shall say: $2"; }
+# ended WHAT STATUS: for a command that was started with streams of its own.
+ended() {
+    status=$?
+    checks=$((checks + 1))
+    [ "$status" = "$2" ] || fail "$1: status $2 expected"
+}
+same_text() { checks=$((checks + 1)); cmp -s out plain || fail "$1: another text"; }
 silent() { checks=$((checks + 1)); [ ! -s "$1" ] || fail "$1 shall be empty"; }
 one_line() { checks=$((checks + 1)); [ "$(wc -l <err)" = 1 ] || fail "one line on stderr expected"; }
 ls_run() { "$program" run m.gguf "$@"; }
@@ -82,20 +89,21 @@ cp out plain
 says err "reply      60 tokens (token limit)"
 try "drafted" 0 ls_run -p hello -n 60 --ignore-eos --exit-layer 3 --num-speculations 5
 says err "acceptance rate"
-cmp -s out plain || fail "the drafted text differs"
+same_text "the drafted text"
 try "self_speculative with the original's spellings" 0 ls_run -p hello --max_steps 60 --ignore_eos --generation_strategy self_speculative --exit_layer 3 --num_speculations 5
-cmp -s out plain || fail "the drafted text differs"
+same_text "the drafted text"
 try "environment" 0 env LAYERSKIP_MODEL=m.gguf LAYERSKIP_PROMPT=hello LAYERSKIP_N_PREDICT=60 LAYERSKIP_IGNORE_EOS=on "$program" run
-cmp -s out plain || fail "the environment's text differs"
+same_text "the environment's text"
 try "locale" 0 env LC_ALL=de_DE.UTF-8 "$program" run m.gguf -p hello -n 60 --ignore-eos --temp 0.0
-cmp -s out plain || fail "the locale changes the text"
+same_text "locale"
 try "empty environment" 0 env -i "$program" run m.gguf -p hello -n 60 --ignore-eos
-cmp -s out plain || fail "an empty environment changes the text"
+same_text "empty environment"
 printf 'hello\n' >hello.txt
 try "file" 0 ls_run -f hello.txt -n 60 --ignore-eos
-cmp -s out plain || fail "the text from a file differs"
-printf 'hello\n' | ls_run -n 60 --ignore-eos >out 2>err || fail "stdin"
-cmp -s out plain || fail "the text from stdin differs"
+same_text "the text from a file"
+printf 'hello\n' | ls_run -n 60 --ignore-eos >out 2>err
+ended "stdin" 0
+same_text "the text from stdin"
 try "no statistics" 0 ls_run -p hello --no-stats
 silent err
 try "json statistics" 0 ls_run -p hello --stats json
@@ -145,21 +153,23 @@ says out "agreement over 128 random tokens; all 8 layers"
 
 # Streams.
 ls_run -p hello >/dev/full 2>err
-status=$? && [ $status = 74 ] || fail "/dev/full: 74 expected"
+ended "/dev/full" 74
 says err "standard output: No space left on device"
 "$program" info m.gguf >/dev/full 2>err
-status=$? && [ $status = 74 ] || fail "info to /dev/full: 74 expected"
+ended "info to /dev/full" 74
 ls_run -p hello >&- 2>err
-status=$? && [ $status = 74 ] || fail "closed stdout: 74 expected"
+ended "closed stdout" 74
 ls_run <&- >out 2>err
-status=$? && [ $status = 64 ] || fail "closed stdin: 64 expected"
+ended "closed stdin" 64
 ls_run -p hello -n 60 --ignore-eos 2>&- >out
-status=$? && [ $status = 0 ] && cmp -s out plain || fail "closed stderr"
+ended "closed stderr" 0
+same_text "closed stderr"
 ls_run -p hello -n 60 --ignore-eos <&- >out 2>&-
-status=$? && [ $status = 0 ] && cmp -s out plain || fail "closed stdin and stderr"
+ended "closed stdin and stderr" 0
+same_text "closed stdin and stderr"
 "$program" run slow.gguf -p hello -n -1 --ignore-eos 2>err | head -c 5 >out
-status=${PIPESTATUS[0]}
-[ "$status" = 141 ] || fail "a closed pipe ends it quietly"
+(exit "${PIPESTATUS[0]}")
+ended "a closed pipe ends it quietly" 141
 silent err
 
 # Interruption: the text so far, the statistics, 130.
@@ -168,8 +178,7 @@ child=$!
 sleep 0.5
 kill -INT "$child"
 wait "$child"
-status=$?
-[ "$status" = 130 ] || fail "interrupted: 130 expected"
+ended "interrupted" 130
 [ -s out ] || fail "no text before the interruption"
 says err "(cancelled)"
 
