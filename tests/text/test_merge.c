@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <string.h>
+
+#include "text/merge.h"
+
+enum { SYMBOLS = 40, MERGES = 60 };
+
+static const struct merge *rule(const struct merge *m, int32_t left, int32_t right)
+{
+    const struct merge *found = NULL; /* the later one holds */
+    for (int i = 0; i < MERGES; i++)
+        if (m[i].left == left && m[i].right == right)
+            found = &m[i];
+    return found;
+}
+
+/* The definition, word for word and quadratic. */
+static uint32_t plain_merge(const struct merge *m, int32_t *id, uint32_t n)
+{
+    for (;;) {
+        const struct merge *best = NULL;
+        uint32_t at = 0;
+        for (uint32_t i = 0; i + 1 < n; i++) {
+            const struct merge *r = rule(m, id[i], id[i + 1]);
+            if (r && (!best || r->rank < best->rank)) {
+                best = r;
+                at = i;
+            }
+        }
+        if (!best)
+            return n;
+        id[at] = best->id;
+        memmove(id + at + 1, id + at + 2, (n - at - 2) * sizeof *id);
+        n--;
+    }
+}
+
+static void test_run_is_the_definition(void **state)
+{
+    struct merge_work w = {0};
+    uint64_t seed = 7;
+    (void)state;
+    assert_int_equal(merge_work_grow(&w, 300, NULL), 0);
+    for (int round = 0; round < 2000; round++) {
+        struct merge m[MERGES];
+        struct arena a = {0};
+        struct merge_table t;
+        int32_t want[300];
+        uint32_t n = (uint32_t)check_below(&seed, round % 10 ? 20 : 300);
+        int few = 2 + check_below(&seed, 6); /* few symbols: long chains of merges */
+        for (int i = 0; i < MERGES; i++)
+            m[i] = (struct merge){check_below(&seed, few * 2), check_below(&seed, few * 2), check_below(&seed, SYMBOLS), (uint32_t)(i / (1 + round % 3))};
+        for (uint32_t i = 0; i < n; i++)
+            want[i] = w.id[i] = check_below(&seed, few);
+        assert_true(merge_table_init(&t, &a, m, MERGES));
+        uint32_t n_want = plain_merge(m, want, n), got = merge_run(&t, &w, n);
+        assert_int_equal(got, n_want);
+        assert_memory_equal(w.id, want, got * sizeof *want);
+        arena_free(&a);
+    }
+    merge_work_free(&w);
+}
+
+static void test_grow_keeps_symbols_and_has_a_limit(void **state)
+{
+    struct merge_work w = {0};
+    struct error err = {0};
+    (void)state;
+    assert_int_equal(merge_work_grow(&w, 10, &err), 0);
+    w.id[9] = 42;
+    assert_int_equal(merge_work_grow(&w, 100000, &err), 0);
+    assert_int_equal(w.id[9], 42);
+    assert_int_equal(merge_work_grow(&w, (size_t)2 << 30, &err), ERR_USAGE);
+    merge_work_free(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_run_is_the_definition),
+        cmocka_unit_test(test_grow_keeps_symbols_and_has_a_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
