@@ -163,7 +163,7 @@ enum { LSK_MAX_DRAFTS = 32 };
 
 typedef struct lsk_stats {
     int prompt_tokens, cached_tokens, reply_tokens;
-    int64_t prompt_ns, reply_ns;
+    int64_t prompt_ns, reply_ns; /* the prompt's last token goes through the layers with the reply's first round */
     int rounds, drafted, accepted;
     int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
     uint64_t reply_bytes; /* weights read by the reply's passes */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,16 @@ void lsk_session_close(lsk_session *s)
 
 static const lsk_generate_options no_generate_options;
 
+static int refuse_drafter(const char *name, struct error *err)
+{
+    char list[256] = "";
+    for (int i = 0; drafter_at(i); i++) {
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", drafter_at(i)->name);
+    }
+    return fail(err, ERR_USAGE, "drafter \"%s\": must be auto or one of %s", name, list);
+}
+
 /* Exit layer, drafts and depth; with the model's profile where the user says nothing. */
 static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o, struct request *r, struct error *err)
 {
@@ -55,7 +66,7 @@ static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o,
     r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : c->num_speculations ? c->num_speculations : 4;
     r->draft_min_conf = o->draft_min_conf;
     if (!r->drafter)
-        return fail(err, ERR_USAGE, "drafter \"%s\": there is no such", o->drafter);
+        return refuse_drafter(o->drafter, err);
     if (r->depth < 1 || r->depth > c->n_layers)
         return fail(err, ERR_USAGE, "depth %d: must be 1 to %d, the model's layers", r->depth, c->n_layers);
     if (!r->drafter->propose)

@@ -9,6 +9,8 @@
 
 _Static_assert((int)LSK_ENCODE_BOS == (int)ENCODE_BOS && (int)LSK_ENCODE_SPECIAL == (int)ENCODE_SPECIAL && (int)LSK_ENCODE_REPLACE == (int)ENCODE_REPLACE, "one set of flags");
 
+enum { SCORE_ROWS = 16 };
+
 int lsk_encode(const lsk_model *m, const char *text, size_t n, unsigned flags, int32_t *out, int cap, lsk_error *err)
 {
     struct error e = {0};
@@ -23,45 +25,50 @@ const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n)
     return (const char *)b.p;
 }
 
-/* One batch of positions through `depth` layers, their logits handed out a few rows at a time. 1: the caller has had enough. */
-static int score_batch(lsk_session *s, int done, float *logits, int rows, lsk_logits_fn each, void *ud, struct error *err)
+/* Logits of the n rows that have just been through the layers, a few at a time. 1: the caller has had enough. */
+static int hand_out(const lsk_session *s, int n, float *logits, lsk_logits_fn each, void *ud, struct error *err)
 {
-    struct engine *e = &s->m->engine;
-    int n_vocab = s->m->model.config.vocab, n = s->t.n_kv - done;
-    for (int at = 0; at < n; at += rows) {
-        int m = n - at < rows ? n - at : rows;
+    const struct engine *e = &s->m->engine;
+    int n_vocab = s->m->model.config.vocab;
+    for (int at = 0; at < n; at += SCORE_ROWS) {
+        int m = n - at < SCORE_ROWS ? n - at : SCORE_ROWS;
         int rc = e->b->logits(e->kv, e->rows + at, m, logits, err);
         for (int i = 0; i < m && !rc; i++)
-            if (each(ud, done + at + i, logits + (size_t)i * (size_t)n_vocab, n_vocab))
-                return 1;
+            rc = each(ud, e->rows[at + i].pos, logits + (size_t)i * (size_t)n_vocab, n_vocab) ? 1 : 0;
         if (rc)
             return rc;
     }
     return 0;
 }
 
+static int check_score(const lsk_session *s, const int32_t *tokens, int n, int depth, struct error *err)
+{
+    int layers = s->m->model.config.n_layers;
+    if (depth < 0 || depth > layers)
+        return fail(err, ERR_USAGE, "depth %d: must be 0 (all) to %d", depth, layers);
+    if (n < 1 || n > s->m->engine.n_slots)
+        return fail(err, ERR_USAGE, "%d tokens to score: must be 1 to %d, the context", n, s->m->engine.n_slots);
+    return api_check_tokens(s, tokens, n, err);
+}
+
 int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err)
 {
-    enum { ROWS = 16 };
     struct error e = {0};
-    int layers = s->m->model.config.n_layers, n_vocab = s->m->model.config.vocab;
-    struct request ask = {.drafter = &drafter_none, .depth = depth ? depth : layers, .max_tokens = 1};
-    float *logits = malloc(sizeof *logits * ROWS * (size_t)n_vocab);
-    int rc = logits ? 0 : fail(&e, ERR_OS, "out of memory for %d rows of logits", ROWS);
-    if (!rc && (depth < 0 || depth > layers))
-        rc = fail(&e, ERR_USAGE, "depth %d: must be 0 (all) to %d", depth, layers);
+    struct engine *g = &s->m->engine;
+    int rc = check_score(s, tokens, n, depth, &e);
+    float *logits = rc ? NULL : malloc(sizeof *logits * SCORE_ROWS * (size_t)s->m->model.config.vocab);
+    if (!rc && !logits)
+        rc = fail(&e, ERR_OS, "out of memory for %d rows of logits", SCORE_ROWS);
     if (!rc)
-        rc = api_check_tokens(s, tokens, n, &e);
-    s->t.n_kv = 0; /* nothing of the old timeline is reused: every row's logits are wanted */
-    if (!rc)
-        rc = timeline_prompt(&s->t, &s->m->engine, tokens, n, &ask, &e);
-    s->t.n = n + 1; /* the last token goes through the layers too */
-    for (int done = 0; !rc && done < n; done = s->t.n_kv) {
-        rc = timeline_prefill(&s->t, &s->m->engine, &e);
+        timeline_forget(&s->t, g);
+    for (int done = 0; !rc && done < n; done += g->batch) {
+        int m = n - done < g->batch ? n - done : g->batch;
+        for (int i = 0; i < m; i++)
+            g->rows[i] = (struct row){.token = tokens[done + i], .pos = done + i, .seq = s->t.seq, .slot = done + i, .prefix = done + i, .h = i};
+        rc = g->b->forward(g->kv, 0, depth ? depth : g->n_layers, g->rows, m, &e);
         if (!rc)
-            rc = score_batch(s, done, logits, ROWS, each, ud, &e);
+            rc = hand_out(s, m, logits, each, ud, &e);
     }
-    s->t.n = s->t.n_kv = 0;
     free(logits);
     return rc < 0 ? api_fail(err, &e) : 0;
 }

@@ -101,6 +101,7 @@ void timeline_close(struct timeline *t, struct engine *e);
 
 /* The timeline becomes the prompt; the longest prefix that it holds at this depth is kept. The reply's text rules are set by the caller (t->reply). */
 int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens, int n, const struct request *ask, struct error *err);
+void timeline_forget(struct timeline *t, struct engine *e); /* as if it had never held a token */
 bool timeline_has_prompt_left(const struct timeline *t); /* tokens before the pending one that no layer has seen */
 int timeline_prefill(struct timeline *t, struct engine *e, struct error *err); /* one batch of them */
 int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that may be proposed now */

@@ -48,6 +48,13 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
     return 0;
 }
 
+void timeline_forget(struct timeline *t, struct engine *e)
+{
+    e->b->seq_trim(e->kv, t->seq, 0);
+    t->n = t->n_kv = 0;
+    t->reply.finish = REPLY_ERROR; /* nothing to step */
+}
+
 bool timeline_has_prompt_left(const struct timeline *t) { return t->n_kv < t->n - 1; }
 
 int timeline_prefill(struct timeline *t, struct engine *e, struct error *err)

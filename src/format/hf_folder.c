@@ -120,8 +120,8 @@ static int check_index(struct checkpoint *c, const char *path, json_t *map, cons
 
 static int add_shards(struct checkpoint *c, const char *path, const json_t *index, struct error *err)
 {
-    const char **files, *file;
-    int n, rc = list_files(c, path, json_object_get(index, "weight_map"), &files, &n, err);
+    const char **files = NULL, *file;
+    int n = 0, rc = list_files(c, path, json_object_get(index, "weight_map"), &files, &n, err);
     if (!rc)
         rc = fill_shards(c, n, err);
     for (int i = 0; i < n && !rc; i++) {
