@@ -217,7 +217,7 @@ static void bench_weights(struct bench *b, const char *folder, const struct goal
 
 /* ---- loading ---- */
 
-struct reader {
+struct plain_reader {
     const struct checkpoint *c;
     uint8_t *to;
 };
@@ -225,7 +225,7 @@ struct reader {
 /* Every byte of the checkpoint's tensors into fresh memory, 4 MiB at a time, all threads. */
 static void plain_read(void *arg, int w, int n)
 {
-    const struct reader *r = arg;
+    const struct plain_reader *r = arg;
     size_t at = 0;
     int chunk = 0;
     for (int s = 0; s < r->c->n_shards; s++)
@@ -243,7 +243,7 @@ static double read_files(const struct checkpoint *c)
     for (int s = 0; s < c->n_shards; s++)
         bytes += c->shard[s].size;
     struct pool *pool = pool_open(0, NULL);
-    struct reader r = {.c = c, .to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
+    struct plain_reader r = {.c = c, .to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
     if (!pool || r.to == MAP_FAILED)
         die("out of memory");
     madvise(r.to, bytes, MADV_HUGEPAGE);

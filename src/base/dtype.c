@@ -75,46 +75,77 @@ void dtype_to_f32(enum dtype type, const void *src, float *out, uint64_t n)
     }
 }
 
-/* Cut to [lo, hi] while it is still a float: infinity and NaN (which gives lo) fit no int. */
-static int to_code(float v, float lo, float hi) { return (int)fminf(fmaxf(v, lo), hi); }
+/* The loops below are plain and of fixed length so that every compiler makes vector code of them: a checkpoint has billions of values. */
+
+/* The largest of 32 values; NaN counts as `least`. */
+static float largest(const float *x, float least)
+{
+    float m[16];
+    for (int j = 0; j < 16; j++) {
+        float a = x[j] > least ? x[j] : least;
+        m[j] = x[j + 16] > a ? x[j + 16] : a;
+    }
+    for (int n = 8; n; n /= 2)
+        for (int j = 0; j < n; j++)
+            m[j] = m[j] > m[j + n] ? m[j] : m[j + n];
+    return m[0];
+}
+
+/* Cut to [lo, hi] while they are still floats: infinity and NaN (which gives lo) fit no int. */
+static void to_codes(const float *x, float lo, float hi, int32_t *q)
+{
+    for (int j = 0; j < 32; j++) {
+        float v = x[j] > lo ? x[j] : lo;
+        q[j] = (int32_t)(v < hi ? v : hi);
+    }
+}
 
 static void block_to_q8(const float *x, uint8_t *p)
 {
-    float amax = 0;
+    float t[32];
+    int32_t q[32];
     for (int j = 0; j < 32; j++)
-        amax = fmaxf(amax, fabsf(x[j]));
-    float d = amax / 127.0f, inv = d > 0 ? 1.0f / d : 0;
+        t[j] = fabsf(x[j]);
+    float d = largest(t, 0) / 127.0f, inv = d > 0 ? 1.0f / d : 0;
     put_u16(p, f32_to_f16(d));
+    /* To nearest, halves away from zero: the number below one half, so that no sum is rounded up to the next integer before its fraction is cut off. */
     for (int j = 0; j < 32; j++)
-        p[2 + j] = (uint8_t)(int8_t)to_code(roundf(x[j] * inv), -127, 127);
+        t[j] = x[j] * inv + copysignf(0.49999997f, x[j]);
+    to_codes(t, -127, 127, q);
+    for (int j = 0; j < 32; j++)
+        p[2 + j] = (uint8_t)q[j];
+}
+
+/* The value of largest magnitude; of equal ones the first. */
+static float find_peak(const float *x, float lo, float hi)
+{
+    if (hi != -lo)
+        return hi > -lo ? hi : lo;
+    for (int j = 0; j < 32; j++)
+        if (x[j] == lo || x[j] == hi)
+            return x[j];
+    return hi;
 }
 
 /* Codes q = (x - m) / d rounded half up, 0..15, packed low nibbles first. */
-static void pack_nibbles(const float *x, float d, float m, uint8_t *q)
-{
-    float inv = d != 0 ? 1.0f / d : 0;
-    for (int j = 0; j < 16; j++) {
-        int lo = to_code((x[j] - m) * inv + 0.5f, 0, 15);
-        int hi = to_code((x[j + 16] - m) * inv + 0.5f, 0, 15);
-        q[j] = (uint8_t)(lo | hi << 4);
-    }
-}
-
 static void block_to_q4(enum dtype type, const float *x, uint8_t *p)
 {
-    float lo = x[0], hi = x[0], peak = x[0];
-    for (int j = 1; j < 32; j++) {
-        lo = fminf(lo, x[j]);
-        hi = fmaxf(hi, x[j]);
-        if (fabsf(x[j]) > fabsf(peak))
-            peak = x[j];
-    }
-    float d = type == DT_Q4_0 ? peak / -8.0f : (hi - lo) / 15.0f;
-    float m = type == DT_Q4_0 ? -8.0f * d : lo;
+    float t[32];
+    int32_t q[32];
+    for (int j = 0; j < 32; j++)
+        t[j] = -x[j];
+    float hi = largest(x, -INFINITY), lo = -largest(t, -INFINITY);
+    float d = type == DT_Q4_0 ? find_peak(x, lo, hi) / -8.0f : (hi - lo) / 15.0f;
+    float m = type == DT_Q4_0 ? -8.0f * d : lo, inv = d != 0 ? 1.0f / d : 0;
     put_u16(p, f32_to_f16(d));
     if (type == DT_Q4_1)
         put_u16(p + 2, f32_to_f16(m));
-    pack_nibbles(x, d, m, p + dtype_table[type].bytes - 16);
+    p += dtype_table[type].bytes - 16;
+    for (int j = 0; j < 32; j++)
+        t[j] = (x[j] - m) * inv + 0.5f;
+    to_codes(t, 0, 15, q);
+    for (int j = 0; j < 16; j++)
+        p[j] = (uint8_t)(q[j] | q[j + 16] << 4);
 }
 
 void dtype_from_f32(enum dtype type, const float *src, void *out, uint64_t n)
