@@ -3,8 +3,8 @@
 #include "check.h"
 
 #include <string.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "text/pretok.h"
 
 static void check(enum pretok kind, const char *text, const char *words)
@@ -79,10 +79,10 @@ static void test_37_long_runs_are_linear(void **state)
         for (int kind = PRETOK_GPT2; kind <= PRETOK_LLAMA3; kind++) {
             memset(text, fill[f], sizeof text);
             text[sizeof text - 1] = 'x';
-            int64_t start = clock_ns();
+            clock_t start = clock();
             for (size_t at = 0; at < sizeof text;)
                 at += pretok_word((enum pretok)kind, (const uint8_t *)text + at, sizeof text - at);
-            assert_true(clock_ns() - start < 3000000000);
+            assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 3);
         }
 }
 

@@ -1,8 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "base/clock.h"
+#include <time.h>
+
 #include "text/small.h"
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define SECONDS_ALLOWED 10.0
+#else
+#define SECONDS_ALLOWED 1.0
+#endif
 
 static const char *const merges[] = {"h e", "l l", "he ll", "hell o", "\xc4\xa0 w", "a a", "aa aa", NULL};
 #define M "\xe2\x96\x81"
@@ -177,13 +187,11 @@ static void encode_a_million(const char *unit)
     assert_non_null(text);
     for (size_t i = 0; i < n; i++)
         text[i] = unit[i % len];
-    int64_t start = clock_ns();
+    clock_t start = clock(); /* of this process: other load does not count */
     int count = tokenizer_encode(s.t, text, n, 0, NULL, 0, &err);
-    double seconds = (double)(clock_ns() - start) / 1e9;
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     assert_true(count > 0);
-#ifndef __SANITIZE_ADDRESS__
-    assert_true(seconds <= 1.0);
-#endif
+    assert_true(seconds <= SECONDS_ALLOWED);
     print_message("%.3s...: %d tokens in %.2f s\n", unit, count, seconds);
     free(text);
 }
