@@ -75,15 +75,19 @@ size_t operand_row_bytes(enum operand_kind kind, int k)
     return (lines | 1) * 64; /* odd, so that the same k of several rows never falls into one cache set */
 }
 
-/* The same unit of 16 rows side by side, unit after unit; the last one may be cut. */
-static void pack_units(uint8_t *out, const uint8_t *src, size_t stride, int rows, size_t row_bytes, size_t unit)
+/* The same unit of 16 rows side by side, unit after unit; the last one may be cut. In runs of 64 bytes, so that a source line is read once although all rows
+   may fall into one cache set. Inlined for each unit size: a copy of known length is one instruction. */
+static inline __attribute__((always_inline)) void pack_units(uint8_t *out, const uint8_t *src, size_t stride, int rows, size_t row_bytes, const size_t unit)
 {
-    size_t whole = row_bytes / unit;
-    for (size_t u = 0; u < whole; u++)
-        for (int i = 0; i < rows; i++)
-            memcpy(out + (u * MATRIX_ROWS + (size_t)i) * unit, src + (size_t)i * stride + u * unit, unit);
-    for (int i = 0; i < rows && row_bytes > whole * unit; i++)
-        memcpy(out + (whole * MATRIX_ROWS + (size_t)i) * unit, src + (size_t)i * stride + whole * unit, row_bytes - whole * unit);
+    for (size_t at = 0; at < row_bytes; at += 64)
+        for (int i = 0; i < rows; i++) {
+            const uint8_t *from = src + (size_t)i * stride;
+            size_t end = row_bytes - at < 64 ? row_bytes : at + 64, k = at;
+            for (; k + unit <= end; k += unit)
+                memcpy(out + k * MATRIX_ROWS + (size_t)i * unit, from + k, unit);
+            if (k < end)
+                memcpy(out + k * MATRIX_ROWS + (size_t)i * unit, from + k, end - k);
+        }
 }
 
 /* One 32-block of 16 rows: its codes, four bytes of a row at a time (signed ones become unsigned by turning the top bit), and its scales. */
@@ -115,8 +119,11 @@ void matrix_pack_block(const struct matrix *m, int block, enum dtype type, const
     if (rows < MATRIX_ROWS || m->cols < m->k)
         memset(out, 0, m->block_bytes); /* padding: a scale of zero makes any code a zero */
     if (!matrix_quantised(m->kind)) {
-        size_t unit = (size_t)kind_table[m->kind].unit_bytes;
-        pack_units(out, src, src_stride, rows, (size_t)dtype_row_bytes(type, (uint64_t)m->cols), unit);
+        size_t row_bytes = (size_t)dtype_row_bytes(type, (uint64_t)m->cols);
+        if (kind_table[m->kind].unit_bytes == 2)
+            pack_units(out, src, src_stride, rows, row_bytes, 2);
+        else
+            pack_units(out, src, src_stride, rows, row_bytes, 4);
         return;
     }
     for (int b = 0; b < m->cols / QUANT_K; b++)

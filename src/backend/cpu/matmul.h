@@ -4,6 +4,8 @@
    Contract (row invariance): the bits of out[r][o] depend on x[r] and w[o] alone, never on the other rows, their number, the place among them,
    the tile shape, the thread or the instruction set. One summation order per output, written at each kind below.
 
+   In every kind denormal inputs, products and sums count as zero of their sign, whatever mode the thread is in. A NaN is a NaN; its payload is not promised.
+
    Weights are packed once: 16 output rows interleaved (a "block"), so that one 64-byte line holds the same k of 16 outputs; the last block is
    padded with zero rows, columns with zeros to MATRIX_K_ALIGN. Blocks lie one behind the other: [block][k][16 rows]. */
 #ifndef BACKEND_CPU_MATMUL_H
@@ -68,7 +70,8 @@ struct kernels {
     bool (*usable)(void); /* does this CPU have what it needs */
 
     /* One row: x f32[cols] into the operand's row r, zero padded. BF16: round to nearest even, denormals to zero.
-       Q8: per 32-block dx = amax / 127, q = x * (1 / dx) rounded to nearest even (0 when amax is 0), sum = sum of q. */
+       Q8: per 32-block dx = amax / 127, q = x * (1 / dx) rounded to nearest even, sum = sum of q; dx = 0 and q = 0 when dx would be
+       denormal; dx = NaN and q = 0 when the block has an infinity or a NaN. */
     void (*operand_row)(struct operand *op, int r, const float *x, int cols);
 
     /* Blocks [from, to) of w times all rows of x; out[r * out_stride + o], o < w->rows only. Called by every thread with its own range. */

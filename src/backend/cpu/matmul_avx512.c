@@ -338,7 +338,7 @@ static bool usable(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") &&
-           __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+           __builtin_cpu_supports("fma"); /* F16C comes with AVX-512 */
 }
 
 const struct kernels kernels_avx512 = {.name = "avx512", .usable = usable, .operand_row = operand_row, .matmul = matmul};

@@ -189,24 +189,25 @@ static void test_every_set_has_the_bits_of_plain(void **state)
     }
 }
 
-/* The same in a thread that flushes denormals, as the pool's do. */
+/* The same in a thread that flushes denormals, as the pool's do; the mode comes back. (valgrind keeps no such mode: then there is nothing to compare.) */
 static void test_bits_do_not_depend_on_the_denormal_mode(void **state)
 {
     (void)state;
 #ifdef __SSE2__
-    struct product p;
+    unsigned old = _mm_getcsr();
     for (int kind = 0; kind < MATRIX_KINDS; kind++) {
+        struct product p;
         make_product(&p, (enum matrix_kind)kind, false, NEAR_UNDERFLOW, 20, 96);
-        unsigned old = _mm_getcsr();
-        _mm_setcsr(old | 0x8040u);
-        EACH_SET(k) assert_true(same_rows(k, &p, 9, 5, 0, p.m.blocks));
-        assert_int_equal(_mm_getcsr() & 0x8040u, 0x8040u);
-        _mm_setcsr(old);
-        EACH_SET(k)
-        {
-            assert_true(same_rows(k, &p, 9, 5, 0, p.m.blocks));
-            assert_int_equal(_mm_getcsr() & 0x8040u, 0);
+        for (unsigned flush = 0; flush <= 0x8040u; flush += 0x8040u) {
+            _mm_setcsr(old | flush);
+            unsigned mode = _mm_getcsr() & 0x8040u;
+            EACH_SET(k)
+            {
+                assert_true(same_rows(k, &p, 9, 5, 0, p.m.blocks));
+                assert_int_equal(_mm_getcsr() & 0x8040u, mode);
+            }
         }
+        _mm_setcsr(old);
         free_product(&p);
     }
 #else
