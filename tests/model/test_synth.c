@@ -124,7 +124,8 @@ static void test_equal_to_the_definition_in_python(void **state)
         struct synth_options o = {.shape = shape, .shard_bytes = 200000, .seed = (uint64_t)json_integer_value(json_object_get(golden, "seed"))};
         assert_int_equal(synth_write(target, &o, &err), 0);
         struct checkpoint *c = checkpoint_open(target, &err);
-        assert_non_null(c);
+        if (!c)
+            fail_msg("%s", err.text);
         assert_int_equal(c->n_views, json_object_size(tensors));
         assert_true(c->n_shards > 1);
         json_object_foreach (tensors, name, tensor)
