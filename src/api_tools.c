@@ -53,6 +53,7 @@ int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logit
     if (!rc)
         rc = api_check_tokens(s, tokens, n, &e);
     s->t.n_kv = 0; /* nothing of the old timeline is reused: every row's logits are wanted */
+    s->t.reply.finish = REPLY_CANCELLED; /* and a reply that was on its way has lost its text */
     if (!rc)
         rc = timeline_prompt(&s->t, &s->m->engine, tokens, n, &ask, &e);
     s->t.n = n + 1; /* the last token goes through the layers too */
