@@ -92,7 +92,7 @@ static void test_config_key_is_refused_or_ignored(void **state)
 static void test_about(void **state)
 {
     (void)state;
-    folder_set(&folder, "config.json", "early_exit_layer", json_null()); /* unknown keys that say nothing change nothing */
+    folder_set(&folder, "generation_config.json", "do_sample", json_true());
     folder_set(&folder, "generation_config.json", "temperature", json_real(0.5));
     lsk_model *m = folder_open(&folder, &(lsk_model_options){.context = 100, .threads = 1});
     const lsk_model_info *i = lsk_model_about(m);
