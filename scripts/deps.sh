@@ -11,9 +11,7 @@ libc6-dev|echo '#include <stdio.h>' | gcc -E -
 cmake|cmake --version
 ninja-build|ninja --version
 pkg-config|pkg-config --version
-libjansson-dev|pkg-config --exists jansson
-libpcre2-dev|pkg-config --exists libpcre2-8
-libutf8proc-dev|pkg-config --exists libutf8proc"
+libjansson-dev|pkg-config --exists jansson"
 # shellcheck disable=SC2034
 demo="$build
 python3|python3 --version

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 #undef fail /* base/error.h has the word */
+#undef fail_msg /* cmocka's would call that one */
+#define fail_msg(...) (print_error("ERROR: " __VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
 
 /* Prints an error's text and fails the test. */
 #define fail_with(text)                \

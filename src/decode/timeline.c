@@ -52,7 +52,7 @@ void timeline_forget(struct timeline *t, struct engine *e)
 {
     e->b->seq_trim(e->kv, t->seq, 0);
     t->n = t->n_kv = 0;
-    t->reply.finish = REPLY_ERROR; /* nothing to step */
+    t->reply.finish = REPLY_CANCELLED; /* a reply that was on its way has lost its text */
 }
 
 bool timeline_has_prompt_left(const struct timeline *t) { return t->n_kv < t->n - 1; }

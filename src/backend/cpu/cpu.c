@@ -17,13 +17,21 @@ static void close_device(struct device *d)
     free(d);
 }
 
+int cpu_find_kernels(const char *name, const struct kernels **kernels, const struct ops **ops, struct error *err)
+{
+    name = name && strcmp(name, "auto") ? name : NULL;
+    *kernels = kernels_pick(name);
+    *ops = ops_pick(name);
+    if (!*kernels || !*ops)
+        return fail(err, ERR_USAGE, "kernels \"%s\": not built in, or this CPU lacks their instructions; use auto or plain", name);
+    return 0;
+}
+
 static int choose_kernels(struct device *d, struct error *err)
 {
-    const char *name = d->o.kernels && strcmp(d->o.kernels, "auto") ? d->o.kernels : NULL;
-    d->kernels = kernels_pick(name);
-    d->ops = ops_pick(name);
-    if (!d->kernels || !d->ops)
-        return fail(err, ERR_USAGE, "kernels \"%s\": not built in, or this CPU lacks their instructions; use auto or plain", name);
+    int rc = cpu_find_kernels(d->o.kernels, &d->kernels, &d->ops, err);
+    if (rc)
+        return rc;
     const char *bad = kernels_differ(d->kernels);
     if (bad)
         return fail(err, ERR_INTERNAL, "kernels \"%s\" fail their self-test for %s on this CPU; use --kernels plain and report it", d->kernels->name, bad);

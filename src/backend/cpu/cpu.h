@@ -38,6 +38,9 @@ struct device {
 
 static inline int pad16(int n) { return (n + 15) / 16 * 16; }
 
+/* The sets of that name, NULL or "auto": the best; ERR_USAGE when there are none. */
+int cpu_find_kernels(const char *name, const struct kernels **kernels, const struct ops **ops, struct error *err);
+
 /* ---- load ---- */
 int cpu_plan(const struct model *m, const struct device_options *o, struct device_plan *out, struct error *err);
 int cpu_load(struct device *d, struct error *err);

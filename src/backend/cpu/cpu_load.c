@@ -136,9 +136,10 @@ int cpu_plan(const struct model *m, const struct device_options *o, struct devic
     struct cpu_layer *layer = arena_array(&a, (uint64_t)m->config.n_layers, sizeof *layer);
     struct item *items = arena_array(&a, 7 * (uint64_t)m->config.n_layers + 2, sizeof *items);
     struct matrix embed, head;
-    const struct ops *ops = ops_pick(!o->kernels || !strcmp(o->kernels, "auto") ? NULL : o->kernels);
-    *out = (struct device_plan){.kernels = ops ? ops->name : "none"};
-    int rc = pool ? 0 : ERR_OS;
+    const struct kernels *kernels;
+    const struct ops *ops;
+    int rc = pool ? cpu_find_kernels(o->kernels, &kernels, &ops, err) : ERR_OS;
+    *out = (struct device_plan){.kernels = rc ? "" : ops->name};
     if (!rc && (!layer || !items))
         rc = fail(err, ERR_OS, "out of memory");
     int n = rc ? rc : list_items(m, o->weights, layer, &embed, &head, items, err);

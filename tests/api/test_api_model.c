@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What layerskip.h promises of models: options, what lsk_model_about says, and that memory is what was said. */
+#include <math.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "synthetic.h"
+
+static struct folder folder;
+
+static int set_up(void **state)
+{
+    (void)state;
+    folder_make(&folder, "tiny");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    folder_remove(&folder);
+    return 0;
+}
+
+static void test_version(void **state)
+{
+    (void)state;
+    assert_string_equal(lsk_version(), LSK_VERSION);
+}
+
+/* Each is refused by name, value and what may stand there, before weights are read and with them. */
+static void test_options_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        lsk_model_options o;
+        const char *word, *choices;
+    } bad[] = {
+        {{.device = "gpu"}, "device \"gpu\"", "cpu"},
+        {{.weights = "q5"}, "weights \"q5\"", "file, bf16, q8 or q4"},
+        {{.kv = "f16"}, "kv \"f16\"", "auto, bf16, f32"},
+        {{.compute = "bf16"}, "compute \"bf16\"", "native, f32"},
+        {{.kernels = "sse"}, "kernels \"sse\"", "auto or plain"},
+        {{.threads = -1}, "threads -1", "0 to 1024"},
+        {{.threads = 1025}, "threads 1025", "0 to 1024"},
+        {{.context = -1}, "context -1", "0 to"},
+        {{.context = 4097}, "context 4097", "4096"},
+        {{.context = 1 << 25}, "context 33554432", "0 to"},
+        {{.sessions = -1}, "sessions -1", "0 to 4096"},
+        {{.sessions = 5000}, "sessions 5000", "0 to 4096"},
+        {{.batch = -1}, "batch -1", "0 to 65536"},
+        {{.max_drafts = -1}, "max_drafts -1", "0 to 32"},
+        {{.max_drafts = 33}, "max_drafts 33", "0 to 32"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        for (int load = 0; load < 2; load++) {
+            lsk_error err = {0};
+            lsk_model_options o = bad[i].o;
+            o.load = load ? LSK_LOAD_PLAN : LSK_LOAD_ALL;
+            if (lsk_model_open(folder.path, &o, &err))
+                fail_msg("%s was taken", bad[i].word);
+            assert_int_equal(err.code, LSK_EUSAGE);
+            if (!strstr(err.text, bad[i].word) || !strstr(err.text, bad[i].choices))
+                fail_msg("\"%s\" or \"%s\" is not in: %s", bad[i].word, bad[i].choices, err.text);
+        }
+    assert_null(lsk_model_open(folder.path, &bad[0].o, NULL)); /* err may be NULL */
+}
+
+static void test_missing_model(void **state)
+{
+    (void)state;
+    lsk_error err = {0};
+    assert_null(lsk_model_open("/no/such/model", NULL, &err));
+    assert_int_equal(err.code, LSK_ENOINPUT);
+    assert_non_null(strstr(err.text, "/no/such/model"));
+    lsk_model_close(NULL);
+}
+
+static void test_config_key_is_refused_or_ignored(void **state)
+{
+    (void)state;
+    static const char *const ignore[] = {"other", "moon_phase", NULL};
+    lsk_error err = {0};
+    folder_set(&folder, "config.json", "moon_phase", json_integer(3));
+    assert_null(lsk_model_open(folder.path, NULL, &err));
+    assert_int_equal(err.code, LSK_ECONFIG);
+    assert_non_null(strstr(err.text, "moon_phase"));
+    lsk_model_close(folder_open(&folder, &(lsk_model_options){.ignore_config = ignore, .load = LSK_LOAD_PLAN}));
+}
+
+static void test_about(void **state)
+{
+    (void)state;
+    folder_set(&folder, "generation_config.json", "do_sample", json_true());
+    folder_set(&folder, "generation_config.json", "temperature", json_real(0.5));
+    lsk_model *m = folder_open(&folder, &(lsk_model_options){.context = 100, .threads = 1});
+    const lsk_model_info *i = lsk_model_about(m);
+    assert_string_equal(i->path, folder.path);
+    assert_string_equal(i->format, "safetensors");
+    assert_string_equal(i->family, "llama");
+    assert_string_equal(i->file_type, "BF16");
+    assert_string_equal(i->weight_type, "BF16");
+    assert_string_equal(i->kv_type, "BF16");
+    assert_string_equal(i->compute, "native");
+    assert_string_equal(i->device, "cpu");
+    const int want[] = {4, 64, 176, 4, 4, 16, 515, 4096, 100, 1, 0, 1, 0}, got[] = {i->n_layers, i->hidden, i->ffn,         i->n_heads, i->n_kv_heads, i->head_dim, i->n_vocab,
+                                                                                    i->context_max, i->context, i->threads, i->tied,    i->bos,        i->n_eos};
+    assert_memory_equal(want, got, sizeof want);
+    assert_int_equal(i->n_params, 2 * 515 * 64 + 64 + 4 * (4 * 64 * 64 + 3 * 64 * 176 + 2 * 64));
+    assert_int_equal(i->file_bytes, 2 * i->n_params);
+    assert_int_equal(i->pass_bytes, 4 * i->layer_bytes + i->head_bytes);
+    assert_true(fabs((double)i->temperature - 0.5) < 1e-6);
+    assert_true(i->load_ns > 0);
+    char text[64];
+    int n = 0, seen = 0;
+    for (; lsk_model_tensor(m, n, text, sizeof text) > 0; n++)
+        seen += !strcmp(text, "layers.3.down BF16 64x176") || !strcmp(text, "norm BF16 64");
+    assert_int_equal(n, 3 + 9 * 4);
+    assert_int_equal(seen, 2);
+    assert_int_equal(lsk_model_tensor(m, -1, text, sizeof text), 0);
+    assert_int_equal(lsk_model_tensor(m, 0, text, 3), (int)strlen("embed BF16 515x64")); /* cut, and says how long it is */
+    lsk_model_close(m);
+}
+
+/* ---- the plan is what is taken ---- */
+
+static void test_plan_equals_load(void **state)
+{
+    (void)state;
+    static const lsk_model_options all[] = {
+        {.threads = 1},
+        {.threads = 2, .context = 300, .sessions = 3, .kv = "f32"},
+        {.threads = 1, .weights = "bf16", .compute = "f32", .batch = 8, .max_drafts = 32, .kernels = "plain"},
+        {.threads = 1, .context = 1, .sessions = 20, .max_drafts = 3},
+    };
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        lsk_error err = {0};
+        lsk_model_options o = all[k];
+        lsk_model *loaded = folder_open(&folder, &o);
+        o.load = LSK_LOAD_PLAN;
+        lsk_model *plan = folder_open(&folder, &o);
+        const lsk_model_info *a = lsk_model_about(loaded), *b = lsk_model_about(plan);
+        assert_memory_equal(&a->memory, &b->memory, sizeof a->memory);
+        assert_true(a->layer_bytes == b->layer_bytes && a->head_bytes == b->head_bytes && a->pass_bytes == b->pass_bytes);
+        assert_string_equal(a->weight_type, b->weight_type);
+        assert_string_equal(a->kv_type, b->kv_type);
+        assert_string_equal(a->kernels, b->kernels);
+        assert_int_equal(a->threads, b->threads);
+        assert_true(a->memory.weights > a->pass_bytes && a->memory.kv > 0 && a->memory.scratch > a->memory.drafts);
+        assert_null(lsk_session_open(plan, &err));
+        assert_int_equal(err.code, LSK_EUSAGE);
+        lsk_model_close(plan);
+        lsk_model_close(loaded);
+    }
+}
+
+static void test_tokenizer_alone(void **state)
+{
+    (void)state;
+    lsk_error err = {0};
+    int32_t ids[8];
+    lsk_model *m = folder_open(&folder, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER});
+    assert_int_equal(lsk_encode(m, "abc", 3, 0, ids, 8, &err), 3);
+    assert_int_equal(lsk_model_about(m)->n_layers, 4);
+    assert_null(lsk_session_open(m, &err));
+    assert_non_null(strstr(err.text, "without its weights"));
+    lsk_model_close(m);
+}
+
+/* Drafting costs hidden rows in flight and nothing else. */
+static void test_drafts_add_rows_in_flight(void **state)
+{
+    (void)state;
+    enum { SESSIONS = 10, ROW = 64 * 4 };
+    lsk_memory memory[3];
+    for (int i = 0; i < 3; i++) {
+        lsk_model *m = folder_open(&folder, &(lsk_model_options){.load = LSK_LOAD_PLAN, .context = 64, .sessions = SESSIONS, .batch = 1, .max_drafts = 1 << i, .threads = 1});
+        memory[i] = lsk_model_about(m)->memory;
+        assert_int_equal(memory[i].drafts, SESSIONS * ROW << i);
+        assert_int_equal(memory[i].scratch - memory[0].scratch, memory[i].drafts - memory[0].drafts);
+        assert_true(memory[i].weights == memory[0].weights && memory[i].kv == memory[0].kv);
+        lsk_model_close(m);
+    }
+    lsk_model *m = folder_open(&folder, &(lsk_model_options){.load = LSK_LOAD_PLAN, .context = 64, .batch = 256, .threads = 1});
+    assert_int_equal(lsk_model_about(m)->memory.drafts, 0); /* the rows of a prompt batch serve */
+    lsk_model_close(m);
+}
+
+/* ---- resident memory ---- */
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+enum { MEBI = 1 << 20 };
+
+static uint64_t status_bytes(const char *key)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, strlen(key)))
+            sscanf(line + strlen(key), ": %llu", &kib);
+    if (f)
+        fclose(f);
+    return (uint64_t)kib * 1024;
+}
+
+/* In a process of its own, whose peak starts at what it has: opens, answers, and returns how far the peak rose beyond weights + touched KV + scratch, in MiB. */
+static int measure_peak(const char *path, const lsk_model_options *o, int touched)
+{
+    lsk_error err = {0};
+    int32_t ids[64];
+    uint64_t start = status_bytes("VmRSS");
+    lsk_model *m = lsk_model_open(path, o, &err);
+    lsk_session *s = m ? lsk_session_open(m, &err) : NULL;
+    if (!s)
+        return -1;
+    for (int i = 0; i < 64; i++)
+        ids[i] = 300 + i;
+    if (lsk_generate(s, ids, 64, &(lsk_generate_options){.max_tokens = 8, .drafter = "exit", .exit_layer = 1}, NULL, NULL, NULL, &err))
+        return -1;
+    const lsk_memory *p = &lsk_model_about(m)->memory;
+    uint64_t kv = p->kv * (uint64_t)touched / (uint64_t)lsk_model_about(m)->context, peak = status_bytes("VmHWM") - start, plan = p->weights + kv + p->scratch;
+    print_message("%s: peak %d MiB, weights %d, KV touched %d, scratch %d\n", o->weights ? o->weights : "file", (int)(peak / MEBI), (int)(p->weights / MEBI), (int)(kv / MEBI),
+                  (int)(p->scratch / MEBI));
+    bool held = peak + (4 << 20) >= p->weights; /* or the measuring is wrong */
+    return !held ? -1 : peak <= plan ? 0 : (int)((peak - plan) / MEBI) + 1;
+}
+
+/* The layers and vocabulary of a 1.1B model, two layers of it: a second copy of anything, even of one matrix of the head, would be twice what is allowed. */
+static void test_peak_memory(void **state)
+{
+    (void)state;
+    struct folder big;
+    folder_make_of(&big, &(lsk_synth_options){.shape = "tinyllama-1.1b", .layers = 2, .threads = 2});
+    static const lsk_model_options all[] = {{.context = 2048, .threads = 2}, {.context = 2048, .threads = 2, .weights = "q8"}};
+    for (int i = 0; i < 2; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(measure_peak(big.path, &all[i], 256) & 255);
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_in_range(WEXITSTATUS(status), 0, 64);
+    }
+    folder_remove(&big);
+}
+#endif
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_version),
+        TEST(test_options_are_checked),
+        TEST(test_missing_model),
+        TEST(test_config_key_is_refused_or_ignored),
+        TEST(test_about),
+        TEST(test_plan_equals_load),
+        TEST(test_tokenizer_alone),
+        TEST(test_drafts_add_rows_in_flight),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        TEST(test_peak_memory),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
