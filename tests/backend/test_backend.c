@@ -210,6 +210,17 @@ static void a_tree_has_the_bits_of_its_paths(void **state)
     }
 }
 
+static void backends_are_found_by_name(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    assert_string_equal(backend_find(NULL, &err)->name, "cpu");
+    assert_ptr_equal(backend_find("auto", &err), backend_find("cpu", &err));
+    assert_null(backend_find("tpu", &err));
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_non_null(strstr(err.text, "tpu"));
+}
+
 /* A shared prefix serves another timeline, and what that one writes does not reach the first. */
 static void shared_pages_are_copied_before_they_change(void **state)
 {
@@ -266,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_in_company_have_the_bits_of_rows_alone), cmocka_unit_test(neighbours_and_places_change_no_bit),
         cmocka_unit_test(a_range_in_parts_is_the_whole_range),         cmocka_unit_test(a_tree_has_the_bits_of_its_paths),
+        cmocka_unit_test(backends_are_found_by_name),
         cmocka_unit_test(shared_pages_are_copied_before_they_change),  cmocka_unit_test(impossible_rows_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);

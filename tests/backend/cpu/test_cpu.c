@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU backend as a whole: opening, choosing tokens on several threads, measuring. What every backend must keep stands in tests/backend/test_backend.c. */
+#include "tiny_device.h"
+
+#include <math.h>
+
+#include "backend/cpu/cpu.h"
+#include "backend/measure.h"
+
+enum { ROWS = 20 };
+
+static void open_tiny(struct synthetic *s, int threads)
+{
+    struct device_options o = {.threads = threads, .n_slots = 64, .n_seqs = 1, .n_hidden = 64};
+    synthetic_open(s, "tiny-gqa", "bf16", &o);
+    assert_int_equal(s->b->seq_open(s->kv, NULL), 0);
+}
+
+static void run_rows(struct synthetic *s, struct row *rows)
+{
+    for (int i = 0; i < ROWS; i++)
+        rows[i] = (struct row){.token = 7 * i % s->model.config.vocab, .pos = i, .slot = i, .prefix = i, .h = i};
+    assert_int_equal(s->b->forward(s->kv, 0, s->model.config.n_layers, rows, ROWS, NULL), 0);
+}
+
+/* The choice rule by its words, over a whole row of logits, one token after the other. */
+static struct pick choose(const float *logits, int n, const struct sampling *s, int32_t position)
+{
+    const struct ops *o = ops_pick("plain");
+    struct scan top = o->scan(logits, 0, n);
+    struct best b = {-INFINITY, top.id};
+    if (s->temperature > 0) {
+        struct cut cut = cut_find(logits, n, top.max, s);
+        for (int i = 0; i < n; i++) {
+            float x = logits[i] / s->temperature;
+            double key = (double)x + pick_gumbel(pick_noise(s, position, i / 4).v[i % 4]);
+            if (pick_keeps(cut, x, i) && pick_mass(x - top.max / s->temperature) && key > b.key)
+                b = (struct best){key, i};
+        }
+    }
+    float logprob = pick_logprob(logits[b.id], top.max, o->mass(logits, 0, n, top.max));
+    return (struct pick){.token = b.id, .logprob = logprob, .conf = pick_exp(logprob)};
+}
+
+static void picks_follow_the_rule_on_any_number_of_threads(void **state)
+{
+    (void)state;
+    static const struct sampling kinds[] = {
+        {.temperature = 0}, {.temperature = 1, .seed = 5}, {.temperature = 0.7f, .seed = 6, .top_k = 9, .top_p = 0.8f}, {.temperature = 2, .seed = 7, .min_p = 0.02f},
+    };
+    for (int threads = 1; threads <= 5; threads++) {
+        struct synthetic s;
+        struct row rows[ROWS];
+        const struct sampling *asks[ROWS];
+        struct pick picks[ROWS];
+        open_tiny(&s, threads);
+        int vocab = s.model.config.vocab;
+        float *logits = calloc((size_t)(ROWS * vocab), sizeof *logits);
+        run_rows(&s, rows);
+        for (int i = 0; i < ROWS; i++)
+            asks[i] = &kinds[i % 4];
+        assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
+        assert_int_equal(s.b->logits(s.kv, rows, ROWS, logits, NULL), 0);
+        for (int i = 0; i < ROWS; i++) {
+            struct pick want = choose(logits + i * vocab, vocab, asks[i], rows[i].pos + 1);
+            assert_int_equal(picks[i].token, want.token);
+            assert_memory_equal(&picks[i].logprob, &want.logprob, sizeof(float));
+            double sum = 0;
+            for (int t = 0; t < vocab; t++)
+                sum += exp((double)logits[i * vocab + t] - (double)logits[i * vocab + want.token]);
+            assert_true(fabs(picks[i].logprob + log(sum)) < 1e-5);
+            assert_true(fabs(picks[i].conf - 1 / sum) < 1e-5);
+        }
+        free(logits);
+        synthetic_close(&s);
+    }
+}
+
+/* Item 80: logits that are not finite give no token, and no crash. */
+static void logits_that_are_not_finite_give_no_token(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY};
+    for (int k = 0; k < 2; k++) {
+        struct synthetic s;
+        struct row rows[ROWS];
+        static const struct sampling greedy, warm = {.temperature = 1, .top_p = 0.5f};
+        const struct sampling *asks[ROWS];
+        struct pick picks[ROWS];
+        open_tiny(&s, 2);
+        s.d->norm[3] = bad[k];
+        run_rows(&s, rows);
+        for (int i = 0; i < ROWS; i++)
+            asks[i] = i % 2 ? &greedy : &warm;
+        assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
+        for (int i = 0; i < ROWS; i++)
+            assert_int_equal(picks[i].token, -1);
+        synthetic_close(&s);
+    }
+}
+
+static void unknown_kernels_are_refused(void **state)
+{
+    (void)state;
+    struct synthetic s;
+    struct error err = {0};
+    open_tiny(&s, 1);
+    struct device_options o = s.o;
+    struct device_plan plan;
+    o.kernels = "sse9";
+    assert_null(s.b->open(&s.model, &o, &err));
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_non_null(strstr(err.text, "sse9"));
+    assert_int_equal(s.b->plan(&s.model, &o, &plan, &err), ERR_USAGE);
+    synthetic_close(&s);
+}
+
+static void reading_is_measured(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    double one = measure_read(64 << 20, 1, &err);
+    assert_true(one > 1e8 && one < 1e13);
+    assert_true(measure_read(1000, 1, &err) < 0);
+    assert_non_null(strstr(err.text, "1000"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(picks_follow_the_rule_on_any_number_of_threads),
+        cmocka_unit_test(logits_that_are_not_finite_give_no_token),
+        cmocka_unit_test(unknown_kernels_are_refused),
+        cmocka_unit_test(reading_is_measured),
+    };
+    return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
+}
