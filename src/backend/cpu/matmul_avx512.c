@@ -296,7 +296,7 @@ static void matmul(const struct matrix *w, const struct operand *x, int from, in
     _mm_setcsr(mode);
 }
 
-INLINE __mmask16 tail_mask(int left) { return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1); }
+INLINE __mmask16 tail_mask(int left) { return (__mmask16)(left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1); }
 
 /* One 32-block to int8: see the plain set. */
 static void quantise(const float *x, int left, int8_t *q, float *dx, int32_t *sum)
