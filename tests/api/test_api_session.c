@@ -17,8 +17,8 @@
 #define COUNTING 1
 #endif
 
-static int n_allocations;
 #if COUNTING
+static int n_allocations;
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
