@@ -189,7 +189,7 @@ static void test_drafts_add_rows_in_flight(void **state)
 
 /* ---- resident memory ---- */
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !SANITIZED
 enum { MEBI = 1 << 20 };
 
 static uint64_t status_bytes(const char *key)
@@ -260,7 +260,7 @@ int main(void)
         TEST(test_plan_equals_load),
         TEST(test_tokenizer_alone),
         TEST(test_drafts_add_rows_in_flight),
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !SANITIZED
         TEST(test_peak_memory),
 #endif
     };

@@ -84,8 +84,8 @@ static void write_sentencepiece(int n)
         snprintf(text, sizeof text, i < 256 ? "<0x%02X>" : "w%d", i);
         at += put_piece(p + at, text, (float)-i, i < 256 ? 6 : 1);
     }
-    memcpy(p + at, "\x12\x02\x18\x02", 4); /* trainer_spec { model_type: BPE } */
-    write_file("tokenizer.model", p, at + 4);
+    memcpy(p + at, "\x12\x02\x18\x02\x1a\x02\x20", 8); /* trainer_spec { model_type: BPE }, normalizer_spec { remove_extra_whitespaces: false } */
+    write_file("tokenizer.model", p, at + 8);
 }
 
 static void test_json_wins_over_model(void **state)
