@@ -283,9 +283,11 @@ static void test_float_modes(void **state)
     for_each_shape(check_float_modes);
 }
 
-/* Plain C and the vector kernels give the same bits, so plain C is as good. */
+/* Plain C and the vector kernels give the same bits, so plain C is as good. The slow ones, so only the shapes with the oddest sizes. */
 static void check_kernel_sets(const char *shape, const struct folder *f, const json_t *golden)
 {
+    if (strcmp(shape, "tiny-headdim") && strcmp(shape, "tiny-bias") && strcmp(shape, "tiny-gqa"))
+        return;
     static const int pairs[][2] = {{F32, F32_PLAIN}, {NATIVE, NATIVE_PLAIN}};
     for (size_t k = 0; k < 2; k++) {
         struct score a = run_mode(f, golden, &modes[pairs[k][0]], 0), b = run_mode(f, golden, &modes[pairs[k][1]], 0);
@@ -423,9 +425,8 @@ static void check_smollm2(const struct mode *mode, double bound)
 static void test_smollm2_logits(void **state)
 {
     (void)state;
-    check_smollm2(&modes[F32], 1e-4);          /* 6.0e-6; float64 arithmetic: 3.8e-6 */
-    check_smollm2(&modes[F32_KV_BF16], 1.2e-2); /* 6.5e-3 */
-    check_smollm2(&modes[NATIVE], 9e-2);       /* 6.5e-2: 8-bit activations for the 4-bit weights; a bf16 run of transformers has 5.8e-2 */
+    check_smollm2(&modes[F32], 1e-4);    /* 6.0e-6; float64 arithmetic: 3.8e-6 */
+    check_smollm2(&modes[NATIVE], 9e-2); /* 6.5e-2: 8-bit activations for the 4-bit weights; a bf16 run of transformers has 5.8e-2 */
 }
 
 struct reply {
@@ -485,7 +486,7 @@ static void test_smollm2_greedy(void **state)
     json_array_foreach(json_object_get(golden, "greedy"), i, prompt)
     {
         check_prompt(m, s, prompt, 0);
-        if (i % 2) /* two are enough: tests/test_identity.c has the rest */
+        if (i == 3) /* one is enough: tests/decode/test_identity.c has the rest */
             check_prompt(m, s, prompt, 3);
     }
     lsk_session_close(s);
