@@ -172,7 +172,7 @@ typedef struct lsk_stats {
 /* Sets what the session shall do: its timeline becomes the prompt (n >= 1 tokens; the longest prefix that it already holds is reused), o as above (may be NULL; copied). */
 LSK_API int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err);
 
-/* One step for every session that still runs: a chunk of its prompt, or one round. Calls emit for every event, in the order of the timelines; a non-zero return of emit
+/* One step for every session (of one model, none twice) that still runs: a chunk of its prompt, or one round. Calls emit for every event, in the order of the timelines; a non-zero return of emit
    cancels that session's reply. Returns how many sessions still run. A failure of the engine is returned after every running session got LSK_FINISH_ERROR. */
 typedef int (*lsk_emit_fn)(void *ud, const lsk_event *e);
 LSK_API int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, lsk_error *err);

@@ -64,6 +64,8 @@ static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o,
     r->drafter = drafter_find(named ? o->drafter : c->exit_layer ? "exit" : "none");
     r->exit_layer = o->exit_layer ? o->exit_layer : c->exit_layer ? c->exit_layer : c->n_layers / 4 ? c->n_layers / 4 : 1;
     r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : c->num_speculations ? c->num_speculations : 4;
+    if (!o->num_speculations && r->n_drafts > e->max_drafts)
+        r->n_drafts = e->max_drafts; /* a default gives way, a wish is refused */
     r->draft_min_conf = o->draft_min_conf;
     if (!r->drafter)
         return refuse_drafter(o->drafter, err);
@@ -162,6 +164,19 @@ static void emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud)
     reply_clear(r);
 }
 
+/* All sessions of one model, none twice. */
+static int check_sessions(lsk_session *const *s, int n, struct error *err)
+{
+    for (int i = 0; i < n; i++) {
+        if (s[i]->m != s[0]->m)
+            return fail(err, ERR_USAGE, "session %d belongs to another model than session 0: step them apart", i);
+        for (int j = 0; j < i; j++)
+            if (s[j] == s[i])
+                return fail(err, ERR_USAGE, "session %d is also session %d: name each once", i, j);
+    }
+    return 0;
+}
+
 /* One prompt chunk for each session that has some left; the others take part in one round. */
 static int step_all(struct engine *e, lsk_session *const *s, int n, struct error *err)
 {
@@ -183,6 +198,8 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
     int running = 0;
     if (n < 1)
         return 0;
+    if (check_sessions(sessions, n, &e))
+        return api_fail(err, &e);
     int rc = step_all(&sessions[0]->m->engine, sessions, n, &e);
     for (int i = 0; i < n; i++) {
         struct reply *r = &sessions[i]->t.reply;

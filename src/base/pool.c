@@ -21,7 +21,7 @@ enum { SPIN_NS = 200000, LOOKS = 1024 };
 struct worker {
     struct pool *pool;
     pthread_t thread;
-    int index, cpu;
+    int index, cpu; /* cpu < 0: not pinned */
 };
 
 struct pool {
@@ -91,16 +91,22 @@ static unsigned wait_for_job(struct pool *p, unsigned seen)
     return atomic_load_explicit(&p->round, memory_order_acquire);
 }
 
+/* Keeps the thread on its core; a refusal costs speed only. */
+static void pin(const struct worker *w)
+{
+    cpu_set_t set;
+    if (w->cpu < 0)
+        return;
+    CPU_ZERO(&set);
+    CPU_SET(w->cpu, &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
 static void *work(void *arg)
 {
     struct worker *w = arg;
     struct pool *p = w->pool;
-    if (w->cpu >= 0) {
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET(w->cpu, &set);
-        pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* a refusal costs speed only */
-    }
+    pin(w);
     flush_denormals();
     for (unsigned seen = 0;;) {
         seen = wait_for_job(p, seen);
@@ -121,9 +127,14 @@ static void start_job(struct pool *p)
         pthread_cond_broadcast(&p->wake);
 }
 
+/* The caller is pinned too while it works, or it may land on a worker's core; afterwards it may go where it could go before. */
 void pool_run(struct pool *p, void (*job)(void *, int, int), void *arg)
 {
     unsigned old = flush_denormals();
+    cpu_set_t before;
+    bool pinned = p->n > 1 && p->worker[0].cpu >= 0 && !sched_getaffinity(0, sizeof before, &before);
+    if (pinned)
+        pin(&p->worker[0]);
     p->job = job;
     p->arg = arg;
     atomic_store_explicit(&p->running, p->n - 1, memory_order_relaxed);
@@ -135,6 +146,8 @@ void pool_run(struct pool *p, void (*job)(void *, int, int), void *arg)
             sched_yield();
         else
             relax();
+    if (pinned)
+        sched_setaffinity(0, sizeof before, &before);
     restore_denormals(old);
 }
 
@@ -201,8 +214,9 @@ struct pool *pool_open(int n_threads, struct error *err)
     p->worker = worker;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
-    for (int i = 1; i < n; i++) {
+    for (int i = 0; i < n; i++)
         worker[i] = (struct worker){.pool = p, .index = i, .cpu = n <= n_cpus ? nth_cpu(&set, i) : -1};
+    for (int i = 1; i < n; i++) {
         int rc = pthread_create(&worker[i].thread, NULL, work, &worker[i]);
         if (rc) {
             stop_workers(p, i);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One pool of worker threads, pinned one to a core. The calling thread is worker 0; the others spin briefly, then sleep.
+/* One pool of worker threads, pinned one to a core. The calling thread is worker 0 (pinned while a job runs); the others spin briefly, then sleep.
    Every worker runs with denormals flushed to zero (FTZ and DAZ), the caller too while a job runs. One job at a time. */
 #ifndef BASE_POOL_H
 #define BASE_POOL_H

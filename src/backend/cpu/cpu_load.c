@@ -16,6 +16,7 @@ struct item {
     const struct view *v;
     struct matrix *m;
     enum dtype type;           /* as packed */
+    bool is_head;              /* embedding or head */
     int blocks_per_chunk, first_chunk;
 };
 
@@ -53,7 +54,7 @@ static int check_weights_option(const char *w, struct error *err)
 
 static int shape_item(struct item *it, const struct view *v, struct matrix *m, const char *weights, bool is_head, struct error *err)
 {
-    *it = (struct item){.v = v, .m = m, .type = packed_type(v, weights, is_head)};
+    *it = (struct item){.v = v, .m = m, .type = packed_type(v, weights, is_head), .is_head = is_head};
     if (v->dim[1] % (uint64_t)dtype_table[it->type].block)
         return fail(err, ERR_CONFIG, "tensor %s: its rows of %llu values do not divide into blocks of %d; load it with --weights file or bf16", v->file_name,
                     (unsigned long long)v->dim[1], dtype_table[it->type].block);
@@ -98,24 +99,33 @@ static uint64_t item_bytes(const struct item *it) { return matrix_bytes(it->m->k
 
 /* ---- plan ---- */
 
+/* Of most bytes in the layers. */
 static const char *main_type(const struct item *it, int n)
 {
     uint64_t bytes[DT_COUNT] = {0};
     int best = 0;
     for (int i = 0; i < n; i++)
-        bytes[it[i].type] += item_bytes(&it[i]);
+        bytes[it[i].type] += it[i].is_head ? 0 : item_bytes(&it[i]);
     for (int t = 1; t < DT_COUNT; t++)
         if (bytes[t] > bytes[best])
             best = t;
     return dtype_table[best].name;
 }
 
-static uint64_t small_bytes(const struct config *c) { return (uint64_t)(2 * c->n_layers + 1) * (uint64_t)pad16(c->hidden) * 4; }
+/* Norms and biases. */
+static uint64_t small_bytes(const struct model *m)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < m->file->n_views; i++)
+        if (m->file->view[i].rank == 1)
+            sum += (uint64_t)pad16((int)m->file->view[i].dim[0]) * 4;
+    return sum;
+}
 
 static void fill_plan(const struct model *m, const struct device_options *o, const struct item *items, int n, const struct cpu_layer *layer, const struct matrix *head, int threads,
                       struct device_plan *out)
 {
-    out->weights = small_bytes(&m->config);
+    out->weights = small_bytes(m);
     for (int i = 0; i < n; i++)
         out->weights += item_bytes(&items[i]);
     for (int l = 0; l < m->config.n_layers; l++)
