@@ -91,7 +91,7 @@ static int list_files(struct checkpoint *c, const char *path, json_t *map, const
             list[k++] = list[i];
     if (k > SHARDS_MAX)
         return fail(err, ERR_DATA, "%s: names %zu files, more than %d", path, k, SHARDS_MAX);
-    for (size_t i = 0; i < k; i++) /* the map is emptied while these are still needed */
+    for (size_t i = 0; i < k; i++) /* the map's own texts go while these are needed */
         if (!(list[i] = arena_text(&c->arena, list[i], strlen(list[i]))))
             return fill_memory(err);
     *out = list;
@@ -99,21 +99,22 @@ static int list_files(struct checkpoint *c, const char *path, json_t *map, const
     return 0;
 }
 
-/* Every tensor lies in the file that the index gives for it, and every tensor of the index is there. Empties the map. */
+/* Every tensor lies in the file that the index gives for it, once, and every tensor of the index is there. Those found become null in the map. */
 static int check_index(struct checkpoint *c, const char *path, json_t *map, const char *const *files, struct error *err)
 {
     for (int i = 0; i < c->n_views; i++) {
         const struct view *v = &c->view[i];
-        const char *file = json_string_value(json_object_get(map, v->file_name));
-        if (!file || strcmp(file, files[v->shard]))
-            return fail(err, ERR_DATA, "%s: tensor \"%.64s\" is in %.64s, %s%.64s", path, v->file_name, files[v->shard], file ? "but the index says " : "but not (or twice) in the index",
-                        file ? file : "");
-        json_object_del(map, v->file_name);
+        const json_t *at = json_object_get(map, v->file_name);
+        const char *said = json_is_null(at) ? "that it is elsewhere too" : json_is_string(at) ? json_string_value(at) : "nothing of it";
+        if (strcmp(said, files[v->shard]))
+            return fail(err, ERR_DATA, "%s: tensor \"%.64s\" is in %.64s, but the index says %.64s", path, v->file_name, files[v->shard], said);
+        if (json_object_set_new(map, v->file_name, json_null()))
+            return fill_memory(err);
     }
     const char *name;
     json_t *value;
     json_object_foreach(map, name, value)
-        if (!hf_is_buffer(name))
+        if (!json_is_null(value) && !hf_is_buffer(name))
             return fail(err, ERR_DATA, "%s: tensor \"%.64s\" is not in %.64s", path, name, json_string_value(value));
     return 0;
 }
