@@ -8,7 +8,7 @@ endif()
 enable_testing()
 
 # These run long: `ctest -LE slow` (the sanitizer and clang builds) leaves them out.
-set(SLOW_TESTS test_identity test_distribution test_conformance)
+set(SLOW_TESTS test_identity test_conformance test_golden)
 
 function(add_case name)
   add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
