@@ -16,7 +16,7 @@
 #include "layerskip.h"
 
 enum { TURNS_MAX = 64, TOKENS = 16, PROMPT = 512, START = 64, MIB = 1 << 20 };
-static const size_t STREAM = (size_t)1 << 30;
+static const size_t STREAM = (size_t)512 << 20; /* many times a cache */
 
 struct bench {
     struct model model;
@@ -61,11 +61,11 @@ static void read_job(void *arg, int w, int n)
     sink += b->d->ops->sum_words(b->stream + words * (size_t)w, words);
 }
 
-static double read_rate(struct bench *b)
+static double read_seconds(struct bench *b)
 {
     int64_t start = clock_ns();
     pool_run(b->d->pool, read_job, b);
-    return (double)STREAM / since(start);
+    return since(start);
 }
 
 static void dots_job(void *arg, int w, int n)
@@ -118,13 +118,17 @@ static double pass(struct bench *b, int from, int n, bool head)
     return since(start);
 }
 
-static double decode_rate(struct bench *b)
+/* Bytes per second of weights, and of plain reads made between the tokens: what else the machine does hits both. */
+static double decode_rate(struct bench *b, double *read)
 {
     uint64_t bytes = b->b->bytes_read(b->kv);
-    double t = 0;
-    for (int i = 0; i < TOKENS; i++)
-        t += pass(b, START + i, 1, true);
-    return (double)(b->b->bytes_read(b->kv) - bytes) / t;
+    double decoding = 0, reading = 0;
+    for (int i = 0; i < TOKENS; i++) {
+        decoding += pass(b, START + i, 1, true);
+        reading += read_seconds(b);
+    }
+    *read = (double)STREAM * TOKENS / reading;
+    return (double)(b->b->bytes_read(b->kv) - bytes) / decoding;
 }
 
 static double layer_macs(const struct bench *b)
@@ -136,6 +140,18 @@ static double layer_macs(const struct bench *b)
             sum += v->rank == 2 ? (double)v->dim[0] * (double)v->dim[1] : 0;
         }
     return sum;
+}
+
+/* Seconds of n rows over seconds of one, a few of each in turns. */
+static double rows_cost(struct bench *b, int n)
+{
+    enum { TIMES = 4 };
+    double many = 0, one = 0;
+    for (int i = 0; i < TIMES; i++) {
+        one += pass(b, START, 1, true);
+        many += pass(b, START, n, true);
+    }
+    return many / one;
 }
 
 static void verdict(const char *what, double got, const char *sign, double want, const char *unit)
@@ -182,15 +198,10 @@ static void bench_weights(struct bench *b, const char *folder, const struct goal
     double macs = layer_macs(b) * PROMPT;
     pass(b, 0, START, false);
     for (int i = 0; i < turns; i++) {
-        double before = read_rate(b), rate = decode_rate(b);
-        read[i] = (before + read_rate(b)) / 2;
-        tokens[i] = rate;
-        ratio[0][i] = rate / read[i];
-        double one = pass(b, START, 1, true);
-        for (int k = 1; k < 5; k++) {
-            ratio[k][i] = pass(b, START, 1 << k, true) / one;
-            one = (one + pass(b, START, 1, true)) / 2;
-        }
+        tokens[i] = decode_rate(b, &read[i]);
+        ratio[0][i] = tokens[i] / read[i];
+        for (int k = 1; k < 5; k++)
+            ratio[k][i] = rows_cost(b, 1 << k);
         if (dots_usable()) {
             dots[i] = dots_rate(b);
             prefill[i] = macs / pass(b, 0, PROMPT, false);
