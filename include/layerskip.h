@@ -107,6 +107,9 @@ LSK_API const lsk_model_info *lsk_model_about(const lsk_model *m); /* borrowed; 
 /* Tensor i as stored: "layers.0.q BF16 4096x4096". Returns the length of the text, 0 when i is past the last. */
 LSK_API int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap);
 
+/* Reads every stored weight and reports each tensor that holds NaN or infinity, one line each. Returns how many there are. Needs no weights loaded (LSK_LOAD_PLAN will do). */
+LSK_API int lsk_model_check(const lsk_model *m, void (*report)(void *ud, const char *line), void *ud, lsk_error *err);
+
 /* ---- text ---- */
 
 enum {

@@ -5,6 +5,7 @@
 
 #include "api.h"
 #include "base/clock.h"
+#include "model/scan.h"
 
 _Static_assert(sizeof(lsk_error) == sizeof(struct error) && (int)LSK_ECONFIG == (int)ERR_CONFIG && (int)LSK_EUSAGE == (int)ERR_USAGE, "errors are handed over as they are");
 
@@ -213,4 +214,11 @@ int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
     if (v->rank == 1)
         return snprintf(out, cap, "%s %s %llu", v->name, dtype_table[v->type].name, (unsigned long long)v->dim[0]);
     return snprintf(out, cap, "%s %s %llux%llu", v->name, dtype_table[v->type].name, (unsigned long long)v->dim[0], (unsigned long long)v->dim[1]);
+}
+
+int lsk_model_check(const lsk_model *m, void (*report)(void *ud, const char *line), void *ud, lsk_error *err)
+{
+    struct error e = {0};
+    int n = scan_weights(m->model.file, report, ud, &e);
+    return n < 0 ? api_fail(err, &e) : n;
 }

@@ -9,7 +9,7 @@
 struct info_args {
     struct model_args model;
     struct show_args show;
-    int context, sessions, drafts, tensors, json;
+    int context, sessions, drafts, tensors, check, json;
 };
 
 static const struct option plan_options[] = {
@@ -21,6 +21,7 @@ static const struct option plan_options[] = {
 
 static const struct option form_options[] = {
     {"tensors", OPT_FLAG, offsetof(struct info_args, tensors), .help = "list the tensors as they are stored"},
+    {"check", OPT_FLAG, offsetof(struct info_args, check), .help = "read every weight and warn of those that are no numbers (NaN, infinity)"},
     {"json", OPT_FLAG, offsetof(struct info_args, json), .help = "print JSON, one object in a line"},
     {0}};
 
@@ -105,6 +106,12 @@ static void print_json(const lsk_model_info *i)
     putchar('\n');
 }
 
+static void warn(void *ud, const char *line)
+{
+    (void)ud;
+    fprintf(stderr, "layerskip: warning: %s\n", line);
+}
+
 static int info(const void *args, lsk_error *err)
 {
     const struct info_args *a = args;
@@ -116,8 +123,11 @@ static int info(const void *args, lsk_error *err)
     (a->json ? print_json : print_text)(lsk_model_about(m));
     for (int i = 0; a->tensors && lsk_model_tensor(m, i, line, sizeof line) > 0; i++)
         printf(a->json ? "{\"tensor\": \"%s\"}\n" : "%s\n", line);
+    int rc = a->check ? lsk_model_check(m, warn, NULL, err) : 0;
+    if (a->check && rc == 0 && !a->json)
+        puts("weights        every stored value is a number");
     lsk_model_close(m);
-    return 0;
+    return rc < 0 ? rc : 0;
 }
 
 const struct command command_info = {"info",

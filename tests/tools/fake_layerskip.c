@@ -121,6 +121,13 @@ const lsk_model_info *lsk_model_about(const lsk_model *m)
     return &m->info;
 }
 
+int lsk_model_check(const lsk_model *m, void (*report)(void *ud, const char *line), void *ud, lsk_error *err)
+{
+    (void)m, (void)err;
+    report(ud, "tensor fake: 1 values are not finite, the first at index 0");
+    return 1;
+}
+
 int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
 {
     return i < m->info.n_layers ? snprintf(out, cap, "layers.%d.q BF16 64x64", i) : 0;

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "synthetic.h"
+
+#include <math.h>
+
+#include "base/half.h"
+#include "model/scan.h"
+
+struct lines {
+    int n;
+    char text[4][400];
+};
+
+static void keep(void *ud, const char *line)
+{
+    struct lines *l = ud;
+    if (l->n < 4)
+        snprintf(l->text[l->n], sizeof l->text[0], "%s", line);
+    l->n++;
+}
+
+/* Puts a bf16 value into the file, at an element of a tensor. */
+static void plant(const struct checkpoint *c, const char *name, uint64_t index, float value)
+{
+    const struct view *v = checkpoint_find(c, name);
+    uint16_t h = f32_to_bf16(value);
+    assert_non_null(v);
+    int fd = open(c->shard[v->shard].path, O_WRONLY);
+    assert_int_equal(pwrite(fd, &h, 2, (off_t)(v->offset + 2 * index)), 2);
+    close(fd);
+}
+
+/* Item 12: weights that are no numbers load; a look at all of them names tensor and index. */
+static void item_12_values_that_are_not_finite_are_named(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct error err = {0};
+    struct lines l = {0};
+    folder_make(&f, "tiny-gqa");
+    struct checkpoint *c = checkpoint_open(f.path, &err);
+    assert_non_null(c);
+    assert_int_equal(scan_weights(c, keep, &l, &err), 0);
+    plant(c, "layers.1.q", 777, NAN);
+    plant(c, "layers.1.q", 900, INFINITY);
+    plant(c, "norm", 3, -INFINITY);
+    assert_int_equal(scan_weights(c, keep, &l, &err), 2);
+    assert_int_equal(l.n, 2);
+    const char *q = strstr(l.text[0], "q_proj") ? l.text[0] : l.text[1], *norm = q == l.text[0] ? l.text[1] : l.text[0];
+    assert_non_null(strstr(q, "model.layers.1.self_attn.q_proj.weight: 2 values"));
+    assert_non_null(strstr(q, "index 777"));
+    assert_non_null(strstr(norm, "model.norm.weight: 1 values"));
+    assert_non_null(strstr(norm, "index 3"));
+    checkpoint_close(c);
+    lsk_model *m = folder_open(&f, NULL);
+    assert_int_equal(lsk_model_check(m, keep, &l, NULL), 2);
+    lsk_model_close(m);
+    folder_remove(&f);
+}
+
+/* A file that became shorter is an error, not a crash. */
+static void a_file_that_shrank_is_an_error(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct error err = {0};
+    struct lines l = {0};
+    folder_make(&f, "tiny");
+    struct checkpoint *c = checkpoint_open(f.path, &err);
+    assert_int_equal(truncate(c->shard[0].path, 20000), 0);
+    assert_int_equal(scan_weights(c, keep, &l, &err), ERR_IO);
+    checkpoint_close(c);
+    folder_remove(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(item_12_values_that_are_not_finite_are_named), cmocka_unit_test(a_file_that_shrank_is_an_error)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
