@@ -43,7 +43,8 @@ int reply_start(struct reply *r, const struct reply_rules *rules, struct error *
     r->finish = REPLY_RUNNING;
     r->stream = (struct stream){.t = r->tokenizer, .show_special = rules->show_special};
     r->n_eos = rules->n_eos;
-    memcpy(r->eos, rules->eos, (size_t)rules->n_eos * sizeof *r->eos);
+    for (int i = 0; i < rules->n_eos; i++)
+        r->eos[i] = rules->eos[i];
     reply_clear(r);
     return 0;
 }
