@@ -9,10 +9,15 @@ enable_testing()
 
 # These run long: `ctest -LE slow` (the sanitizer and clang builds) leaves them out.
 set(SLOW_TESTS test_identity test_conformance test_golden)
+# These keep all cores busy themselves: two at once would wait for one another.
+set(ALL_CORES test_identity test_golden test_backend)
 
 function(add_case name)
   add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES TIMEOUT 600 ENVIRONMENT "LSK_PROGRAM=${CMAKE_BINARY_DIR}/layerskip")
+  if(name IN_LIST ALL_CORES)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+  endif()
   if(name IN_LIST SLOW_TESTS)
     set_tests_properties(${name} PROPERTIES LABELS slow)
   endif()

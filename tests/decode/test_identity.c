@@ -257,7 +257,7 @@ static void drafting_changes_no_bit(void **state)
     struct tally sum = {0};
     uint64_t seed = 2024;
     fault = NO_FAULT;
-    for (int i = 0; i < 351; i++) {
+    for (int i = 0; i < 300; i++) {
         struct combination c = random_combination(&seed, i);
         compare(&c, i, &sum, true);
     }
