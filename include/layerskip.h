@@ -63,7 +63,7 @@ typedef struct lsk_model_options {
     int context;         /* tokens that one session may hold; 0: the model's maximum */
     int sessions;        /* how many may be open at once; 0: 1. Memory for the KV cache of all of them is taken at open */
     int batch;           /* prompt tokens in one step; 0: 256 */
-    int max_drafts;      /* drafts of one round that memory is taken for; 0: 12 (at most 32) */
+    int max_drafts;      /* drafts of one round that memory is taken for; 0: 12, or the profile's if that is more (at most 32) */
     enum lsk_load load;
     const char *const *ignore_config; /* unknown config keys to pass over, NULL-terminated; or NULL */
     lsk_progress_fn progress;         /* or NULL */
@@ -176,7 +176,7 @@ typedef struct lsk_stats {
 LSK_API int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err);
 
 /* One step for every session (of one model, none twice) that still runs: a chunk of its prompt, or one round. Calls emit for every event, in the order of the timelines; a non-zero return of emit
-   cancels that session's reply. Returns how many sessions still run. A failure of the engine is returned after every running session got LSK_FINISH_ERROR. */
+   cancels that session's reply, which then has no further event. Returns how many sessions still run. A failure of the engine is returned after every running session got LSK_FINISH_ERROR. */
 typedef int (*lsk_emit_fn)(void *ud, const lsk_event *e);
 LSK_API int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, lsk_error *err);
 

@@ -21,6 +21,7 @@ struct lsk_session {
     lsk_model *m;
     struct timeline t;
     lsk_stats stats; /* the copy that the caller sees */
+    bool stepped;    /* it ran when the step began */
 };
 
 /* Hands an error out and returns its code. */

@@ -62,7 +62,12 @@ static int rows_in_flight(const lsk_model_options *o, int drafts)
     return sessions * (1 + drafts) > batch ? sessions * (1 + drafts) : batch;
 }
 
-static int max_drafts(const lsk_model_options *o) { return o->max_drafts ? o->max_drafts : 12; }
+/* 12, or the profile's where that is more, unless the caller says. */
+static int max_drafts(const lsk_model *m, const lsk_model_options *o)
+{
+    int profile = m->model.config.num_speculations < DRAFTS_MAX ? m->model.config.num_speculations : DRAFTS_MAX;
+    return o->max_drafts ? o->max_drafts : profile > 12 ? profile : 12;
+}
 
 static int set_device_options(lsk_model *m, const lsk_model_options *o, struct error *err)
 {
@@ -72,7 +77,7 @@ static int set_device_options(lsk_model *m, const lsk_model_options *o, struct e
     m->o = (struct device_options){
         .weights = o->weights, .kernels = o->kernels, .wide = is_f32(o->compute), .threads = o->threads,
         .kv_f32 = is_f32(o->kv) || (is_f32(o->compute) && (!o->kv || !strcmp(o->kv, "auto"))),
-        .n_slots = context, .n_seqs = o->sessions ? o->sessions : 1, .n_hidden = rows_in_flight(o, max_drafts(o)),
+        .n_slots = context, .n_seqs = o->sessions ? o->sessions : 1, .n_hidden = rows_in_flight(o, max_drafts(m, o)),
         .progress = o->progress, .progress_ud = o->progress_ud,
     };
     return 0;
@@ -142,7 +147,7 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->head_bytes = p->head_bytes;
     i->pass_bytes = p->layer_bytes * (uint64_t)i->n_layers + p->head_bytes;
     i->memory = (lsk_memory){.weights = p->weights, .kv = p->kv, .scratch = p->scratch,
-                             .drafts = (uint64_t)(rows_in_flight(o, max_drafts(o)) - rows_in_flight(o, 0)) * p->hidden_row};
+                             .drafts = (uint64_t)(rows_in_flight(o, max_drafts(m, o)) - rows_in_flight(o, 0)) * p->hidden_row};
 }
 
 static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *err)
@@ -163,7 +168,7 @@ static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *e
     m->kv = m->device ? m->backend->kv_open(m->device, err) : NULL;
     if (!m->kv)
         return err->code;
-    return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, o->batch ? o->batch : 256, max_drafts(o), err);
+    return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, o->batch ? o->batch : 256, max_drafts(m, o), err);
 }
 
 lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err)

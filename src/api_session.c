@@ -200,13 +200,14 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
         return 0;
     if (check_sessions(sessions, n, &e))
         return api_fail(err, &e);
+    for (int i = 0; i < n; i++)
+        sessions[i]->stepped = sessions[i]->t.reply.finish == REPLY_RUNNING;
     int rc = step_all(&sessions[0]->m->engine, sessions, n, &e);
     for (int i = 0; i < n; i++) {
         struct reply *r = &sessions[i]->t.reply;
-        bool was_running = r->finish == REPLY_RUNNING;
-        if (was_running && rc)
+        if (rc && r->finish == REPLY_RUNNING)
             r->finish = REPLY_ERROR;
-        if (r->n_events || (rc && was_running))
+        if (sessions[i]->stepped && (r->n_events || r->finish != REPLY_RUNNING))
             emit_events(sessions[i], i, emit, ud);
         running += r->finish == REPLY_RUNNING;
     }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/pool.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
@@ -169,6 +171,30 @@ void pool_barrier(struct pool *p, int worker)
             relax();
 }
 
+/* Processors that a container may use in a row of a control group's file ("200000 100000": two), or most. */
+static int quota_of(const char *path, int most)
+{
+    char line[64] = "";
+    long long quota, period = 100000;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0 || sscanf(line, "%lld %lld", &quota, &period) < 1 || quota <= 0 || period <= 0)
+        return most; /* no such file, or "max" */
+    long long cores = (quota + period - 1) / period;
+    return cores < most ? (int)cores : most;
+}
+
+int pool_default_threads(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    n = quota_of("/sys/fs/cgroup/cpu.max", n);
+    return quota_of("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", n); /* the first version; its period is nearly always the usual one */
+}
+
 /* The i-th processor that this process may use, or -1. */
 static int nth_cpu(const cpu_set_t *set, int i)
 {
@@ -199,7 +225,7 @@ struct pool *pool_open(int n_threads, struct error *err)
     cpu_set_t set;
     CPU_ZERO(&set);
     int n_cpus = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
-    int n = n_threads > 0 ? n_threads : n_cpus;
+    int n = n_threads > 0 ? n_threads : pool_default_threads();
     struct pool *p = aligned_alloc(64, (sizeof *p + 63) / 64 * 64);
     struct worker *worker = calloc((size_t)n, sizeof *worker);
     if (!p || !worker) {
@@ -215,7 +241,7 @@ struct pool *pool_open(int n_threads, struct error *err)
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     for (int i = 0; i < n; i++)
-        worker[i] = (struct worker){.pool = p, .index = i, .cpu = n <= n_cpus ? nth_cpu(&set, i) : -1};
+        worker[i] = (struct worker){.pool = p, .index = i, .cpu = n == n_cpus ? nth_cpu(&set, i) : -1}; /* with fewer, the system finds idle cores better */
     for (int i = 1; i < n; i++) {
         int rc = pthread_create(&worker[i].thread, NULL, work, &worker[i]);
         if (rc) {

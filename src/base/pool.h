@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One pool of worker threads, pinned one to a core. The calling thread is worker 0 (pinned while a job runs); the others spin briefly, then sleep.
+/* One pool of worker threads, pinned one to a core when there is one for each. The calling thread is worker 0 (pinned while a job runs); the others spin briefly, then sleep.
    Every worker runs with denormals flushed to zero (FTZ and DAZ), the caller too while a job runs. One job at a time. */
 #ifndef BASE_POOL_H
 #define BASE_POOL_H
@@ -8,7 +8,10 @@
 
 struct pool;
 
-/* n_threads <= 0: one for every core this process may run on. Caller closes. */
+/* One for every core that this process may run on, fewer where a control group grants less time. */
+int pool_default_threads(void);
+
+/* n_threads <= 0: pool_default_threads. Caller closes. */
 struct pool *pool_open(int n_threads, struct error *err);
 void pool_close(struct pool *p); /* NULL is fine */
 int pool_threads(const struct pool *p);

@@ -81,11 +81,14 @@ int timeline_budget(const struct timeline *t, const struct engine *e)
     return d > 0 ? d : 0;
 }
 
-/* What lies behind a stop counts as never drafted. */
-static void count_drafts(struct stats *s, int drafted, int accepted, int kept)
+/* kept: how many of the walk's tokens joined the timeline. Drafts behind the first mismatch count as drafted; what lies behind a stop never was. */
+static void count_drafts(struct stats *s, int drafted, int walked, int kept)
 {
-    drafted = drafted < kept ? drafted : kept;
-    accepted = accepted < kept ? accepted : kept;
+    int accepted = walked - 1;
+    if (kept < walked) {
+        accepted = kept;
+        drafted = kept;
+    }
     s->rounds++;
     s->drafted += drafted;
     s->accepted += accepted;
@@ -129,6 +132,6 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err)
             t->reply.finish = REPLY_CONTEXT;
     }
     t->n_kv = t->n - 1;
-    count_drafts(&t->stats, t->tree.n - 1, w->n - 1, kept);
+    count_drafts(&t->stats, t->tree.n - 1, w->n, kept);
     return 0;
 }

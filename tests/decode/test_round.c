@@ -72,6 +72,9 @@ static void statistics_add_up(void **state)
     assert_int_equal(accepted, s.accepted);
     assert_int_equal(s.reply_tokens, s.rounds + s.accepted); /* each round gives its accepted drafts and one token more */
     assert_true(s.accepted > s.drafted / 4 && s.accepted < s.drafted);
+    assert_true(s.drafted >= 4 * (s.rounds - 2)); /* drafts behind the first mismatch count; only the last rounds may draft fewer */
+    for (int i = 1; i < 4; i++)
+        assert_true(s.accepted_at[i] <= s.accepted_at[i - 1]);
     assert_int_equal(s.prompt_tokens, 9);
 }
 

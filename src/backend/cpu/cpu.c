@@ -33,6 +33,7 @@ static int choose_kernels(struct device *d, struct error *err)
     if (rc)
         return rc;
     const char *bad = kernels_differ(d->kernels);
+    bad = bad ? bad : ops_differ(d->ops);
     if (bad)
         return fail(err, ERR_INTERNAL, "kernels \"%s\" fail their self-test for %s on this CPU; use --kernels plain and report it", d->kernels->name, bad);
     return 0;

@@ -259,11 +259,24 @@ static int check_rows(const struct kv *kv, int first, int last, const struct row
     return 0;
 }
 
+/* Every ancestor that a row names lies in a page of its timeline. */
+static int check_ancestors(const struct kv *kv, const struct row *rows, int n, struct error *err)
+{
+    for (int i = 0; i < n; i++) {
+        int last = rows[i].also ? rows[i].prefix + 63 - __builtin_clzll(rows[i].also) : rows[i].prefix - 1;
+        if (last / KV_PAGE >= kv->seq[rows[i].seq].n_pages)
+            return fail(err, ERR_INTERNAL, "row %d of %d sees slot %d, which timeline %d does not hold", i, n, last, rows[i].seq);
+    }
+    return 0;
+}
+
 int cpu_forward(struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err)
 {
     int rc = check_rows(kv, first, last, rows, n, err);
     for (int i = 0; i < n && !rc; i++)
         rc = cpu_kv_reserve(kv, rows[i].seq, rows[i].slot, err);
+    if (!rc)
+        rc = check_ancestors(kv, rows, n, err);
     if (rc)
         return rc;
     for (int at = 0; at < n; at += ROWS_MAX) {

@@ -22,7 +22,8 @@ static size_t page_bytes(const struct config *c, const struct device_options *o)
 
 uint64_t cpu_kv_bytes(const struct config *c, const struct device_options *o)
 {
-    return (uint64_t)page_bytes(c, o) * (uint64_t)pages_per_seq(o) * (uint64_t)o->n_seqs;
+    uint64_t bytes;
+    return mul_u64((uint64_t)page_bytes(c, o), (uint64_t)pages_per_seq(o) * (uint64_t)o->n_seqs, &bytes) ? UINT64_MAX : bytes;
 }
 
 /* ---- scratch: one table of buffers serves both the plan and the allocation ---- */

@@ -141,22 +141,20 @@ static void fill_plan(const struct model *m, const struct device_options *o, con
 
 int cpu_plan(const struct model *m, const struct device_options *o, struct device_plan *out, struct error *err)
 {
-    struct pool *pool = pool_open(o->threads, err);
     struct arena a = {0};
     struct cpu_layer *layer = arena_array(&a, (uint64_t)m->config.n_layers, sizeof *layer);
     struct item *items = arena_array(&a, 7 * (uint64_t)m->config.n_layers + 2, sizeof *items);
     struct matrix embed, head;
     const struct kernels *kernels;
     const struct ops *ops;
-    int rc = pool ? cpu_find_kernels(o->kernels, &kernels, &ops, err) : ERR_OS;
-    *out = (struct device_plan){.kernels = rc ? "" : ops->name};
+    int rc = cpu_find_kernels(o->kernels, &kernels, &ops, err);
+    *out = (struct device_plan){.kernels = rc ? "" : kernels->name};
     if (!rc && (!layer || !items))
         rc = fail(err, ERR_OS, "out of memory");
     int n = rc ? rc : list_items(m, o->weights, layer, &embed, &head, items, err);
     if (n >= 0)
-        fill_plan(m, o, items, n, layer, m->config.tied ? &embed : &head, pool_threads(pool), out);
+        fill_plan(m, o, items, n, layer, m->config.tied ? &embed : &head, o->threads > 0 ? o->threads : pool_default_threads(), out);
     arena_free(&a);
-    pool_close(pool);
     return n < 0 ? n : 0;
 }
 

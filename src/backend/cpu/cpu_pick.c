@@ -71,7 +71,10 @@ static void add_noise(const struct slice *s, int r)
     int32_t position = s->c->rows[r].pos + 1; /* of the token that is being chosen */
     if (!top.finite)
         return;
-    struct best b = {(double)(top.max / a->temperature) + pick_gumbel(pick_noise(a, position, top.id / 4).v[top.id & 3]), top.id};
+    struct best b = {-INFINITY, -1};
+    float x = top.max / a->temperature;
+    if (pick_keeps(s->c->cut[r], x, top.id)) /* of several logits that division makes equal, a cut may keep only the first */
+        b = (struct best){(double)x + pick_gumbel(pick_noise(a, position, top.id / 4).v[top.id & 3]), top.id};
     part_of(s, s->w, r)->best = s->d->ops->noisy(logits_of(s->kv, r), s->from, s->to, a, position, top.max, s->c->cut[r], b);
 }
 

@@ -12,9 +12,6 @@ const struct kernels *const kernels_table[] = {
 #ifdef __x86_64__
     &kernels_avx512,
 #endif
-#ifdef __x86_64__
-    //AVX    &kernels_avx512,kernels_avx512,
-#endif
     &kernels_plain,
     NULL,
 };

@@ -68,6 +68,9 @@ struct ops {
 extern const struct ops *const ops_table[]; /* best first, "plain" last, then NULL */
 const struct ops *ops_pick(const char *name); /* as kernels_pick */
 
+/* Start-up self-test: each function on a small input against "plain", bit for bit. NULL when equal, else the name of what differs. */
+const char *ops_differ(const struct ops *o);
+
 /* Where top-k, top-p and min-p cut the order of x = logit / temperature; max: the largest logit. */
 struct cut cut_find(const float *logits, int n, float max, const struct sampling *s);
 

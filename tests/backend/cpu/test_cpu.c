@@ -28,7 +28,7 @@ static struct pick choose(const float *logits, int n, const struct sampling *s, 
 {
     const struct ops *o = ops_pick("plain");
     struct scan top = o->scan(logits, 0, n);
-    struct best b = {-INFINITY, top.id};
+    struct best b = {-INFINITY, s->temperature > 0 ? -1 : top.id};
     if (s->temperature > 0) {
         struct cut cut = cut_find(logits, n, top.max, s);
         for (int i = 0; i < n; i++) {
@@ -74,6 +74,47 @@ static void picks_follow_the_rule_on_any_number_of_threads(void **state)
         free(logits);
         synthetic_close(&s);
     }
+}
+
+/* Logits that division makes equal: top-k 1 keeps the lowest id of them, whichever has the largest logit. */
+static void ties_after_division_stay_inside_the_cut(void **state)
+{
+    (void)state;
+    float logits[64];
+    int ties = 0;
+    for (int i = 0; i < 2000; i++) {
+        for (int t = 0; t < 64; t++)
+            logits[t] = -5;
+        logits[11] = 3.981f + (float)i * 9e-6f; /* mantissa above that of 1.99: half of the neighbours fall together */
+        logits[40] = nextafterf(logits[11], 10);
+        struct sampling s = {.temperature = 1.99f, .seed = (uint64_t)i, .top_k = 1};
+        struct cut cut = cut_find(logits, 64, logits[40], &s);
+        ties += cut.id == 11;
+        assert_true(cut.id == 11 || cut.id == 40);
+        assert_int_equal(choose(logits, 64, &s, 5).token, cut.id);
+    }
+    assert_true(ties > 100);
+    struct synthetic s; /* and through the backend: twins of the head are such neighbours */
+    struct device_options o = {.threads = 2, .n_slots = 64, .n_seqs = 1, .n_hidden = 64};
+    synthetic_open(&s, "tiny-ties", "bf16", &o);
+    assert_int_equal(s.b->seq_open(s.kv, NULL), 0);
+    struct row rows[ROWS];
+    run_rows(&s, rows);
+    int vocab = s.model.config.vocab;
+    float *all = calloc((size_t)(ROWS * vocab), sizeof *all);
+    assert_int_equal(s.b->logits(s.kv, rows, ROWS, all, NULL), 0);
+    for (int k = 0; k < 300; k++) {
+        struct sampling ask = {.temperature = 1 + (float)k * 0.37f, .seed = (uint64_t)k, .top_k = 1};
+        const struct sampling *asks[ROWS];
+        struct pick picks[ROWS];
+        for (int i = 0; i < ROWS; i++)
+            asks[i] = &ask;
+        assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
+        for (int i = 0; i < ROWS; i++)
+            assert_int_equal(picks[i].token, choose(all + i * vocab, vocab, &ask, rows[i].pos + 1).token);
+    }
+    free(all);
+    synthetic_close(&s);
 }
 
 /* Item 80: logits that are not finite give no token, and no crash. */
@@ -129,6 +170,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(picks_follow_the_rule_on_any_number_of_threads),
+        cmocka_unit_test(ties_after_division_stay_inside_the_cut),
         cmocka_unit_test(logits_that_are_not_finite_give_no_token),
         cmocka_unit_test(unknown_kernels_are_refused),
         cmocka_unit_test(reading_is_measured),

@@ -292,6 +292,24 @@ static void slices_match_all_sets(void **state)
     }
 }
 
+static void wrong_add(float *x, const float *y, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] = i == n - 1 ? y[i] + x[i] + 1e-7f : x[i] + y[i];
+}
+
+/* The start-up self-test passes every set, and notices one wrong bit. */
+static void the_self_test_sees_a_wrong_bit(void **state)
+{
+    (void)state;
+    const struct ops *o;
+    FOR_EACH_SET(o)
+    assert_null(ops_differ(o));
+    struct ops wrong = *plain();
+    wrong.add = wrong_add;
+    assert_string_equal(ops_differ(&wrong), "add");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +319,7 @@ int main(void)
         cmocka_unit_test(attention_matches_double_and_all_sets),
         cmocka_unit_test(attention_does_not_see_how_the_past_was_named),
         cmocka_unit_test(slices_match_all_sets),
+        cmocka_unit_test(the_self_test_sees_a_wrong_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
