@@ -30,6 +30,30 @@ static void plant(const struct checkpoint *c, const char *name, uint64_t index, 
     close(fd);
 }
 
+static int count_end(void *ud, const lsk_event *e)
+{
+    int *ends = ud;
+    if (e->finish)
+        ends[e->finish]++;
+    ends[0]++;
+    return 0;
+}
+
+/* Item 80: a reply over such weights ends, in its first round, with one event that says so; drafted or not. */
+static void check_reply_ends(lsk_model *m)
+{
+    lsk_session *s = must_session(m);
+    int32_t prompt[3] = {1, 2, 3};
+    for (int drafts = 0; drafts < 3; drafts++) {
+        int ends[8] = {0};
+        lsk_generate_options o = {.drafter = drafts ? "exit" : "none", .exit_layer = 2, .num_speculations = drafts, .max_tokens = 9};
+        assert_int_equal(lsk_generate(s, prompt, 3, &o, count_end, ends, NULL, NULL), 0);
+        assert_int_equal(ends[0], 1);
+        assert_int_equal(ends[LSK_FINISH_ERROR], 1);
+    }
+    lsk_session_close(s);
+}
+
 /* Item 12: weights that are no numbers load; a look at all of them names tensor and index. */
 static void item_12_values_that_are_not_finite_are_named(void **state)
 {
@@ -54,6 +78,7 @@ static void item_12_values_that_are_not_finite_are_named(void **state)
     checkpoint_close(c);
     lsk_model *m = folder_open(&f, NULL);
     assert_int_equal(lsk_model_check(m, keep, &l, NULL), 2);
+    check_reply_ends(m);
     lsk_model_close(m);
     folder_remove(&f);
 }
