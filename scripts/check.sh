@@ -25,7 +25,10 @@ step_sanitizers() { build san build-san && run_tests build-san -LE slow; }
 step_clang() { build clang build-clang && run_tests build-clang -LE slow; }
 step_fuzz() { scripts/fuzz.sh 30; }
 # Without address randomisation, which old thread sanitizers do not get along with on new kernels.
-step_threads() { build tsan build-tsan test_pool test_round test_cpu test_cpu_load && each build-tsan "setarch -R" test_pool test_round test_cpu test_cpu_load; }
+step_threads() {
+    local names=(test_pool test_round test_cpu test_cpu_load test_backend)
+    build tsan build-tsan "${names[@]}" && each build-tsan "setarch -R" "${names[@]}"
+}
 step_valgrind() { each build "valgrind -q --error-exitcode=1 --leak-check=full" test_matmul; }
 
 steps=("$@")
