@@ -4,14 +4,13 @@
 
    A call goes by blocks, a block by slices of its columns, a slice by tiles of R rows: a slice comes from memory once and from the first-level cache for
    every further tile. Few rows take one block at a time: memory is fastest as one long run of lines. Where the dots are the limit, two blocks go side by
-   side, so that a broadcast feeds two dots (one load a cycle, and one dot a cycle); what is fetched ahead is then all of the one's next slice and all of the
-   other's. */
+   side, so that a broadcast feeds two dots (one load a cycle, and one dot a cycle). */
 #include <immintrin.h>
 #include <string.h>
 
 #include "backend/cpu/layout.h"
 
-enum { MAX_R = 8, MAX_B = 2, SLICE_BYTES = 16384, AHEAD_BYTES = 65536 };
+enum { MAX_R = 8, MAX_B = 2, SLICE_BYTES = 16384, AHEAD_BYTES = 16384 };
 
 /* One tile's work: R rows of activations times one slice of each of B blocks. */
 struct slice {
@@ -271,7 +270,12 @@ static void widen(enum matrix_kind kind, const uint8_t *data, int k, int n, floa
 }
 
 /* How a call is cut into slices and tiles. */
-enum { WIDE_K = 64, PAIR_ROWS = 4, QUANT_PAIR_R = 4 };
+enum {
+    WIDE_K = 64,
+    QUANT_PAIR_R = 6,   /* rows of a quantised tile of two blocks: 12 dots and 12 sums are registers, and 4 weights */
+    PAIR_ROWS = 9,      /* from how many rows on two blocks are faster: with fewer, memory is the limit, and one run of lines */
+    PAIR_ROWS_BF16 = 8
+};
 struct plan {
     const struct matrix *w;
     const struct operand *x;
@@ -285,11 +289,12 @@ struct plan {
 static struct plan make_plan(const struct matrix *w, const struct operand *x, int B)
 {
     struct plan plan = {.w = w, .x = x, .B = B, .widened = x->kind == OPERAND_F32 && w->kind != MATRIX_F32};
-    int max = B > 1 && x->kind == OPERAND_Q8 ? QUANT_PAIR_R : MAX_R; /* by registers: sums and dots */
+    int max = B > 1 && x->kind == OPERAND_Q8 ? QUANT_PAIR_R : MAX_R;
     plan.tiles = (x->rows + max - 1) / max;
     plan.R = (x->rows + plan.tiles - 1) / plan.tiles;
     plan.tile = tile_table[x->kind == OPERAND_F32 ? MATRIX_F32 : w->kind][B - 1];
-    size_t group = w->block_bytes / (size_t)(w->k / GROUP_K), groups = plan.widened ? 1 : SLICE_BYTES / (size_t)B / group;
+    const size_t all = (size_t)(w->k / GROUP_K), group = w->block_bytes / all, most = plan.widened ? 1 : SLICE_BYTES / (size_t)B / group;
+    const size_t cuts = (all + most - 1) / most, groups = (all + cuts - 1) / cuts; /* evenly: a short slice would fetch too little ahead */
     plan.slice_k = (int)groups * GROUP_K;
     plan.slices = (w->k + plan.slice_k - 1) / plan.slice_k;
     plan.slice_bytes = groups * group;
@@ -353,8 +358,8 @@ static void matmul(const struct matrix *w, const struct operand *x, int from, in
 {
     unsigned mode = flush_denormals();
     struct plan single = make_plan(w, x, 1), pair = make_plan(w, x, 2);
-    int block = from;
-    for (; x->rows >= PAIR_ROWS && block + 2 <= to; block += 2)
+    int block = from, pair_rows = x->kind == OPERAND_BF16 ? PAIR_ROWS_BF16 : PAIR_ROWS;
+    for (; x->rows >= pair_rows && block + 2 <= to; block += 2)
         run_blocks(&pair, block, out, out_stride);
     for (; block < to; block++)
         run_blocks(&single, block, out, out_stride);
