@@ -16,6 +16,15 @@ static int said(const struct checkpoint *c, const char *key)
     return m && m->type == META_BOOL ? m->i != 0 : -1;
 }
 
+/* A token's name: a string, or an object with that and how the token is to be looked for. */
+static const char *named(const struct checkpoint *c, const char *key, const char *content)
+{
+    const struct meta *m = checkpoint_meta(c, key);
+    if (!m)
+        m = checkpoint_meta(c, content);
+    return m && m->type == META_TEXT ? m->text : NULL;
+}
+
 static int vocab_from_gguf(struct vocab *v, const struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
 {
     const struct token_table *t = &c->tokens;
@@ -54,7 +63,8 @@ static int vocab_from_folder(struct vocab *v, const struct checkpoint *c, const 
 static int open_tokenizer(struct model *m, struct error *err)
 {
     const struct checkpoint *c = m->file;
-    struct vocab_wish wish = {.add_bos = said(c, "tokenizer.add_bos_token"), .add_eos = said(c, "tokenizer.add_eos_token"), .bos = -1, .eos = -1};
+    struct vocab_wish wish = {.add_bos = said(c, "tokenizer.add_bos_token"), .bos = -1, .bos_text = named(c, "tokenizer.bos_token", "tokenizer.bos_token.content"),
+                              .add_eos = said(c, "tokenizer.add_eos_token"), .eos = -1, .eos_text = named(c, "tokenizer.eos_token", "tokenizer.eos_token.content")};
     int rc = c->tokens.n ? vocab_from_gguf(&m->vocab, c, &wish, err)
              : c->dir    ? vocab_from_folder(&m->vocab, c, &wish, err)
                          : fail(err, ERR_NOINPUT, "%s: no tokenizer: open the folder that holds this file and tokenizer.json", c->path);

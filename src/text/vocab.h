@@ -55,10 +55,12 @@ struct vocab {
     struct arena arena;       /* owns all of the above */
 };
 
-/* What tokenizer_config.json (or the user) says over the vocabulary's own file; {-1, -1, -1, -1}: nothing. */
+/* What tokenizer_config.json (or the user) says over the vocabulary's own file; {-1, -1, -1, -1}: nothing. The texts, or NULL, name a token
+   where the file itself names none, and over it where add_... is said too: then transformers makes the template anew. */
 struct vocab_wish {
     int add_bos, add_eos;
     int32_t bos, eos;
+    const char *bos_text, *eos_text;
 };
 
 /* The arrays of a GGUF file, borrowed. */

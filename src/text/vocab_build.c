@@ -293,12 +293,19 @@ static int check_id(struct build *b, const char *what, int32_t id)
     return fail(b->err, ERR_DATA, "%s: %s token %d; the vocabulary has ids 0 to %d", b->name, what, id, b->v->n - 1);
 }
 
+/* The token that a wish comes down to, by id or by text. */
+static int32_t choose_id(const struct build *b, int32_t own, int32_t wished, const char *text, bool stronger)
+{
+    int32_t named = text && (own < 0 || stronger) ? piece_map_find(&b->map, text, strlen(text)) : -1;
+    return wished >= 0 ? wished : named >= 0 ? named : own;
+}
+
 int build_finish(struct build *b, const struct vocab_wish *wish)
 {
     struct vocab *v = b->v;
     if (wish) {
-        v->bos = wish->bos >= 0 ? wish->bos : v->bos;
-        v->eos = wish->eos >= 0 ? wish->eos : v->eos;
+        v->bos = choose_id(b, v->bos, wish->bos, wish->bos_text, wish->add_bos >= 0);
+        v->eos = choose_id(b, v->eos, wish->eos, wish->eos_text, wish->add_eos >= 0);
         v->add_bos = wish->add_bos >= 0 ? wish->add_bos : v->add_bos;
         v->add_eos = wish->add_eos >= 0 ? wish->add_eos : v->add_eos;
     }

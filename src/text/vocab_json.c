@@ -321,9 +321,7 @@ static int check_root(struct reading *r)
     }
     if (!has_text(r->model, "type", "BPE"))
         return refuse(r, "model", "type", json_string_value(json_object_get(r->model, "type")));
-    int rc = check_unused(r, r->root, "truncation");
-    if (rc == 0)
-        rc = check_unused(r, r->root, "padding");
+    int rc = 0; /* truncation and padding are passed over: they belong to a call, and transformers sets them anew in each */
     for (size_t i = 0; rc == 0 && i < sizeof unused / sizeof *unused; i++)
         rc = check_unused(r, r->model, unused[i]);
     return rc;
@@ -369,7 +367,7 @@ int vocab_from_tokenizer_json(struct vocab *v, const char *name, struct bytes js
 {
     json_error_t e;
     struct build b;
-    struct reading r = {.b = &b, .v = v, .template = {-1, -1, -1, -1}};
+    struct reading r = {.b = &b, .v = v, .template = {.add_bos = -1, .add_eos = -1, .bos = -1, .eos = -1}};
     *v = (struct vocab){0};
     r.root = json_loadb((const char *)json.p, json.n, JSON_REJECT_DUPLICATES, &e);
     if (!r.root)

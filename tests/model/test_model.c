@@ -138,6 +138,25 @@ static void test_more_tokens_than_rows(void **state)
     must_fail(folder.path, ERR_DATA, "516 tokens", "515 rows");
 }
 
+/* add_bos_token without a template: the token is the one that tokenizer_config.json names, as a text or as an object. */
+static void test_bos_is_named_beside_the_tokenizer(void **state)
+{
+    (void)state;
+    struct model m;
+    folder_set(&folder, "tokenizer.json", "post_processor", json_null());
+    must_open(&m, folder.path);
+    assert_true(m.vocab.add_bos && m.vocab.bos == m.config.bos && !m.vocab.add_eos);
+    model_close(&m);
+    folder_set(&folder, "tokenizer_config.json", "bos_token", json_pack("{s:s, s:b}", "content", "</s>", "special", 1));
+    must_open(&m, folder.path);
+    assert_true(m.vocab.add_bos && m.vocab.bos != m.config.bos);
+    assert_int_equal(m.vocab.piece[m.vocab.bos].n, 4);
+    assert_memory_equal(m.vocab.piece[m.vocab.bos].p, "</s>", 4);
+    model_close(&m);
+    folder_set(&folder, "tokenizer_config.json", "bos_token", json_null());
+    must_fail(folder.path, ERR_DATA, "tokenizer.json", "no such token");
+}
+
 /* ---- weights and frequencies ---- */
 
 static void test_weights_by_name(void **state)
@@ -256,6 +275,7 @@ int main(void)
         TEST(test_broken_tokenizer),     TEST(test_more_tokens_than_rows),
         TEST(test_weights_by_name),      TEST(test_frequencies_are_those_of_transformers),
         TEST(test_linear_scaling_divides), TEST(test_llama3_scaling),
+        TEST(test_bos_is_named_beside_the_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

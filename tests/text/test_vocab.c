@@ -110,7 +110,7 @@ static void test_defaults_and_wishes(void **state)
     assert_int_equal(vocab_from_tables(&v, "f", &s.tables, NULL, NULL), 0);
     assert_true(v.add_bos && v.ignore_merges && !v.add_eos);
     vocab_close(&v);
-    assert_int_equal(vocab_from_tables(&v, "f", &s.tables, &(struct vocab_wish){0, 1, -1, 7}, NULL), 0);
+    assert_int_equal(vocab_from_tables(&v, "f", &s.tables, &(struct vocab_wish){.add_bos = 0, .add_eos = 1, .bos = -1, .eos = 7}, NULL), 0);
     assert_true(!v.add_bos && v.add_eos && v.eos == 7);
     vocab_close(&v);
     small_chars(&s, pieces);

@@ -16,26 +16,27 @@
     "\"pair\":[],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[7],\"tokens\":[\"<s>\"]}}}"
 
 /* A file of eight tokens; every part can be put in its place by a test. */
-struct parts { const char *normalizer, *pre, *post, *decoder, *model, *vocab, *merges, *added, *root; };
+struct parts { const char *normalizer, *pre, *post, *decoder, *model, *vocab, *merges, *added, *root, *truncation, *padding; };
 
 static const struct parts usual = {
     "null", BYTE_LEVEL, "null", "{\"type\":\"ByteLevel\"}", "", "\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"abc\":4,\"\xe2\x96\x81\":5,\"1\":6", "\"a b\",\"ab c\"",
-    "{\"id\":7,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}", "",
+    "{\"id\":7,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}", "", "null", "null",
 };
 
 static struct vocab v;
 static struct error err;
+static const struct vocab_wish *wish;
 
 static int load(struct parts p)
 {
     static char text[8192];
     int n = snprintf(text, sizeof text,
-                     "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[%s],\"normalizer\":%s,\"pre_tokenizer\":%s,"
+                     "{\"version\":\"1.0\",\"truncation\":%s,\"padding\":%s,\"added_tokens\":[%s],\"normalizer\":%s,\"pre_tokenizer\":%s,"
                      "\"post_processor\":%s,\"decoder\":%s,%s\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,%s\"vocab\":{%s},\"merges\":[%s]}}",
-                     p.added, p.normalizer, p.pre, p.post, p.decoder, p.root, p.model, p.vocab, p.merges);
+                     p.truncation, p.padding, p.added, p.normalizer, p.pre, p.post, p.decoder, p.root, p.model, p.vocab, p.merges);
     assert_true(n > 0 && n < (int)sizeof text);
     err = (struct error){0};
-    return vocab_from_tokenizer_json(&v, "FILE", (struct bytes){(const uint8_t *)text, (size_t)n}, NULL, &err);
+    return vocab_from_tokenizer_json(&v, "FILE", (struct bytes){(const uint8_t *)text, (size_t)n}, wish, &err);
 }
 
 static void refused(struct parts p, int code, const char *says)
@@ -77,6 +78,30 @@ static void test_byte_level_files(void **state)
     encodes(p, "abc", 0, "ab|c");
     encodes(WITH(post, SEQUENCE("processors", BYTE_LEVEL "," BOS_TEMPLATE)), "ab", ENCODE_BOS, "<s>|ab");
     encodes(usual, "ab", ENCODE_BOS, "ab");
+}
+
+static void test_truncation_and_padding_are_passed_over(void **state)
+{
+    struct parts p = usual;
+    (void)state;
+    encodes(WITH(truncation, "{\"direction\":\"Right\",\"max_length\":2,\"strategy\":\"LongestFirst\",\"stride\":0}"), "abcabcabcab", 0, "abc|abc|abc|ab");
+    encodes(WITH(padding, "{\"strategy\":{\"Fixed\":64},\"direction\":\"Left\",\"pad_to_multiple_of\":null,\"pad_id\":0,\"pad_type_id\":0,\"pad_token\":\"a\"}"), "abc", 0, "abc");
+}
+
+/* A name counts where the file has none, and over the file's where it is said whether to add it. */
+static void test_wishes_by_text(void **state)
+{
+    struct parts p;
+    (void)state;
+    wish = &(struct vocab_wish){.add_bos = 1, .add_eos = 1, .bos = -1, .eos = -1, .bos_text = "<s>", .eos_text = "c"};
+    encodes(usual, "ab", ENCODE_BOS, "<s>|ab|c");
+    wish = &(struct vocab_wish){.add_bos = 1, .add_eos = -1, .bos = -1, .eos = -1, .bos_text = "b"};
+    encodes(WITH(post, BOS_TEMPLATE), "ab", ENCODE_BOS, "b|ab");
+    wish = &(struct vocab_wish){.add_bos = -1, .add_eos = -1, .bos = -1, .eos = -1, .bos_text = "b", .eos_text = "c"};
+    encodes(WITH(post, BOS_TEMPLATE), "ab", ENCODE_BOS, "<s>|ab");
+    wish = &(struct vocab_wish){.add_bos = 1, .add_eos = -1, .bos = -1, .eos = -1, .bos_text = "<nowhere>"};
+    refused(usual, ERR_DATA, "no such token");
+    wish = NULL;
 }
 
 static void test_sentencepiece_files(void **state)
@@ -208,7 +233,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_byte_level_files),   cmocka_unit_test(test_sentencepiece_files), cmocka_unit_test(test_added_tokens),
         cmocka_unit_test(test_27_ids_and_merges),  cmocka_unit_test(test_28_refused_by_name),  cmocka_unit_test(test_broken_templates),
-        cmocka_unit_test(test_not_json),
+        cmocka_unit_test(test_not_json),           cmocka_unit_test(test_wishes_by_text),
+        cmocka_unit_test(test_truncation_and_padding_are_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
