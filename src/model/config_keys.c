@@ -4,17 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Facts about making, training, packing or running that leave the arithmetic as it is. A dot at the end: everything below it. */
+/* Facts about making, training, packing or running that leave the arithmetic as it is. A dot at the end: everything below it.
+   All of "generation." is advice on how to sample, which whoever asks for a reply takes or leaves; the logits are the same. */
 static const char *const harmless[] = {
-    "tokenizer.", "general.", "quantize.", "split.", "transformers.js_config.", "id2label.", "label2id.", "task_specific_params.",
+    "generation.", "tokenizer.", "general.", "quantize.", "split.", "transformers.js_config.", "id2label.", "label2id.", "task_specific_params.",
     "_name_or_path", "_commit_hash", "_attn_implementation", "_attn_implementation_autoset", "architectures", "attention_dropout", "hidden_dropout", "initializer_range",
     "is_llama_config", "max_sequence_length", "output_attentions", "output_hidden_states", "pad_token_id", "return_dict", "torchscript", "transformers_version", "unsloth_fixed",
     "unsloth_version", "use_bfloat16", "use_cache", "max_length", "min_length", "chunk_size_feed_forward",
-    "generation._from_model_config", "generation.transformers_version", "generation.pad_token_id", "generation.max_length", "generation.max_new_tokens", "generation.min_length",
-    "generation.use_cache", "generation.cache_implementation", "generation.cache_config.", "generation.return_dict_in_generate", "generation.output_attentions",
-    "generation.output_hidden_states", "generation.output_scores", "generation.output_logits", "generation.num_assistant_tokens", "generation.num_assistant_tokens_schedule",
-    "generation.assistant_confidence_threshold", "generation.assistant_lookbehind", "generation.target_lookbehind", "generation.trust_remote_code", "generation.compile_config.",
-    "generation.remove_invalid_values", "generation.renormalize_logits", "generation.disable_compile",
+    "tokenizer_class", "sep_token_id", "_flash_attn_2_enabled", "use_flash_attn", "max_window_layers", "neftune_noise_alpha",
 };
 
 /* Features that are not here unless the key says that they are off: this value, or null, false, 0, empty. */
@@ -34,10 +31,7 @@ static const struct {
     {"is_encoder_decoder", NULL, 0},      {"vision_config", NULL, 0},            {"partial_rotary_factor", NULL, 1},
     {"rope_parameters.partial_rotary_factor", NULL, 1},                          {"rope_scaling.partial_rotary_factor", NULL, 1},
     {"llama.expert_count", NULL, 0},      {"llama.rope.scale_linear", NULL, 1},  {"llama.attention.sliding_window", NULL, 0},
-    {"llama.rope.scaling.attn_factor", NULL, 1},                                 {"generation.repetition_penalty", NULL, 1},
-    {"generation.num_beams", NULL, 1},    {"generation.num_beam_groups", NULL, 1}, {"generation.num_return_sequences", NULL, 1},
-    {"generation.length_penalty", NULL, 1}, {"generation.typical_p", NULL, 1},   {"generation.encoder_repetition_penalty", NULL, 1},
-    {"generation.guidance_scale", NULL, 1}, {"generation.penalty_alpha", NULL, 0}, {"generation.no_repeat_ngram_size", NULL, 0},
+    {"llama.rope.scaling.attn_factor", NULL, 1},                                 {"num_beams", NULL, 1},
 };
 
 struct shown meta_show(const struct meta *m)

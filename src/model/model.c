@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "format/hf.h"
+
 enum { TOKENIZER_FILE_MAX = 256 << 20 };
 
 /* ---- tokenizer ---- */
@@ -33,26 +35,24 @@ static int vocab_from_gguf(struct vocab *v, const struct checkpoint *c, const st
     return vocab_from_tables(v, c->path, &in, wish, err);
 }
 
-/* tokenizer.json wins over tokenizer.model. */
-static int vocab_from_folder(struct vocab *v, const struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
+/* tokenizer.json wins over tokenizer.model, also where it cannot be read: that is an error, not a reason to look further. */
+static int vocab_from_folder(struct vocab *v, struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
 {
     static const struct {
         const char *file;
         int (*read)(struct vocab *, const char *, struct bytes, const struct vocab_wish *, struct error *);
     } kinds[] = {{"tokenizer.json", vocab_from_tokenizer_json}, {"tokenizer.model", vocab_from_tokenizer_model}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        char path[4096], *text;
+        const char *path;
+        char *text;
         size_t n;
-        struct error why = {0};
-        if (snprintf(path, sizeof path, "%s/%s", c->dir, kinds[i].file) >= (int)sizeof path)
-            return fail(err, ERR_NOINPUT, "%s: the path is too long", c->dir);
-        int rc = file_slurp(path, TOKENIZER_FILE_MAX, &text, &n, &why);
-        if (rc == ERR_NOINPUT)
+        int rc = hf_find(c, kinds[i].file, &path, err);
+        if (rc == 0)
             continue;
-        if (rc) {
-            *err = why;
+        if (rc > 0)
+            rc = file_slurp(path, TOKENIZER_FILE_MAX, &text, &n, err);
+        if (rc)
             return rc;
-        }
         rc = kinds[i].read(v, path, (struct bytes){(const uint8_t *)text, n}, wish, err);
         free(text);
         return rc;
@@ -62,7 +62,7 @@ static int vocab_from_folder(struct vocab *v, const struct checkpoint *c, const 
 
 static int open_tokenizer(struct model *m, struct error *err)
 {
-    const struct checkpoint *c = m->file;
+    struct checkpoint *c = m->file;
     struct vocab_wish wish = {.add_bos = said(c, "tokenizer.add_bos_token"), .bos = -1, .bos_text = named(c, "tokenizer.bos_token", "tokenizer.bos_token.content"),
                               .add_eos = said(c, "tokenizer.add_eos_token"), .eos = -1, .eos_text = named(c, "tokenizer.eos_token", "tokenizer.eos_token.content")};
     int rc = c->tokens.n ? vocab_from_gguf(&m->vocab, c, &wish, err)

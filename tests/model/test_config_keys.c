@@ -42,9 +42,19 @@ static void features_that_are_not_here_are_refused_by_name(void **state)
         assert_int_equal(read_with(text, "{}", NULL), 0);
     }
     assert_int_equal(read_with("{\"hidden_act\":\"silu\",\"partial_rotary_factor\":1.0,\"pretraining_tp\":1,\"sliding_window\":0}", "{}", NULL), 0);
-    expect_refusal("{}", "{\"repetition_penalty\":1.1}", "repetition_penalty", "only 1 ");
-    expect_refusal("{}", "{\"num_beams\":4}", "num_beams", "= 4");
-    assert_int_equal(read_with("{}", "{\"repetition_penalty\":1.0,\"num_beams\":1}", NULL), 0);
+    assert_int_equal(read_with("{\"num_beams\":1}", "{}", NULL), 0);
+    expect_refusal("{\"num_beams\":4}", "{}", "num_beams", "only 1 ");
+}
+
+static void advice_on_sampling_and_training_is_passed_over(void **state)
+{
+    (void)state;
+    assert_int_equal(read_with("{}", "{\"repetition_penalty\":1.1,\"num_beams\":4,\"stop_strings\":[\"x\"],\"suppress_tokens\":[1],\"new_sampler\":2,\"forced_eos_token_id\":2,"
+                                     "\"prompt_lookup_num_tokens\":10,\"max_matching_ngram_size\":2,\"watermarking_config\":{\"bias\":2.0}}", NULL), 0);
+    assert_int_equal(read_with("{\"tokenizer_class\":\"LlamaTokenizer\",\"sep_token_id\":3,\"_flash_attn_2_enabled\":true,\"use_flash_attn\":true,\"max_window_layers\":28,"
+                               "\"neftune_noise_alpha\":5}", "{}", NULL), 0);
+    expect_refusal("{\"repetition_penalty\":1.1}", "{}", "unknown key \"repetition_penalty\"", "1.1"); /* in config.json it is not advice that we know */
+    expect_refusal("{}", "{\"eos_token_id\":48}", "generation.eos_token_id", "48");                  /* what is read is still checked */
 }
 
 static void unknown_keys_are_refused_unless_neutral_or_named(void **state)
@@ -64,7 +74,6 @@ static void unknown_keys_are_refused_unless_neutral_or_named(void **state)
         assert_int_equal(read_with(text, "{}", names), 0);
         assert_int_equal(read_with(text, "{}", wrong), ERR_CONFIG);
     }
-    expect_refusal("{}", "{\"new_sampler\":2}", "generation.new_sampler", "= 2");
     expect_refusal("{\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":2,\"beta_fast\":32}}", "{}", "rope_scaling.beta_fast", "= 32");
 }
 
@@ -98,7 +107,7 @@ static void keys_of_gguf_are_named_as_the_file_does(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(features_that_are_not_here_are_refused_by_name), T(unknown_keys_are_refused_unless_neutral_or_named), T(keys_of_gguf_are_named_as_the_file_does),
+        T(features_that_are_not_here_are_refused_by_name), T(advice_on_sampling_and_training_is_passed_over), T(unknown_keys_are_refused_unless_neutral_or_named), T(keys_of_gguf_are_named_as_the_file_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

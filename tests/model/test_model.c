@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening a model: which tokenizer file counts, what is said when none can, and rotary frequencies as transformers has them. */
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "synthetic.h"
 
@@ -124,6 +125,25 @@ static void test_broken_tokenizer(void **state)
     unlink(folder_file(&folder, "tokenizer.json"));
     write_file("tokenizer.model", "\x0a\xff\xff\xff\xff\x7f", 6);
     must_fail(folder.path, ERR_DATA, "tokenizer.model", folder.path);
+}
+
+/* One that is there but is no file of this folder is not passed over for tokenizer.model. */
+static void test_tokenizer_that_is_no_file_of_the_folder(void **state)
+{
+    (void)state;
+    char outside[64], json[128];
+    write_sentencepiece(10);
+    snprintf(outside, sizeof outside, "%s/outside.json", folder.base);
+    snprintf(json, sizeof json, "%s", folder_file(&folder, "tokenizer.json"));
+    assert_int_equal(rename(json, outside), 0);
+    assert_int_equal(symlink(outside, json), 0);
+    must_fail(folder.path, ERR_DATA, json, "a link out of the folder");
+    assert_int_equal(unlink(outside) | unlink(json), 0);
+    assert_int_equal(mkdir(json, 0700), 0);
+    must_fail(folder.path, ERR_NOINPUT, json, "not a regular file");
+    assert_int_equal(rmdir(json), 0);
+    assert_int_equal(mkfifo(json, 0600), 0);
+    must_fail(folder.path, ERR_NOINPUT, json, "not a regular file");
 }
 
 static void test_more_tokens_than_rows(void **state)
@@ -275,6 +295,7 @@ int main(void)
         TEST(test_broken_tokenizer),     TEST(test_more_tokens_than_rows),
         TEST(test_weights_by_name),      TEST(test_frequencies_are_those_of_transformers),
         TEST(test_linear_scaling_divides), TEST(test_llama3_scaling),
+        TEST(test_tokenizer_that_is_no_file_of_the_folder),
         TEST(test_bos_is_named_beside_the_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
