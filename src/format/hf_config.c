@@ -138,32 +138,70 @@ static int read_template(struct checkpoint *c, const json_t *config, struct erro
     return 0;
 }
 
+/* In the order in which they are read. */
+static const struct source {
+    const char *name, *prefix;
+    size_t limit;
+    bool required, has_template;
+    const char *const *only; /* the names that are taken, NULL-terminated; NULL: all */
+} sources[] = {
+    {"config.json", "", HF_JSON_MAX, true, false, NULL},
+    {"generation_config.json", "generation.", HF_JSON_MAX, false, false, NULL},
+    {"tokenizer_config.json", "tokenizer.", HF_BIG_JSON_MAX, false, true, (const char *const[]){"add_bos_token", "add_eos_token", "bos_token", "eos_token", NULL}},
+};
+
+/* A file that describes every token anew has more keys than a checkpoint may, and none of those is needed. */
+static void keep_only(json_t *object, const char *const *names)
+{
+    const char *name;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(object, next, name, value)
+    {
+        const char *const *n = names;
+        while (*n && strcmp(*n, name))
+            n++;
+        if (!*n)
+            json_object_del(object, name);
+    }
+}
+
+/* Prefixes that the readers give to keys from elsewhere, and those of GGUF: whoever finds them must be able to trust where they are from. */
+static int check_names(const struct checkpoint *c, const char *path, struct error *err)
+{
+    static const char *const reserved[] = {"generation.", "tokenizer.", "general.", "quantize.", "split."};
+    for (int i = 0; i < c->n_meta; i++)
+        for (size_t k = 0; k < sizeof reserved / sizeof *reserved; k++)
+            if (!strncmp(c->meta[i].key, reserved[k], strlen(reserved[k])))
+                return fail(err, ERR_CONFIG, "%s: config key \"%.64s\": \"%s\" stands for another file's keys: remove it", path, c->meta[i].key, reserved[k]);
+    return 0;
+}
+
+static int read_source(struct checkpoint *c, const struct source *s, struct error *err)
+{
+    const char *path;
+    json_t *j = NULL;
+    int rc = hf_find(c, s->name, &path, err);
+    if (rc == 0 && s->required)
+        return fail(err, ERR_NOINPUT, "%s: no %s beside the weights: it is needed to know the model's shape", c->dir, s->name);
+    if (rc > 0)
+        rc = hf_load_json(path, s->limit, &j, err);
+    if (!rc && s->has_template)
+        rc = read_template(c, j, err);
+    if (j && s->only)
+        keep_only(j, s->only);
+    if (!rc && j)
+        rc = add_object(c, path, s->prefix, j, 0, err);
+    if (!rc && !*s->prefix)
+        rc = check_names(c, path, err);
+    json_decref(j);
+    return rc;
+}
+
 int hf_read_configs(struct checkpoint *c, struct error *err)
 {
-    static const struct {
-        const char *name, *prefix;
-        size_t limit;
-        bool required, has_template;
-    } files[] = {
-        {"config.json", "", HF_JSON_MAX, true, false},
-        {"generation_config.json", "generation.", HF_JSON_MAX, false, false},
-        {"tokenizer_config.json", "tokenizer.", HF_BIG_JSON_MAX, false, true},
-    };
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        const char *path;
-        json_t *j = NULL;
-        int rc = hf_find(c, files[i].name, &path, err);
-        if (rc == 0 && files[i].required)
-            return fail(err, ERR_NOINPUT, "%s: no %s beside the weights: it is needed to know the model's shape", c->dir, files[i].name);
-        if (rc > 0)
-            rc = hf_load_json(path, files[i].limit, &j, err);
-        if (!rc && j)
-            rc = add_object(c, path, files[i].prefix, j, 0, err);
-        if (!rc && files[i].has_template)
-            rc = read_template(c, j, err);
-        json_decref(j);
-        if (rc)
-            return rc;
-    }
-    return 0;
+    int rc = 0;
+    for (size_t i = 0; i < sizeof sources / sizeof *sources && !rc; i++)
+        rc = read_source(c, &sources[i], err);
+    return rc;
 }

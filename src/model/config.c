@@ -20,14 +20,15 @@ struct draft {
     struct config c;
     const char *model_type, *rope_type, *rope_type_old;
     double inner_theta, temperature, top_p, min_p;
-    bool tied, do_sample;
+    bool do_sample;
 };
 
 enum kind { INT, REAL, BOOL, TEXT };
 
 #define TO(field) offsetof(struct draft, field)
 
-/* Ranges include their ends. */
+/* Ranges include their ends. Two rows may fill one field; keys come sorted, so the later in the alphabet has the last word:
+   layerskip.exit_layer of config.json over assistant_early_exit of the generation config. */
 static const struct key {
     const char *name;
     enum kind kind;
@@ -53,7 +54,7 @@ static const struct key {
     {"rope_scaling.low_freq_factor", REAL, 1e-6, 1e6, TO(c.rope_low), false},
     {"rope_scaling.high_freq_factor", REAL, 1e-6, 1e6, TO(c.rope_high), false},
     {"rope_scaling.original_max_position_embeddings", INT, 1, 1 << 24, TO(c.rope_context), false},
-    {"tie_word_embeddings", BOOL, 0, 1, TO(tied), false},
+    {"tie_word_embeddings", BOOL, 0, 1, TO(c.tied), false},
     {"attention_bias", BOOL, 0, 1, TO(c.attention_bias), false},
     {"mlp_bias", BOOL, 0, 1, TO(c.mlp_bias), false},
     {"torch_dtype", TEXT, 0, 0, TO(c.dtype), false},
@@ -298,7 +299,6 @@ int config_read(struct config *out, const struct checkpoint *c, const char *cons
     if (rc)
         return rc;
     settle_sampling(c, &d);
-    d.c.tied = d.tied && !checkpoint_find(c, "head");
     *out = d.c;
     return 0;
 }

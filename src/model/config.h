@@ -23,7 +23,8 @@ struct config {
     double rope_factor, rope_low, rope_high; /* linear: factor; llama3: all */
     int rope_context;                        /* llama3: the context before scaling */
     bool rope_factors;                       /* the tensor of that name divides the frequencies instead */
-    bool tied, attention_bias, mlp_bias;
+    bool tied; /* the embedding is the head, also where the file has a head of its own, as in transformers: that one is never used */
+    bool attention_bias, mlp_bias;
     int32_t bos; /* -1: none */
     int n_eos;
     int32_t eos[CONFIG_EOS_MAX];

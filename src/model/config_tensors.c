@@ -71,7 +71,7 @@ int config_check_tensors(const struct config *config, const struct checkpoint *c
         return fail(err, ERR_OS, "out of memory");
     expect(&r, "embed", config->vocab, config->hidden);
     expect(&r, "norm", config->hidden, 0);
-    if (!config->tied)
+    if (!config->tied || checkpoint_find(c, "head")) /* when tied it may be there, unused */
         expect(&r, "head", config->vocab, config->hidden);
     if (config->rope_factors)
         expect(&r, "rope_factors", config->head_dim / 2, 0);

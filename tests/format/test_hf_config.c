@@ -20,7 +20,7 @@ static void values_become_metadata(void **state)
     make_text("config.json", "{\"n\":null,\"t\":true,\"i\":-7,\"r\":1.5,\"s\":\"x\\u00e9\",\"list\":[1,-2],\"none\":[],\"names\":[\"A\"],\"mixed\":[1,null],\"empty\":{},"
                              "\"a\":{\"b\":{\"c\":3,\"d\":[4]}},\"deep\":{\"1\":{\"2\":{\"3\":{\"4\":{\"5\":6}}}}}}");
     make_text("generation_config.json", "{\"temperature\":0.6,\"eos_token_id\":[1,2]}");
-    make_text("tokenizer_config.json", "{\"chat_template\":\"hello\",\"added_tokens_decoder\":{\"0\":{\"content\":\"<s>\"}}}");
+    make_text("tokenizer_config.json", "{\"chat_template\":\"hello\",\"bos_token\":{\"content\":\"<s>\"}}");
     struct checkpoint c;
     struct error err;
     assert_int_equal(read_configs(&c, &err), 0);
@@ -40,9 +40,47 @@ static void values_become_metadata(void **state)
     assert_string_equal(checkpoint_meta(&c, "deep.1.2.3.4")->text, "{\"5\":6}");
     assert_true(checkpoint_meta(&c, "generation.temperature")->real == 0.6);
     assert_int_equal(checkpoint_meta(&c, "generation.eos_token_id")->i, 2);
-    assert_string_equal(checkpoint_meta(&c, "tokenizer.added_tokens_decoder.0.content")->text, "<s>");
+    assert_string_equal(checkpoint_meta(&c, "tokenizer.bos_token.content")->text, "<s>");
+    assert_null(checkpoint_meta(&c, "tokenizer.chat_template")); /* it has its own place */
     assert_string_equal(c.chat_template, "hello");
     arena_free(&c.arena);
+}
+
+/* 12,000 tokens of six keys each are more keys than a checkpoint may have; none of them is wanted. */
+static void a_list_of_all_tokens_is_left_out(void **state)
+{
+    (void)state;
+    static char text[2 << 20];
+    size_t n = (size_t)snprintf(text, sizeof text, "{\"add_bos_token\":true,\"added_tokens_decoder\":{");
+    for (int i = 0; i < 12000; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\"%d\":{\"content\":\"t%d\",\"lstrip\":false,\"normalized\":false,\"rstrip\":false,\"single_word\":false,\"special\":true}",
+                              i ? "," : "", i, i);
+    n += (size_t)snprintf(text + n, sizeof text - n, "},\"eos_token\":\"</s>\"}");
+    assert_true(n < sizeof text - 1);
+    struct checkpoint c;
+    struct error err;
+    make_text("config.json", "{}");
+    make_text("tokenizer_config.json", text);
+    assert_int_equal(read_configs(&c, &err), 0);
+    assert_int_equal(c.n_meta, 2);
+    assert_int_equal(checkpoint_meta(&c, "tokenizer.add_bos_token")->i, 1);
+    assert_string_equal(checkpoint_meta(&c, "tokenizer.eos_token")->text, "</s>");
+    arena_free(&c.arena);
+}
+
+static void names_of_other_files_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"{\"general.x\":1}", "{\"general\":{\"name\":\"x\"}}", "{\"split.count\":2}", "{\"quantize.x\":1}", "{\"tokenizer.add_bos_token\":true}",
+                                      "{\"generation\":{\"top_k\":1}}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct checkpoint c;
+        struct error err;
+        make_text("config.json", bad[i]);
+        assert_int_equal(read_configs(&c, &err), ERR_CONFIG);
+        assert_non_null(strstr(err.text, "another file's keys"));
+        arena_free(&c.arena);
+    }
 }
 
 static void templates_are_found(void **state)
@@ -107,6 +145,6 @@ static void item_29_config_that_is_not_json(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(values_become_metadata), T(templates_are_found), T(item_29_config_that_is_not_json)};
+    const struct CMUnitTest tests[] = {T(values_become_metadata), T(templates_are_found), T(a_list_of_all_tokens_is_left_out), T(names_of_other_files_are_refused), T(item_29_config_that_is_not_json)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,6 +93,8 @@ static void the_generation_config_has_the_last_word(void **state)
     assert_true(c.n_eos == 0 && c.bos == -1 && c.temperature == 0 && c.exit_layer == 4);
     c = expect_read(llama32_1b, "{}", "{\"do_sample\":true}");
     assert_true(c.temperature == 1);
+    c = expect_read(llama32_1b, "{\"layerskip\":{\"exit_layer\":3}}", "{\"assistant_early_exit\":4}"); /* but for the exit layer */
+    assert_true(c.exit_layer == 3);
 }
 
 static void rope_may_be_told_in_several_ways(void **state)

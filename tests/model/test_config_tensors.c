@@ -49,7 +49,7 @@ static void item_11_tensors_against_the_config(void **state)
     check_folder("{\"attention_bias\":true}", "8 tensors are wrong", "layers.0.q.bias is missing");
     check_folder("{\"mlp_bias\":true}", "6 tensors are wrong", "layers.0.down.bias is missing");
     check_folder("{\"hidden_size\":64,\"head_dim\":8}", "21 tensors are wrong", "norm is 32 x 1, not 64 x 1");
-    check_folder("{\"tie_word_embeddings\":true}", NULL, NULL); /* a head that is there is used */
+    check_folder("{\"tie_word_embeddings\":true,\"vocab_size\":49}", "2 tensors are wrong: embed is 48 x 32, not 49 x 32", "head is");
 }
 
 static void item_09_types_against_the_role(void **state)
@@ -87,6 +87,21 @@ static void rope_factors_are_checked(void **state)
     }
 }
 
+/* As transformers does: what the config says counts, and the head in the file is left unused. */
+static void a_tied_model_may_have_a_head(void **state)
+{
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        struct config config;
+        check_folder(tied ? "{\"tie_word_embeddings\":true}" : "{\"tie_word_embeddings\":false}", NULL, NULL);
+        struct checkpoint *c = expect_opened(made_dir);
+        assert_non_null(checkpoint_find(c, "head"));
+        assert_int_equal(config_read(&config, c, NULL, &err), 0);
+        assert_int_equal(config.tied, tied);
+        checkpoint_close(c);
+    }
+}
+
 static void a_tied_model_needs_no_head(void **state)
 {
     (void)state;
@@ -109,7 +124,7 @@ static void a_tied_model_needs_no_head(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(whole_models_pass), T(item_11_tensors_against_the_config), T(item_09_types_against_the_role), T(rope_factors_are_checked), T(a_tied_model_needs_no_head),
+        T(whole_models_pass), T(item_11_tensors_against_the_config), T(item_09_types_against_the_role), T(rope_factors_are_checked), T(a_tied_model_needs_no_head), T(a_tied_model_may_have_a_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
