@@ -2,6 +2,7 @@
 /* Opening a model: which tokenizer file counts, what is said when none can, and rotary frequencies as transformers has them. */
 #include <stdbool.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "synthetic.h"
 
@@ -177,6 +178,57 @@ static void test_bos_is_named_beside_the_tokenizer(void **state)
     must_fail(folder.path, ERR_DATA, "tokenizer.json", "no such token");
 }
 
+/* ---- chat templates ---- */
+
+/* n times the same text, then the tail. Freed by the caller. */
+static char *repeat(const char *text, size_t n, const char *tail)
+{
+    size_t step = strlen(text);
+    char *all = malloc(n * step + strlen(tail) + 1);
+    assert_non_null(all);
+    for (size_t i = 0; i < n; i++)
+        memcpy(all + i * step, text, step);
+    strcpy(all + n * step, tail);
+    return all;
+}
+
+/* Kept byte for byte, and at once: whatever executed it would not come back. */
+static void must_keep_template(const char *text)
+{
+    struct model m;
+    clock_t before = clock();
+    must_open(&m, folder.path);
+    assert_true(clock() - before < (SANITIZED ? 20 : 4) * CLOCKS_PER_SEC);
+    assert_non_null(m.file->chat_template);
+    assert_true(!strcmp(m.file->chat_template, text));
+    model_close(&m);
+}
+
+static void test_item_26_templates_are_stored_and_never_executed(void **state)
+{
+    (void)state;
+    char *texts[] = {
+        repeat("(", 500000, "}}"), repeat("{% if x %}", 50000, ""), repeat("{{ [", 100000, ""), repeat("x", 900000, ""),
+        repeat("{% for i in range(10**9) %}", 20, "{{ i }}{% endfor %}"), repeat("{% macro a() %}{{ a() }}{% endmacro %}", 1, "{{ a() }}"),
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        folder_set(&folder, "tokenizer_config.json", "chat_template", json_string(texts[i]));
+        must_keep_template(texts[i]);
+        write_file("chat_template.jinja", texts[i], strlen(texts[i]));
+        folder_set(&folder, "tokenizer_config.json", "chat_template", json_string("not this one"));
+        must_keep_template(texts[i]);
+        unlink(folder_file(&folder, "chat_template.jinja"));
+        free(texts[i]);
+    }
+    char *huge = repeat("{{ x }}", 700000, "");
+    write_file("chat_template.jinja", huge, strlen(huge));
+    must_fail(folder.path, ERR_DATA, "chat_template.jinja", "bytes, more than");
+    unlink(folder_file(&folder, "chat_template.jinja"));
+    folder_set(&folder, "tokenizer_config.json", "chat_template", json_string(huge));
+    must_fail(folder.path, ERR_DATA, "tokenizer_config.json", "bytes, more than");
+    free(huge);
+}
+
 /* ---- weights and frequencies ---- */
 
 static void test_weights_by_name(void **state)
@@ -296,6 +348,7 @@ int main(void)
         TEST(test_weights_by_name),      TEST(test_frequencies_are_those_of_transformers),
         TEST(test_linear_scaling_divides), TEST(test_llama3_scaling),
         TEST(test_tokenizer_that_is_no_file_of_the_folder),
+        TEST(test_item_26_templates_are_stored_and_never_executed),
         TEST(test_bos_is_named_beside_the_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
