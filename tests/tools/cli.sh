@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
-touch m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf
+touch m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf
 failures=0 checks=0
 
 fail() {
@@ -142,8 +142,15 @@ try "version" 0 "$program" --version
 says out "cpu features"
 try "info" 0 "$program" info m.gguf
 says out "KV cache 64.00 KiB for 8192 tokens"
+says out "llama, fake, "
 try "info json" 0 "$program" info m.gguf --json
 says out '"n_layers": 8'
+try "a hostile name" 0 "$program" info evil.gguf
+says out 'llama, evil\x1B[31m\n|line, '
+try "a hostile name in JSON" 0 "$program" info evil.gguf --json --tensors
+says out '"evil\u001b[31m\u000a|line"'
+try "a hostile name in a table" 0 "$program" bench evil.gguf -p 4 -n 0 -r 1
+says out '| evil\x1B[31m\n\|line bf16 '
 try "verify" 0 "$program" verify m.gguf -p one -p two --exit-layer 1-7 --temp 0,0.5 --seed 1-2
 says out "every drafted reply equals plain decoding"
 try "verify finds a difference" 1 "$program" verify broken.gguf -p one -p two

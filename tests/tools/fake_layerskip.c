@@ -2,7 +2,7 @@
 /* The public header without an engine: bytes are tokens, and a hash of the last tokens is the model. It lets the program's own behaviour be tested
    without weights. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
-   "nan" fails at the third token of a reply, one with "mute" says nothing. */
+   "evil" has a hostile name, one with "nan" fails at the third token of a reply, one with "mute" says nothing. */
 #include "layerskip.h"
 
 #include <stdarg.h>
@@ -77,7 +77,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     m->info = (lsk_model_info){.path = path,
                                .format = "fake",
                                .family = "llama",
-                               .name = "fake",
+                               .name = strstr(path, "evil") ? "evil\x1b[31m\n|line" : "fake",
                                .file_type = "BF16",
                                .weight_type = "bf16",
                                .kv_type = "bf16",
