@@ -3,6 +3,7 @@
 
 #include "command.h"
 #include "common.h"
+#include "messages.h"
 #include "record.h"
 #include "summary.h"
 
@@ -34,8 +35,10 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
 static void print_text(const lsk_model_info *i)
 {
     char b[4][32];
-    printf("path           %s\nformat         %s, stored mostly as %s, %s\nmodel          %s%s%s, %s parameters\n", i->path, i->format, i->file_type,
-           bytes_text(i->file_bytes, b[0], 32), i->family, *i->name ? ", " : "", i->name, count_text(i->n_params, b[1], 32));
+    fputs("path           ", stdout);
+    print_shown(stdout, i->path);
+    printf("\nformat         %s, stored mostly as %s, %s\nmodel          %s%s%s, %s parameters\n", i->format, i->file_type,
+           bytes_text(i->file_bytes, b[0], 32), i->family, *i->name ? ", " : "", excerpt_of(i->name).text, count_text(i->n_params, b[1], 32));
     printf("shape          %d layers, hidden %d, ffn %d, %d heads of %d, %d KV heads, vocabulary %d%s\n", i->n_layers, i->hidden, i->ffn, i->n_heads,
            i->head_dim, i->n_kv_heads, i->n_vocab, i->tied ? ", head tied to the embedding" : "");
     printf("rotary         %s, theta %g; norm epsilon %g\ntokenizer      %s, bos %d, eos", i->rope, i->rope_theta, i->norm_eps, i->tokenizer, i->bos);
@@ -109,7 +112,20 @@ static void print_json(const lsk_model_info *i)
 static void warn(void *ud, const char *line)
 {
     (void)ud;
-    fprintf(stderr, "layerskip: warning: %s\n", line);
+    fputs("layerskip: warning: ", stderr);
+    print_shown(stderr, line);
+    fputc('\n', stderr);
+}
+
+static void print_tensor(const char *line, int json)
+{
+    struct record r = {0};
+    record_text(&r, "tensor", line);
+    if (json)
+        record_json(stdout, &r);
+    else
+        print_shown(stdout, line);
+    putchar('\n');
 }
 
 static int info(const void *args, lsk_error *err)
@@ -122,7 +138,7 @@ static int info(const void *args, lsk_error *err)
         return err->code;
     (a->json ? print_json : print_text)(lsk_model_about(m));
     for (int i = 0; a->tensors && lsk_model_tensor(m, i, line, sizeof line) > 0; i++)
-        printf(a->json ? "{\"tensor\": \"%s\"}\n" : "%s\n", line);
+        print_tensor(line, a->json);
     int rc = a->check ? lsk_model_check(m, warn, NULL, err) : 0;
     if (a->check && rc == 0 && !a->json)
         puts("weights        every stored value is a number");
@@ -133,7 +149,8 @@ static int info(const void *args, lsk_error *err)
 const struct command command_info = {"info",
                                      "shows what a model is and what memory it takes",
                                      "[MODEL] [OPTIONS]",
-                                     "Reads the headers only: the memory plan is the one that `run` would follow, and nothing large is allocated.",
+                                     "Reads the headers only and allocates nothing large. The memory plan is for --ctx-size tokens, without it for the model's maximum;\n"
+                                     "`run` takes only what prompt and reply need.",
                                      "  layerskip info model.gguf\n"
                                      "  layerskip info ./layerskip-llama2-13B --weights q8 --ctx-size 4096 --json\n",
                                      "model",

@@ -5,13 +5,14 @@
 #include "command.h"
 #include "common.h"
 #include "messages.h"
+#include "summary.h"
 
 struct verify_args {
     struct model_args model;
     struct show_args show;
     struct texts prompts;
     const char *file, *drafter;
-    int n_predict, bos, special, ignore_eos, context;
+    int n_predict, bos, special, ignore_eos;
     struct numbers exit_layers, drafts, seeds;
     struct reals temperatures;
 };
@@ -43,6 +44,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
 
 struct tokens {
     int n, cap;
+    enum lsk_finish finish; /* of a reply */
     int32_t *token;
 };
 
@@ -68,6 +70,7 @@ static int collect(void *ud, const lsk_event *e)
     struct tokens *t = ud;
     if (e->token >= 0 && t->n < t->cap)
         t->token[t->n++] = e->token;
+    t->finish = e->finish;
     return terminal_interrupted();
 }
 
@@ -82,6 +85,7 @@ static int reply_tokens(const struct verify_args *a, lsk_session *s, const struc
                               .max_tokens = a->n_predict,
                               .ignore_eos = a->ignore_eos};
     out->n = 0;
+    out->finish = LSK_RUNNING;
     return reply(s, x->prompt->token, x->prompt->n, &o, collect, out, err);
 }
 
@@ -91,19 +95,39 @@ static int make_tokens(struct tokens *t, int cap, lsk_error *err)
     return t->token ? 0 : complain(err, LSK_EOS, "out of memory");
 }
 
+/* What stands at a place of a reply: a token, or why it ended there. */
+static struct piece_text place_text(const lsk_model *m, const struct tokens *t, int at)
+{
+    struct piece_text out;
+    if (at < t->n)
+        snprintf(out.text, sizeof out.text, "%d \"%.120s\"", t->token[at], piece_of(m, t->token[at]).text);
+    else
+        snprintf(out.text, sizeof out.text, "its end (%s)", finish_name(t->finish));
+    return out;
+}
+
+static int equal(const struct tokens *a, const struct tokens *b)
+{
+    return a->n == b->n && a->finish == b->finish && !memcmp(a->token, b->token, (size_t)a->n * sizeof *a->token);
+}
+
 static void say_difference(const lsk_model *m, const struct sample *x, const struct tokens *got, int exit_layer, int drafts)
 {
     int at = 0;
     while (at < x->plain.n && at < got->n && x->plain.token[at] == got->token[at])
         at++;
-    int32_t want = at < x->plain.n ? x->plain.token[at] : -1, have = at < got->n ? got->token[at] : -1;
-    printf("different: prompt %d, position %d of the reply, exit layer %d, %d drafts, temperature %g, seed %d: plain %d \"%s\", drafted %d \"%s\"\n",
-           x->prompt_number + 1, at, exit_layer, drafts, x->temperature, x->seed, want, piece_of(m, want).text, have, piece_of(m, have).text);
+    printf("different: prompt %d, position %d of the reply, exit layer %d, %d drafts, temperature %g, seed %d: plain %s, drafted %s\n",
+           x->prompt_number + 1, at, exit_layer, drafts, x->temperature, x->seed, place_text(m, &x->plain, at).text, place_text(m, got, at).text);
 }
 
-/* One exit layer and draft count against all samples. Returns how many replies differ. */
-static int compare(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, int exit_layer, int drafts, int said,
-                   lsk_error *err)
+struct verdict {
+    long compared; /* tokens */
+    int different; /* replies */
+};
+
+/* One exit layer and draft count against all samples: a row of the table. */
+static int compare(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, int exit_layer, int drafts,
+                   struct verdict *all, lsk_error *err)
 {
     struct tokens got;
     long compared = 0, drafted = 0, accepted = 0, rounds = 0;
@@ -111,29 +135,30 @@ static int compare(const struct verify_args *a, const struct plan *p, lsk_sessio
     for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
         const struct sample *x = &p->samples[i];
         r = reply_tokens(a, s, x, exit_layer, drafts, &got, err);
-        if (r < 0)
+        if (r < 0 || terminal_interrupted()) /* what an interruption cut short is no difference */
             break;
         const lsk_stats *stats = lsk_session_stats(s);
         compared += got.n;
         drafted += stats->drafted;
         accepted += stats->accepted;
         rounds += stats->rounds;
-        if (got.n == x->plain.n && !memcmp(got.token, x->plain.token, (size_t)got.n * sizeof *got.token))
-            continue;
-        if (!different++ && !said)
+        if (!equal(&got, &x->plain) && !different++ && !all->different)
             say_difference(m, x, &got, exit_layer, drafts);
     }
     free(got.token);
     if (r >= 0)
         printf("%10d  %6d  %8ld  %9d  %10.3f  %8.2f\n", exit_layer, drafts, compared, different, drafted ? (double)accepted / (double)drafted : 0,
                rounds ? 1 + (double)accepted / (double)rounds : 1);
-    return r < 0 ? r : different;
+    all->compared += compared;
+    all->different += different;
+    return r;
 }
 
 static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m, lsk_error *err)
 {
     lsk_session *s = lsk_session_open(m, err);
-    int r = s ? 0 : err->code, different = 0;
+    struct verdict all = {0};
+    int r = s ? 0 : err->code;
     for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
         r = make_tokens(&p->samples[i].plain, a->n_predict, err);
         if (r >= 0)
@@ -142,14 +167,15 @@ static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m
     if (r >= 0)
         printf("%d prompts, %d plain replies\nexit layer  drafts    tokens  different  acceptance  accepted length\n", p->n_prompts, p->n_samples);
     for (int e = 0; r >= 0 && e < p->exit_layers.n; e++)
-        for (int d = 0; r >= 0 && d < a->drafts.n && !terminal_interrupted(); d++) {
-            r = compare(a, p, s, m, p->exit_layers.value[e], a->drafts.value[d], different, err);
-            different += r > 0 ? r : 0;
-        }
+        for (int d = 0; r >= 0 && d < a->drafts.n && !terminal_interrupted(); d++)
+            r = compare(a, p, s, m, p->exit_layers.value[e], a->drafts.value[d], &all, err);
     lsk_session_close(s);
     if (r >= 0)
-        printf("%s\n", different ? "NOT the same text" : "every drafted reply equals plain decoding");
-    return r < 0 ? r : different > 0;
+        puts(all.different            ? "NOT the same text"
+             : terminal_interrupted() ? "interrupted: not every reply was compared"
+             : !all.compared          ? "NOTHING compared: no reply has a token"
+                                      : "every drafted reply equals plain decoding");
+    return r < 0 ? r : all.different || !all.compared;
 }
 
 /* Prompts from -p and the lines of the file; empty lines are none. */
@@ -243,8 +269,8 @@ const struct command command_verify = {
     "verify",
     "compares drafted replies with plain decoding, token for token",
     "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
-    "Every prompt is continued plainly and with every combination of exit layer and draft count. Exit status 0 says that all replies are equal,\n"
-    "1 that one is not: then the first differing position is printed.",
+    "Every prompt is continued plainly and with every combination of exit layer and draft count. Exit status 0 says that all replies are equal\n"
+    "(tokens and the reason of their end), 1 that one is not (then the first differing position is printed) or that there was nothing to compare.",
     "  layerskip verify model.gguf -p \"Once upon a time\" --exit-layer 1-29 --num-speculations 1-12\n"
     "  layerskip verify ./layerskip-llama2-7B -f prompts.txt --temp 0,0.6 --seed 1-5 -n 256\n",
     "model",

@@ -225,13 +225,32 @@ int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err)
     return complain(err, LSK_EUSAGE, "--exit-layer: %d: this model has %d layers: give 1 to %d", exit_layer, info->n_layers, info->n_layers - 1);
 }
 
+struct listener {
+    lsk_emit_fn emit;
+    void *ud;
+    enum lsk_finish finish;
+};
+
+static int listen(void *ud, const lsk_event *e)
+{
+    struct listener *l = ud;
+    l->finish = e->finish;
+    return l->emit ? l->emit(l->ud, e) : 0;
+}
+
 int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err)
 {
+    struct listener l = {.emit = emit, .ud = ud};
     int r = lsk_session_prompt(s, tokens, n, o, err);
     if (r >= 0)
         do
-            r = lsk_step(&s, 1, emit, ud, err);
+            r = lsk_step(&s, 1, listen, &l, err);
         while (r > 0 && !terminal_interrupted());
+    if (r >= 0 && l.finish == LSK_FINISH_ERROR)
+        r = complain(err, LSK_EDATA,
+                     "the model's logits are not finite (NaN or infinity) at token %d of the reply: its weights are damaged or overflow; "
+                     "`layerskip info --check` names the tensors",
+                     lsk_session_stats(s)->reply_tokens + 1);
     return r;
 }
 

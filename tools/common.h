@@ -50,7 +50,7 @@ int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_erro
 
 int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
 
-/* Like lsk_generate, but an interruption also ends it between the steps of a long prompt. */
+/* Like lsk_generate, but an interruption also ends it between the steps of a long prompt, and LSK_FINISH_ERROR is LSK_EDATA. */
 int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err);
 
 /* A token's bytes as show_character gives them; "" of no token. */

@@ -116,12 +116,8 @@ static int dispatch(int argc, char **argv, lsk_error *err)
 /* One line, whatever a file name in it holds. */
 static void print_error(const char *text)
 {
-    struct shown shown;
     fputs("layerskip: error: ", stderr);
-    for (size_t left = strlen(text), taken; left; text += taken, left -= taken) {
-        taken = show_character(text, left, &shown);
-        fputs(shown.text, stderr);
-    }
+    print_shown(stderr, text);
     fputc('\n', stderr);
 }
 

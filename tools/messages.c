@@ -2,7 +2,6 @@
 #include "messages.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 int complain(lsk_error *err, int code, const char *format, ...)
@@ -42,12 +41,22 @@ size_t show_character(const char *text, size_t n, struct shown *out)
             snprintf(out->text, sizeof out->text, "\\%c", name[1]);
             return 1;
         }
-    if (length > 1 || (length && c >= ' ' && c != 0x7f)) {
+    int control = length == 1 ? c < ' ' || c == 0x7f : c == 0xc2 && length && (unsigned char)text[1] < 0xa0; /* U+0080 to U+009F too */
+    if (length && !control) {
         snprintf(out->text, sizeof out->text, "%.*s", length, text);
         return (size_t)length;
     }
     snprintf(out->text, sizeof out->text, "\\x%02X", c);
     return 1;
+}
+
+void print_shown(FILE *out, const char *text)
+{
+    struct shown shown;
+    for (size_t left = strlen(text), taken; left; text += taken, left -= taken) {
+        taken = show_character(text, left, &shown);
+        fputs(shown.text, out);
+    }
 }
 
 struct excerpt excerpt_of(const char *text)

@@ -3,6 +3,8 @@
 #ifndef TOOLS_MESSAGES_H
 #define TOOLS_MESSAGES_H
 
+#include <stdio.h>
+
 #include "layerskip.h"
 
 /* Sets code and text (one line, cut where it is too long) and returns code. */
@@ -14,6 +16,9 @@ struct shown {
     char text[8];
 };
 size_t show_character(const char *text, size_t n, struct shown *out);
+
+/* A whole text so: one line, nothing that a terminal obeys. */
+void print_shown(FILE *out, const char *text);
 
 /* Text from outside for a message: at most 64 bytes, shown as above, "..." where it was cut. */
 struct excerpt {

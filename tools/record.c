@@ -103,12 +103,28 @@ static const char *cell(const struct record *r, int i)
     return strcmp(text, "null") ? text : "";
 }
 
+/* One line that a table can hold: from outside comes whatever a model calls itself. */
+static void print_cell(FILE *out, const char *text, int width)
+{
+    struct shown shown;
+    for (size_t left = strlen(text), taken; left; text += taken, left -= taken) {
+        taken = show_character(text, left, &shown);
+        width -= fprintf(out, *text == '|' ? "\\%s" : "%s", shown.text);
+    }
+    fprintf(out, "%*s", width > 0 ? width : 0, "");
+}
+
 void record_markdown(FILE *out, const struct record *r, int header)
 {
     for (int i = 0; i < r->n; i++) {
         int narrow = r->field[i].text ? 14 : 8, width = (int)strlen(r->field[i].key);
         width = width < narrow ? narrow : width;
-        fprintf(out, "| %*s ", r->field[i].text ? -width : width, header ? r->field[i].key : cell(r, i));
+        fputs("| ", out);
+        if (r->field[i].text)
+            print_cell(out, header ? r->field[i].key : cell(r, i), width);
+        else
+            fprintf(out, "%*s", width, header ? r->field[i].key : cell(r, i));
+        fputc(' ', out);
     }
     fputs("|\n", out);
     for (int i = 0; header && i < r->n; i++)

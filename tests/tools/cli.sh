@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
-touch m.gguf corrupt.gguf broken.gguf slow.gguf
+touch m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf
 failures=0 checks=0
 
 fail() {
@@ -81,6 +81,12 @@ try "missing prompt file" 66 ls_run -f none.txt
 says err "none.txt: No such file"
 try "corrupt model" 65 "$program" info corrupt.gguf
 silent out
+for command in "run -p x" "verify -p x" "bench -p 4 -n 8"; do
+    # shellcheck disable=SC2086
+    try "logits that are no numbers: $command" 65 "$program" ${command%% *} nan.gguf ${command#* }
+    one_line
+    says err "logits are not finite (NaN or infinity) at token 3 of the reply"
+done
 try "existing folder" 73 "$program" synth --shape tiny m.gguf
 
 # Results on stdout, statistics on stderr, the same text whatever drafted it.
@@ -136,13 +142,24 @@ try "version" 0 "$program" --version
 says out "cpu features"
 try "info" 0 "$program" info m.gguf
 says out "KV cache 64.00 KiB for 8192 tokens"
+says out "llama, fake, "
 try "info json" 0 "$program" info m.gguf --json
 says out '"n_layers": 8'
+try "a hostile name" 0 "$program" info evil.gguf
+says out 'llama, evil\x1B[31m\n|line, '
+try "a hostile name in JSON" 0 "$program" info evil.gguf --json --tensors
+says out '"evil\u001b[31m\u000a|line"'
+try "a hostile name in a table" 0 "$program" bench evil.gguf -p 4 -n 0 -r 1
+says out '| evil\x1B[31m\n\|line bf16 '
 try "verify" 0 "$program" verify m.gguf -p one -p two --exit-layer 1-7 --temp 0,0.5 --seed 1-2
 says out "every drafted reply equals plain decoding"
 try "verify finds a difference" 1 "$program" verify broken.gguf -p one -p two
 says out "different: prompt 1, position 5 of the reply, exit layer 2, 1 drafts, temperature 0"
 says out "NOT the same text"
+try "verify finds another end" 1 "$program" verify ends.gguf -p one -n 8 --ignore-eos
+says out "position 8 of the reply, exit layer 2, 1 drafts, temperature 0, seed 0: plain its end (token limit), drafted its end (context full)"
+try "verify has nothing to compare" 1 "$program" verify mute.gguf -p one
+says out "NOTHING compared"
 try "bench" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --exit-layer 2,3 --pg 4,4 -d 0,8
 says out "| tg16 E2 d4 @ d8"
 try "bench csv" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 -o csv
@@ -181,6 +198,13 @@ wait "$child"
 ended "interrupted" 130
 [ -s out ] || fail "no text before the interruption"
 says err "(cancelled)"
+(trap - INT; exec "$program" verify slow.gguf -p hello -n 100 --ignore-eos --exit-layer 1-7 --num-speculations 1 >out 2>err) &
+child=$!
+sleep 0.5
+kill -INT "$child"
+wait "$child"
+ended "verify interrupted" 130
+! grep -q "different:\|every drafted" out || fail "no verdict on what was not compared"
 
 echo "$checks checks, $failures failed"
 [ "$failures" = 0 ]

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public header without an engine: bytes are tokens, and a hash of the last tokens is the model. It lets the program's own behaviour be tested
    without weights. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
-   writes another text when it drafts, one with "slow" takes 2 ms for every step. */
+   writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
+   "evil" has a hostile name, one with "nan" fails at the third token of a reply, one with "mute" says nothing. */
 #include "layerskip.h"
 
 #include <stdarg.h>
@@ -16,7 +17,7 @@ enum { VOCAB = 258, BOS = 256, EOS = 257, LAYERS = 8, CONTEXT = 8192, PASS = 100
 struct lsk_model {
     lsk_model_info info;
     enum lsk_load load;
-    int broken, slow, sessions;
+    int broken, ends, slow, nan, mute;
 };
 
 struct lsk_session {
@@ -69,11 +70,14 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     lsk_model *m = calloc(1, sizeof *m);
     m->load = o->load;
     m->broken = strstr(path, "broken") != NULL;
+    m->ends = strstr(path, "ends") != NULL;
     m->slow = strstr(path, "slow") != NULL;
+    m->nan = strstr(path, "nan") != NULL;
+    m->mute = strstr(path, "mute") != NULL;
     m->info = (lsk_model_info){.path = path,
                                .format = "fake",
                                .family = "llama",
-                               .name = "fake",
+                               .name = strstr(path, "evil") ? "evil\x1b[31m\n|line" : "fake",
                                .file_type = "BF16",
                                .weight_type = "bf16",
                                .kv_type = "bf16",
@@ -215,9 +219,19 @@ static int32_t next_token(const lsk_session *s)
     return h % 61 == 0 && !s->o.ignore_eos ? EOS : (int32_t)("etaoin shrdlu\n"[(h + (uint64_t)other) % 14]);
 }
 
+/* The reply ends without another token. */
+static int end_reply(lsk_session *s, enum lsk_finish finish, lsk_emit_fn emit, void *ud)
+{
+    if (emit)
+        emit(ud, &(lsk_event){.token = -1, .text = "", .finish = finish});
+    return s->running = 0;
+}
+
 /* One token joins: its event, and whether the reply ends with it. */
 static int add_token(lsk_session *s, int place, int drafted, lsk_emit_fn emit, void *ud)
 {
+    if (s->m->mute || (s->m->nan && s->stats.reply_tokens == 2))
+        return end_reply(s, s->m->mute ? LSK_FINISH_EOS : LSK_FINISH_ERROR, emit, ud);
     lsk_event e = {.token = next_token(s), .drafted = drafted, .logprob = -1, .text = s->text[place]};
     s->token[s->n++] = e.token;
     s->stats.reply_tokens++;
@@ -231,6 +245,8 @@ static int add_token(lsk_session *s, int place, int drafted, lsk_emit_fn emit, v
     else if (!e.finish && s->o.max_tokens && s->stats.reply_tokens >= s->o.max_tokens)
         e.finish = LSK_FINISH_LENGTH;
     else if (!e.finish && s->n >= s->m->info.context)
+        e.finish = LSK_FINISH_CONTEXT;
+    if (e.finish && s->m->ends && s->drafting)
         e.finish = LSK_FINISH_CONTEXT;
     int cancelled = emit && emit(ud, &e);
     s->running = !e.finish && !cancelled;

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -45,6 +47,18 @@ static void utf8_as_the_standard_says(void **state)
     assert_int_equal(utf8_length("", 0), 0);
 }
 
+static void whole_texts_are_safe(void **state)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    (void)state;
+    print_shown(f, "a\n\x1b\xc2\x9b\xc2\xa9\x7f");
+    fclose(f);
+    assert_string_equal(text, "a\\n\\x1B\\xC2\\x9B\xc2\xa9\\x7F");
+    free(text);
+}
+
 static void suggestions_are_near(void **state)
 {
     char near[32] = "";
@@ -63,6 +77,6 @@ static void suggestions_are_near(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(excerpts_are_safe_and_short), cmocka_unit_test(utf8_as_the_standard_says),
-                                       cmocka_unit_test(suggestions_are_near)};
+                                       cmocka_unit_test(whole_texts_are_safe), cmocka_unit_test(suggestions_are_near)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

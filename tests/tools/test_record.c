@@ -80,8 +80,20 @@ static void markdown(void **state)
     free(text);
 }
 
+static void markdown_of_hostile_names(void **state)
+{
+    struct record r = {0};
+    (void)state;
+    record_text(&r, "m", "a|b\x1b[31m\n");
+    record_text(&r, "n", "x");
+    prints(record_markdown, &r, 0);
+    assert_string_equal(text, "| a\\|b\\x1B[31m\\n | x              |\n");
+    free(text);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(json), cmocka_unit_test(csv), cmocka_unit_test(markdown)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(json), cmocka_unit_test(csv), cmocka_unit_test(markdown),
+                                       cmocka_unit_test(markdown_of_hostile_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
