@@ -236,7 +236,7 @@ struct listener {
     enum lsk_finish finish;
 };
 
-static int listen(void *ud, const lsk_event *e)
+static int pass_event(void *ud, const lsk_event *e)
 {
     struct listener *l = ud;
     l->finish = e->finish;
@@ -249,7 +249,7 @@ int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_optio
     int r = lsk_session_prompt(s, tokens, n, o, err);
     if (r >= 0)
         do
-            r = lsk_step(&s, 1, listen, &l, err);
+            r = lsk_step(&s, 1, pass_event, &l, err);
         while (r > 0 && !terminal_interrupted());
     if (r >= 0 && l.finish == LSK_FINISH_ERROR)
         r = complain(err, LSK_EDATA,
