@@ -63,7 +63,7 @@ struct bench {
     const lsk_model_info *info;
     lsk_session *session;
     struct trial *trials;
-    int n_trials, n_text, room; /* room: tokens that `tokens` holds */
+    int n_trials, n_text, room, rows; /* room: tokens that `tokens` holds; rows: that are printed */
     int32_t *text, *tokens;
     double read; /* bytes per second */
     char cpu[96], started[32];
@@ -288,24 +288,37 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
     fputs(lines ? "\n" : "", stdout);
 }
 
+static void show_round(struct progress *p, const struct trial *t, int repetition, int repetitions)
+{
+    char test[64], line[128];
+    test_name(t, test, sizeof test);
+    if (repetition < 0)
+        snprintf(line, sizeof line, "%s  warm-up", test);
+    else
+        snprintf(line, sizeof line, "%s  round %d of %d", test, repetition + 1, repetitions);
+    progress_line(p, line);
+}
+
 /* Trials that are compared take turns, so that a slow minute of the machine hits all of them. */
 static int run_trials(struct bench *b, lsk_error *err)
 {
     const struct bench_args *a = b->args;
+    struct progress progress = progress_start(a->show.progress);
     int r = 0, markdown = !strcmp(a->output, "md");
     for (int i = 0, end; r >= 0 && i < b->n_trials; i = end) {
         for (end = i + 1; end < b->n_trials && b->trials[end].plain == &b->trials[i];)
             end++;
         for (int k = a->warmup ? -1 : 0; r >= 0 && k < a->repetitions; k++)
-            for (int j = i; r >= 0 && j < end && !terminal_interrupted(); j++)
+            for (int j = i; r >= 0 && j < end && !terminal_interrupted(); j++) {
+                show_round(&progress, &b->trials[j], k, a->repetitions);
                 r = run_once(b, &b->trials[j], k, k >= 0, err);
+            }
+        progress_end(&progress);
         for (int j = i; r >= 0 && j < end && !terminal_interrupted(); j++) {
-            (markdown ? print_markdown : print_data)(b, &b->trials[j], j == 0);
+            (markdown ? print_markdown : print_data)(b, &b->trials[j], !b->rows++);
             r = terminal_flush(err);
         }
     }
-    if (r >= 0 && !strcmp(a->output, "json"))
-        puts("\n]");
     return r;
 }
 
@@ -374,6 +387,8 @@ static int bench(const void *args, lsk_error *err)
     describe_machine(&b);
     if (r >= 0)
         r = measure(&b, err);
+    if (!strcmp(b.args->output, "json") && (b.rows || r >= 0 || terminal_interrupted())) /* whatever ended it, what stands there is an array */
+        puts(b.rows ? "\n]" : "[]");
     free(b.trials);
     free(b.text);
     free(b.tokens);

@@ -30,7 +30,7 @@ struct run_args {
 
 static const struct option reply_options[] = {
     {"n-predict max-tokens max-steps max-new-tokens n", OPT_INT, offsetof(struct reply_args, n_predict), "N", "256", -2, 1 << 30,
-     .help = "most tokens of the reply; -1 is until the context is full"},
+     .help = "most tokens of the reply; -1 or -2 is until the context is full"},
     {"ctx-size c", OPT_INT, offsetof(struct reply_args, context), "N", "-1", -1, 1 << 30,
      .help = "tokens that memory is taken for; -1 is prompt and reply (4096 more than the prompt with -n -1), 0 the model's maximum"},
     {"reverse-prompt stop stop-words r", OPT_TEXTS, offsetof(struct reply_args, stop), "TEXT",

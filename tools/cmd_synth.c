@@ -18,7 +18,7 @@ static const struct option synth_options[] = {
     {"out o", OPT_TEXT, offsetof(struct synth_args, folder), "FOLDER",
      .help = "the folder to write; it must not exist, and appears only when it is complete"},
     {"shape", OPT_TEXT, offsetof(struct synth_args, shape), "NAME", .help = "shape of the model, listed below"},
-    {"seed s", OPT_SEED, offsetof(struct synth_args, seed), "N", "1", .help = "equal seeds give equal weights"},
+    {"seed s", OPT_SEED, offsetof(struct synth_args, seed), "N", "1", .help = "equal seeds give equal weights; -1 is another one each time"},
     {"layers", OPT_INT, offsetof(struct synth_args, layers), "N", "0", 0, 1024, .help = "layers to write; 0 is as many as the shape has"},
     {"dtype", OPT_CHOICE, offsetof(struct synth_args, dtype), NULL, "bf16", .choices = "bf16 f16 f32", .help = "type of the weights"},
     {"tie", OPT_FLAG, offsetof(struct synth_args, tie),
@@ -84,12 +84,12 @@ static int print_agreement(lsk_session *s, const lsk_model_info *info, int n, ui
     return r;
 }
 
-static int measure_agreement(const struct synth_args *a, lsk_error *err)
+static int measure_agreement(const struct synth_args *a, uint64_t seed, lsk_error *err)
 {
     struct model_args model = {.path = a->folder, .threads = a->threads};
     lsk_model *m = open_model(&model, &a->show, &(lsk_model_options){.context = a->agreement_tokens + 1}, err);
     lsk_session *s = m ? lsk_session_open(m, err) : NULL;
-    int r = s ? print_agreement(s, lsk_model_about(m), a->agreement_tokens, a->seed, err) : err->code;
+    int r = s ? print_agreement(s, lsk_model_about(m), a->agreement_tokens, seed, err) : err->code;
     lsk_session_close(s);
     lsk_model_close(m);
     return r;
@@ -123,7 +123,7 @@ static int synth(const void *args, lsk_error *err)
     if (r < 0)
         return r;
     lsk_synth_options o = {.shape = a->shape,
-                           .seed = a->seed,
+                           .seed = seed_of(a->seed),
                            .tie = a->tie,
                            .layers = a->layers,
                            .dtype = a->dtype,
@@ -134,8 +134,8 @@ static int synth(const void *args, lsk_error *err)
     r = lsk_synth(a->folder, &o, err);
     progress_end(&progress);
     if (r >= 0)
-        fprintf(stderr, "wrote %s\n", excerpt_of(a->folder).text);
-    return r >= 0 && a->agreement ? measure_agreement(a, err) : r;
+        fprintf(stderr, "wrote %s with seed %llu\n", excerpt_of(a->folder).text, (unsigned long long)o.seed);
+    return r >= 0 && a->agreement ? measure_agreement(a, o.seed, err) : r;
 }
 
 static void print_shapes(FILE *out)

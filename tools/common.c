@@ -31,9 +31,9 @@ const struct option show_options[] = {
     {"progress", OPT_FLAG, offsetof(struct show_args, progress), NULL, "on", .help = "show progress on stderr where that is a terminal"}, {0}};
 
 const struct option prompt_options[] = {
-    {"prompt p", OPT_TEXT, offsetof(struct prompt_args, text), "TEXT",
+    {"prompt p", OPT_TEXT, offsetof(struct prompt_args, text), "TEXT", .instead = "file",
      .help = "the prompt; without -p and -f it is read from stdin when that is not a terminal"},
-    {"file f", OPT_TEXT, offsetof(struct prompt_args, file), "FILE",
+    {"file f", OPT_TEXT, offsetof(struct prompt_args, file), "FILE", .instead = "prompt",
      .help = "read the prompt from a file, - is stdin; one newline at its end is dropped"},
     {"escape e", OPT_FLAG, offsetof(struct prompt_args, escape), NULL, "on", .help = "replace \\n, \\t, \\xHH and the like in -p and stop strings"},
     {"special", OPT_FLAG, offsetof(struct prompt_args, special),
@@ -191,15 +191,20 @@ int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *t
     return lsk_encode(m, text, n, flags, *tokens, count, err);
 }
 
-void apply_sampling(const struct sampling_args *a, lsk_generate_options *o)
+uint64_t seed_of(uint64_t asked)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
+    return asked == UINT64_MAX ? (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid() << 16 : asked;
+}
+
+void apply_sampling(const struct sampling_args *a, lsk_generate_options *o)
+{
     o->temperature = (float)a->temperature;
     o->top_k = a->top_k;
     o->top_p = a->top_p < 1 ? (float)a->top_p : 0;
     o->min_p = (float)a->min_p;
-    o->seed = a->seed == UINT64_MAX ? (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid() << 16 : a->seed;
+    o->seed = seed_of(a->seed);
 }
 
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err)
@@ -231,7 +236,7 @@ struct listener {
     enum lsk_finish finish;
 };
 
-static int listen(void *ud, const lsk_event *e)
+static int pass_event(void *ud, const lsk_event *e)
 {
     struct listener *l = ud;
     l->finish = e->finish;
@@ -244,7 +249,7 @@ int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_optio
     int r = lsk_session_prompt(s, tokens, n, o, err);
     if (r >= 0)
         do
-            r = lsk_step(&s, 1, listen, &l, err);
+            r = lsk_step(&s, 1, pass_event, &l, err);
         while (r > 0 && !terminal_interrupted());
     if (r >= 0 && l.finish == LSK_FINISH_ERROR)
         r = complain(err, LSK_EDATA,

@@ -44,6 +44,8 @@ size_t replace_escapes(char *text);                                        /* in
 /* Caller frees *tokens. Returns how many there are. */
 int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *text, size_t n, int32_t **tokens, lsk_error *err);
 
+uint64_t seed_of(uint64_t asked); /* itself; another one each time for UINT64_MAX, which is what -1 reads as */
+
 /* Sampling and drafting options as the library wants them; the rest of *o is left as it is. */
 void apply_sampling(const struct sampling_args *a, lsk_generate_options *o);
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);

@@ -282,6 +282,15 @@ static int take_presets(struct parser *p)
     return r;
 }
 
+/* Of two options that exclude each other the one from the better source counts; equal sources are the command's to judge. */
+static void drop_replaced(struct parser *p)
+{
+    struct place at, other;
+    for (int i = 0; option_at(p, i, &at); i++)
+        if (at.option->instead && find(p, at.option->instead, strlen(at.option->instead), &other) && *other.source < *at.source)
+            memset(other.value, 0, sizeof(const char *));
+}
+
 int options_parse(const struct option_group *groups, void *args, const char *bare, int argc, char *const *argv, char *const *env, lsk_error *err)
 {
     struct parser p = {.groups = groups, .args = args, .err = err};
@@ -298,5 +307,7 @@ int options_parse(const struct option_group *groups, void *args, const char *bar
         else
             r = take_bare(&p, &bare, argv[i]);
     }
+    if (!r)
+        drop_replaced(&p);
     return r ? r : take_presets(&p);
 }

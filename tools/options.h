@@ -38,6 +38,7 @@ struct option {
     double min, max;      /* of numbers, and of each number of a list */
     const char *choices;  /* of OPT_CHOICE, parted by blanks; of other texts: only for --help */
     const char *sets;     /* "name=value ...": what the option stands for when it is given, where those are not given themselves */
+    const char *instead;  /* the option that this one replaces where a worse source gave it, as -f does with LAYERSKIP_PROMPT; texts only */
     const char *help;
 };
 

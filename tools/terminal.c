@@ -89,6 +89,13 @@ int progress_show(void *progress, const char *what, uint64_t done, uint64_t tota
     return interrupted;
 }
 
+void progress_line(struct progress *p, const char *text)
+{
+    p->shown_ns = now_ns();
+    if (p->on)
+        fprintf(stderr, "\r\033[K%s", text);
+}
+
 void progress_end(struct progress *p)
 {
     if (p->on && p->shown_ns)

@@ -30,6 +30,7 @@ struct progress {
 };
 struct progress progress_start(int wanted);
 int progress_show(void *progress, const char *what, uint64_t done, uint64_t total); /* an lsk_progress_fn: non-zero once interrupted */
+void progress_line(struct progress *p, const char *text);                           /* shows this text, without figures */
 void progress_end(struct progress *p);
 
 #endif

@@ -58,6 +58,7 @@ refuse "contradict" ls_run -p x --generation-strategy autoregressive --drafter e
 refuse "the prompt is empty" ls_run -p ""
 refuse "the prompt is empty" ls_run
 refuse "give one of them" ls_run -p x -f y
+refuse "give one of them" env LAYERSKIP_PROMPT=x LAYERSKIP_FILE=y "$program" run m.gguf
 refuse "--n-predict" ls_run -p x -n 0
 refuse "stop string may not be empty" ls_run -p x -r ""
 refuse "no model given" "$program" run -p x
@@ -107,6 +108,12 @@ same_text "empty environment"
 printf 'hello\n' >hello.txt
 try "file" 0 ls_run -f hello.txt -n 60 --ignore-eos
 same_text "the text from a file"
+try "a file where the environment has a prompt" 0 env LAYERSKIP_PROMPT=other "$program" run m.gguf -f hello.txt -n 60 --ignore-eos
+same_text "the command line wins"
+try "a prompt where the environment has a file" 0 env LAYERSKIP_FILE=none.txt "$program" run m.gguf -p hello -n 60 --ignore-eos
+same_text "the command line wins"
+try "-n -2" 0 ls_run -p hello -c 20 --ignore-eos -n -2
+says err "14 tokens (context full)"
 printf 'hello\n' | ls_run -n 60 --ignore-eos >out 2>err
 ended "stdin" 0
 same_text "the text from stdin"
@@ -165,6 +172,7 @@ says out "| tg16 E2 d4 @ d8"
 try "bench csv" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 -o csv
 [ "$(awk -F, '{print NF}' out | sort -u | wc -l)" = 1 ] || fail "csv columns"
 try "synth" 0 "$program" synth --shape tiny new --agreement
+says err "wrote new with seed 1"
 says out "agreement over 128 random tokens; all 8 layers"
 [ "$(grep -cE '^ +[1-7]  [01]\.[0-9]{3}  ' out)" = 7 ] || fail "seven exits"
 
@@ -189,6 +197,17 @@ same_text "closed stdin and stderr"
 ended "a closed pipe ends it quietly" 141
 silent err
 
+# On a terminal: what is measured, on a line that goes away.
+if script -qec true typescript >/dev/null 2>&1 </dev/null; then
+    script -qec "'$program' bench m.gguf -p 4 -n 4 -r 2 -o jsonl >rows" typescript >out 2>err </dev/null
+    ended "bench on a terminal" 0
+    says out "tg4  warm-up"
+    says out "tg4  round 2 of 2"
+    [ "$(wc -l <rows)" = 2 ] || fail "two rows, nothing else on stdout"
+    script -qec "'$program' bench m.gguf -p 4 -n 4 -r 2 --no-progress >rows" typescript >out 2>err </dev/null
+    silent out
+fi
+
 # Interruption: the text so far, the statistics, 130.
 (trap - INT; exec "$program" run slow.gguf -p hello -n -1 --ignore-eos >out 2>err) &
 child=$!
@@ -205,6 +224,15 @@ kill -INT "$child"
 wait "$child"
 ended "verify interrupted" 130
 ! grep -q "different:\|every drafted" out || fail "no verdict on what was not compared"
+(trap - INT; exec "$program" bench slow.gguf -p 0 -n 1000 -o json >out 2>err) &
+child=$!
+sleep 0.5
+kill -INT "$child"
+wait "$child"
+ended "bench interrupted" 130
+[ "$(cat out)" = "[]" ] || fail "JSON without a row"
+try "synth with another seed each time" 0 "$program" synth --shape tiny new2 --seed -1
+! grep -q "seed 18446744073709551615" err || fail "-1 is no seed"
 
 echo "$checks checks, $failures failed"
 [ "$failures" = 0 ]
