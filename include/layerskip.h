@@ -170,6 +170,7 @@ typedef struct lsk_stats {
     int rounds, drafted, accepted;
     int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
     uint64_t reply_bytes; /* weights read by the reply's passes */
+    int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: nothing drafted */
 } lsk_stats;
 
 /* Sets what the session shall do: its timeline becomes the prompt (n >= 1 tokens; the longest prefix that it already holds is reused), o as above (may be NULL; copied). */

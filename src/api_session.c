@@ -219,7 +219,11 @@ const lsk_stats *lsk_session_stats(const lsk_session *cs)
     lsk_session *s = (lsk_session *)cs;
     const struct stats *t = &s->t.stats;
     s->stats = (lsk_stats){.prompt_tokens = t->prompt_tokens, .cached_tokens = t->cached_tokens, .reply_tokens = t->reply_tokens, .prompt_ns = t->prompt_ns,
-                           .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes};
+                           .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes, .depth = s->t.ask.depth};
+    if (s->t.ask.drafter && s->t.ask.drafter->propose) {
+        s->stats.exit_layer = s->t.ask.exit_layer;
+        s->stats.num_speculations = s->t.ask.n_drafts;
+    }
     memcpy(s->stats.drafted_at, t->drafted_at, sizeof t->drafted_at);
     memcpy(s->stats.accepted_at, t->accepted_at, sizeof t->accepted_at);
     return &s->stats;

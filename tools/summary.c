@@ -11,6 +11,12 @@ static double over(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
+/* Weights that one plain token of the same depth reads. */
+static uint64_t plain_bytes(const lsk_stats *s, const lsk_model_info *m)
+{
+    return s->depth > 0 && s->depth < m->n_layers ? m->layer_bytes * (uint64_t)s->depth + m->head_bytes : m->pass_bytes;
+}
+
 struct figures figures_of(const lsk_stats *s, const lsk_model_info *m)
 {
     double reply_s = (double)s->reply_ns / 1e9;
@@ -21,7 +27,7 @@ struct figures figures_of(const lsk_stats *s, const lsk_model_info *m)
         .gb_per_s = over((double)s->reply_bytes / 1e9, reply_s),
         .acceptance = over(s->accepted, s->drafted),
         .length = s->rounds ? 1 + over(s->accepted, s->rounds) : 0,
-        .reads = over((double)s->reply_bytes, (double)m->pass_bytes * s->reply_tokens),
+        .reads = over((double)s->reply_bytes, (double)plain_bytes(s, m) * s->reply_tokens),
     };
 }
 
@@ -66,8 +72,8 @@ static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
     int last = LSK_MAX_DRAFTS;
     while (last && !s->drafted_at[last - 1])
         last--;
-    fprintf(out, "drafts     acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (", f->acceptance, s->accepted,
-            s->drafted, f->length);
+    fprintf(out, "drafts     exit layer %d, %d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (", s->exit_layer,
+            s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
     for (int i = 0; i < last; i++)
         fprintf(out, "%s%.3f", i ? ", " : "", over(s->accepted_at[i], s->drafted_at[i]));
     fprintf(out, ")\n           reads %.2f times the weights that plain decoding reads: ", f->reads);
@@ -109,6 +115,9 @@ void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
     record_number(&r, "tokens_per_second", "%.3f", f.reply_rate);
     record_number(&r, "gb_per_second", "%.3f", f.gb_per_s);
     record_whole(&r, "seed", facts->seed);
+    record_whole(&r, "depth", (unsigned)s->depth);
+    record_whole(&r, "exit_layer", (unsigned)s->exit_layer);
+    record_whole(&r, "num_speculations", (unsigned)s->num_speculations);
     record_whole(&r, "rounds", (unsigned)s->rounds);
     record_whole(&r, "drafted", (unsigned)s->drafted);
     record_whole(&r, "accepted", (unsigned)s->accepted);

@@ -375,7 +375,7 @@ static int take_tensor(struct gguf *g)
     if (rc)
         return rc;
     if (v.offset % g->alignment || v.offset > g->file->size)
-        return refuse_tensor(g, v.file_name, "offset", v.offset, "not a multiple of the alignment, or past the end of the file");
+        return refuse_tensor(g, v.file_name, "offset", v.offset, "not a multiple of the alignment, or past the end of the file: it is cut off or damaged, get it again");
     v.name = fill_name(g->c, &gguf_names, v.file_name);
     return v.name ? fill_view(g->c, &v, g->err) : fill_memory(g->err);
 }

@@ -382,7 +382,7 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsi
         return fail(err, ERR_USAGE, "text: %zu bytes; encode it in parts of at most 256 MiB", n);
     if (!utf8_valid(in, &bad)) {
         if (!(flags & ENCODE_REPLACE))
-            return fail(err, ERR_DATA, "text: byte 0x%02x at offset %zu is not UTF-8; give valid UTF-8 or ask for replacement", in.p[bad], bad);
+            return fail(err, ERR_DATA, "text: byte 0x%02x at offset %zu is not UTF-8: give valid UTF-8", in.p[bad], bad);
         int rc = replace_invalid(in.p, n, &fixed, &in.n, err);
         if (rc < 0)
             return rc;
