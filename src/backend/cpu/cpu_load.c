@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From views in a file to packed weights: sizes first, one allocation, then all threads read, convert and pack chunk by chunk. */
+/* From views in a file to packed weights: sizes first, one allocation, then all threads read, convert and pack. Fresh pages are cleared by the kernel when
+   they are touched, 2 MiB at a time, and one thread waits while another clears the same: so a thread takes a chunk of several such pages, and goes through it
+   in pieces that stay in its cache between reading and packing. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +11,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/checked.h"
 
-enum { CHUNK_BYTES = 4 << 20 }; /* of a file that one thread reads at a time */
+enum { CHUNK_BYTES = 4 << 20, PIECE_BYTES = 1 << 18 }; /* of a file: what a thread takes at a time; what it reads at a time, at least one block */
 
 /* One matrix to load. */
 struct item {
@@ -17,14 +19,14 @@ struct item {
     struct matrix *m;
     enum dtype type;           /* as packed */
     bool is_head;              /* embedding or head */
-    int blocks_per_chunk, first_chunk;
+    int chunk_blocks, piece_blocks, first_chunk;
 };
 
 struct load {
     struct device *d;
     struct item *item;
     int n_items, n_chunks;
-    size_t staging; /* bytes that a chunk needs */
+    size_t staging; /* bytes that a piece needs */
     uint64_t total;
     atomic_int next, failed;
     atomic_ullong done;
@@ -186,24 +188,33 @@ static const uint8_t *convert_rows(const struct item *it, const uint8_t *src, in
     return to;
 }
 
-static int load_chunk(const struct load *ld, int chunk, uint8_t *staging, struct error *err)
+/* Blocks from..to of an item. */
+static int load_piece(const struct load *ld, const struct item *it, int from, int to, uint8_t *staging, struct error *err)
 {
-    const struct item *it = item_of_chunk(ld, chunk);
     struct matrix *m = it->m;
-    int from = (chunk - it->first_chunk) * it->blocks_per_chunk, to = from + it->blocks_per_chunk;
-    to = to < m->blocks ? to : m->blocks;
     int row = from * MATRIX_ROWS, rows = (to * MATRIX_ROWS < m->rows ? to * MATRIX_ROWS : m->rows) - row;
     uint64_t in = dtype_row_bytes(it->v->type, it->v->dim[1]), out = dtype_row_bytes(it->type, it->v->dim[1]);
     int rc = checkpoint_read_rows(ld->d->model->file, it->v, (uint64_t)row, (uint64_t)rows, staging, err);
     if (rc)
         return rc;
-    size_t most = (size_t)it->blocks_per_chunk * MATRIX_ROWS;
+    size_t most = (size_t)it->piece_blocks * MATRIX_ROWS;
     float *wide = (float *)(staging + (most * in + 63) / 64 * 64);
     uint8_t *converted = (uint8_t *)wide + (it->v->dim[1] * 4 + 63) / 64 * 64;
     const uint8_t *src = convert_rows(it, staging, rows, wide, converted);
     for (int b = from; b < to; b++)
         matrix_pack_block(m, b, it->type, src + (uint64_t)(b - from) * MATRIX_ROWS * out, (size_t)out);
     return 0;
+}
+
+static int load_chunk(const struct load *ld, const struct item *it, int chunk, uint8_t *staging, struct error *err)
+{
+    int from = (chunk - it->first_chunk) * it->chunk_blocks, end = from + it->chunk_blocks, rc = 0;
+    end = end < it->m->blocks ? end : it->m->blocks;
+    for (int to; from < end && !rc; from = to) {
+        to = from + it->piece_blocks < end ? from + it->piece_blocks : end;
+        rc = load_piece(ld, it, from, to, staging, err);
+    }
+    return rc;
 }
 
 static void load_job(void *arg, int worker, int n_workers)
@@ -217,10 +228,10 @@ static void load_job(void *arg, int worker, int n_workers)
         return;
     }
     for (int chunk; !atomic_load(&ld->failed) && (chunk = atomic_fetch_add(&ld->next, 1)) < ld->n_chunks;) {
-        if (load_chunk(ld, chunk, staging, &ld->err[worker]))
-            atomic_store(&ld->failed, 1);
         const struct item *it = item_of_chunk(ld, chunk);
-        unsigned long long part = (unsigned long long)it->blocks_per_chunk * MATRIX_ROWS * dtype_row_bytes(it->v->type, it->v->dim[1]);
+        if (load_chunk(ld, it, chunk, staging, &ld->err[worker]))
+            atomic_store(&ld->failed, 1);
+        unsigned long long part = (unsigned long long)it->chunk_blocks * MATRIX_ROWS * dtype_row_bytes(it->v->type, it->v->dim[1]);
         unsigned long long done = atomic_fetch_add(&ld->done, part) + part;
         if (worker == 0 && ld->d->o.progress && ld->d->o.progress(ld->d->o.progress_ud, "loading", done < ld->total ? done : ld->total, ld->total)) {
             fail(&ld->err[worker], ERR_USAGE, "loading was stopped");
@@ -230,18 +241,25 @@ static void load_job(void *arg, int worker, int n_workers)
     free(staging);
 }
 
-/* Chunks of each item, and the staging that the largest needs: rows as read, one row widened, rows as converted. */
+/* Blocks that so many bytes of a file make: at least one, at most all. */
+static int blocks_of(const struct item *it, uint64_t bytes)
+{
+    uint64_t n = bytes / (dtype_row_bytes(it->v->type, it->v->dim[1]) * MATRIX_ROWS);
+    return n < 1 ? 1 : n > (uint64_t)it->m->blocks ? it->m->blocks : (int)n;
+}
+
+/* Chunks of each item, and the staging that the largest piece needs: rows as read, one row widened, rows as converted. */
 static void cut_chunks(struct load *ld)
 {
     for (int i = 0; i < ld->n_items; i++) {
         struct item *it = &ld->item[i];
         uint64_t in = dtype_row_bytes(it->v->type, it->v->dim[1]), out = dtype_row_bytes(it->type, it->v->dim[1]);
-        uint64_t blocks = CHUNK_BYTES / (in * MATRIX_ROWS);
-        it->blocks_per_chunk = blocks < 1 ? 1 : blocks > (uint64_t)it->m->blocks ? it->m->blocks : (int)blocks;
+        it->chunk_blocks = blocks_of(it, CHUNK_BYTES);
+        it->piece_blocks = blocks_of(it, PIECE_BYTES);
         it->first_chunk = ld->n_chunks;
-        ld->n_chunks += (it->m->blocks + it->blocks_per_chunk - 1) / it->blocks_per_chunk;
+        ld->n_chunks += (it->m->blocks + it->chunk_blocks - 1) / it->chunk_blocks;
         ld->total += it->v->bytes;
-        size_t need = (size_t)it->blocks_per_chunk * MATRIX_ROWS * (in + (it->type == it->v->type ? 0 : out)) + it->v->dim[1] * 4 + 192;
+        size_t need = (size_t)it->piece_blocks * MATRIX_ROWS * (in + (it->type == it->v->type ? 0 : out)) + it->v->dim[1] * 4 + 192;
         if (need > ld->staging)
             ld->staging = need;
     }

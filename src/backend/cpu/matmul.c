@@ -2,6 +2,9 @@
 #include "backend/cpu/matmul.h"
 
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "backend/cpu/layout.h"
 #include "base/checked.h"
@@ -72,11 +75,11 @@ size_t operand_row_bytes(enum operand_kind kind, int k)
     return (lines | 1) * 64; /* odd, so that the same k of several rows never falls into one cache set */
 }
 
-/* The same unit of 16 rows side by side, unit after unit; the last one may be cut. In runs of 64 bytes, so that a source line is read once although all rows
-   may fall into one cache set. Inlined for each unit size: a copy of known length is one instruction. */
-static inline __attribute__((always_inline)) void pack_units(uint8_t *out, const uint8_t *src, size_t stride, int rows, size_t row_bytes, const size_t unit)
+/* The same unit of 16 rows side by side, unit after unit, from byte `at` on; the last one may be cut. In runs of 64 bytes, so that a source line is read once
+   although all rows may fall into one cache set. Inlined for each unit size: a copy of known length is one instruction. */
+static inline __attribute__((always_inline)) void pack_units(uint8_t *out, const uint8_t *src, size_t stride, int rows, size_t at, size_t row_bytes, const size_t unit)
 {
-    for (size_t at = 0; at < row_bytes; at += 64)
+    for (; at < row_bytes; at += 64)
         for (int i = 0; i < rows; i++) {
             const uint8_t *from = src + (size_t)i * stride;
             size_t end = row_bytes - at < 64 ? row_bytes : at + 64, k = at;
@@ -85,6 +88,49 @@ static inline __attribute__((always_inline)) void pack_units(uint8_t *out, const
             if (k < end)
                 memcpy(out + k * MATRIX_ROWS + (size_t)i * unit, from + k, end - k);
         }
+}
+
+typedef uint32_t fours __attribute__((vector_size(16)));
+
+/* Four rows of four units, transposed. */
+static inline void transpose(const uint8_t *src, size_t stride, fours out[4])
+{
+    fours r[4];
+    for (int i = 0; i < 4; i++)
+        memcpy(&r[i], src + (size_t)i * stride, 16);
+    fours a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    fours c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    out[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    out[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    out[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    out[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+/* Past the cache where the machine can: packed weights are not read again before all are packed. */
+static inline void stream(uint8_t *to, fours x)
+{
+#ifdef __SSE2__
+    _mm_stream_si128((__m128i *)(void *)to, (__m128i)x);
+#else
+    memcpy(to, &x, sizeof x);
+#endif
+}
+
+/* Units of four bytes of 16 rows, as pack_units; returns the bytes of each row that were taken. */
+static size_t pack_fours(uint8_t *out, const uint8_t *src, size_t stride, size_t row_bytes)
+{
+    size_t at = 0;
+    for (; at + 16 <= row_bytes; at += 16)
+        for (int i = 0; i < MATRIX_ROWS; i += 4) {
+            fours t[4];
+            transpose(src + (size_t)i * stride + at, stride, t);
+            for (int k = 0; k < 4; k++)
+                stream(out + at * MATRIX_ROWS + k * 64 + i * 4, t[k]);
+        }
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+    return at;
 }
 
 /* One 32-block of 16 rows: its codes, four bytes of a row at a time (signed ones become unsigned by turning the top bit), and its scales. */
@@ -118,9 +164,9 @@ void matrix_pack_block(const struct matrix *m, int block, enum dtype type, const
     if (!matrix_quantised(m->kind)) {
         size_t row_bytes = (size_t)dtype_row_bytes(type, (uint64_t)m->cols);
         if (kind_table[m->kind].unit_bytes == 2)
-            pack_units(out, src, src_stride, rows, row_bytes, 2);
+            pack_units(out, src, src_stride, rows, 0, row_bytes, 2);
         else
-            pack_units(out, src, src_stride, rows, row_bytes, 4);
+            pack_units(out, src, src_stride, rows, rows == MATRIX_ROWS ? pack_fours(out, src, src_stride, row_bytes) : 0, row_bytes, 4);
         return;
     }
     for (int b = 0; b < m->cols / QUANT_K; b++)
