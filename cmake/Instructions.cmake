@@ -4,6 +4,10 @@
 set(AVX512_OPTIONS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mavx512vnni;-mfma;-mf16c;-mprefer-vector-width=512")
 set(AVX2_OPTIONS "-mavx2;-mfma;-mf16c")
 
+if(LSK_FUZZ) # no fuzz target runs a kernel, and clang needs minutes to instrument one
+  list(APPEND AVX512_OPTIONS -fno-sanitize=all)
+endif()
+
 function(set_instructions)
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     return()

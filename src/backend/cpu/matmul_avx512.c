@@ -213,25 +213,31 @@ INLINE void tile_quant(const struct slice *s, enum matrix_kind kind, const int R
     store_acc(s, acc, R, B);
 }
 
-/* The same tile for every row count, kind and number of blocks. */
+/* The same tile for every kind, number of blocks B and row count R; quantised ones of two blocks have at most QUANT_PAIR_R rows. */
+enum { QUANT_PAIR_R = 6 }; /* 12 dots and 12 sums are registers, and 4 weights */
 typedef void tile_fn(const struct slice *);
-#define TILE(name, tile, kind, R) \
-    static void name##_##R(const struct slice *s) { tile(s, kind, R, 1); } \
-    static void name##_pair_##R(const struct slice *s) { tile(s, kind, R, 2); }
-#define TILES(name, tile, kind) \
-    TILE(name, tile, kind, 1) TILE(name, tile, kind, 2) TILE(name, tile, kind, 3) TILE(name, tile, kind, 4) \
-    TILE(name, tile, kind, 5) TILE(name, tile, kind, 6) TILE(name, tile, kind, 7) TILE(name, tile, kind, 8)
-#define TILE_ROW(name) {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}
-#define TILE_ROWS(name) {TILE_ROW(name), TILE_ROW(name##_pair)}
+#define TILE(name, tile, kind, B, R) \
+    static void name##_##B##_##R(const struct slice *s) { tile(s, kind, R, B); }
+#define TILES_6(name, tile, kind, B) \
+    TILE(name, tile, kind, B, 1) TILE(name, tile, kind, B, 2) TILE(name, tile, kind, B, 3) TILE(name, tile, kind, B, 4) TILE(name, tile, kind, B, 5) TILE(name, tile, kind, B, 6)
+#define TILES_8(name, tile, kind, B) TILES_6(name, tile, kind, B) TILE(name, tile, kind, B, 7) TILE(name, tile, kind, B, 8)
+#define ROW_6(name, B) NULL, name##_##B##_1, name##_##B##_2, name##_##B##_3, name##_##B##_4, name##_##B##_5, name##_##B##_6
+#define ROW_8(name, B) ROW_6(name, B), name##_##B##_7, name##_##B##_8
 
-TILES(f32, tile_f32, MATRIX_F32)
-TILES(bf16, tile_bf16, MATRIX_BF16)
-TILES(q8, tile_quant, MATRIX_Q8)
-TILES(q4_0, tile_quant, MATRIX_Q4_0)
-TILES(q4_1, tile_quant, MATRIX_Q4_1)
+TILES_8(f32, tile_f32, MATRIX_F32, 1)
+TILES_8(f32, tile_f32, MATRIX_F32, 2)
+TILES_8(bf16, tile_bf16, MATRIX_BF16, 1)
+TILES_8(bf16, tile_bf16, MATRIX_BF16, 2)
+TILES_8(q8, tile_quant, MATRIX_Q8, 1)
+TILES_6(q8, tile_quant, MATRIX_Q8, 2)
+TILES_8(q4_0, tile_quant, MATRIX_Q4_0, 1)
+TILES_6(q4_0, tile_quant, MATRIX_Q4_0, 2)
+TILES_8(q4_1, tile_quant, MATRIX_Q4_1, 1)
+TILES_6(q4_1, tile_quant, MATRIX_Q4_1, 2)
 
 static tile_fn *const tile_table[MATRIX_KINDS][MAX_B][MAX_R + 1] = {
-    [MATRIX_F32] = TILE_ROWS(f32), [MATRIX_BF16] = TILE_ROWS(bf16), [MATRIX_Q8] = TILE_ROWS(q8), [MATRIX_Q4_0] = TILE_ROWS(q4_0), [MATRIX_Q4_1] = TILE_ROWS(q4_1),
+    [MATRIX_F32] = {{ROW_8(f32, 1)}, {ROW_8(f32, 2)}},    [MATRIX_BF16] = {{ROW_8(bf16, 1)}, {ROW_8(bf16, 2)}}, [MATRIX_Q8] = {{ROW_8(q8, 1)}, {ROW_6(q8, 2)}},
+    [MATRIX_Q4_0] = {{ROW_8(q4_0, 1)}, {ROW_6(q4_0, 2)}}, [MATRIX_Q4_1] = {{ROW_8(q4_1, 1)}, {ROW_6(q4_1, 2)}},
 };
 
 /* Widens one 32-block of a quantised kind to [32][16] f32. */
@@ -272,7 +278,6 @@ static void widen(enum matrix_kind kind, const uint8_t *data, int k, int n, floa
 /* How a call is cut into slices and tiles. */
 enum {
     WIDE_K = 64,
-    QUANT_PAIR_R = 6,   /* rows of a quantised tile of two blocks: 12 dots and 12 sums are registers, and 4 weights */
     PAIR_ROWS = 9,      /* from how many rows on two blocks are faster: with fewer, memory is the limit, and one run of lines */
     PAIR_ROWS_BF16 = 8
 };
