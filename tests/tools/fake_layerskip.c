@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public header without an engine: bytes are tokens, and a hash of the last tokens is the model. It lets the program's own behaviour be tested
-   without weights. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
+   without weights. A process may open one model, once. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
    "dear" 2 ms for every draft more, one with "evil" has a hostile name, one with "nan" fails at the third token of a reply and has a damaged tensor,
    one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "greedy" asks for that. */
@@ -55,6 +55,11 @@ const char *lsk_version(void)
 
 lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err)
 {
+    static int opened;
+    if (opened++) {
+        refuse(err, LSK_EINTERNAL, "model: opened a second time: headers and tokenizer are read once");
+        return NULL;
+    }
     if (access(path, R_OK)) {
         refuse(err, LSK_ENOINPUT, "model: no such file");
         return NULL;
