@@ -42,8 +42,9 @@ static const struct option form_options[] = {
     {"read-gib", OPT_INT, offsetof(struct bench_args, read_gib), "GIB", "1", 0, 1024,
      .help = "memory over which the read bandwidth is measured first; 0 leaves it out"},
     {"save-profile", OPT_FLAG, offsetof(struct bench_args, save_profile),
-     .help = "keep the fastest exit layer and drafts of this run as the model's profile, or that plain decoding is faster: run, verify and bench then "
-             "draft so by themselves. Acceptance depends on the text: give a real one with -f"},
+     .help =
+         "keep the fastest exit layer and drafts of this run as the model's profile, or that plain decoding is faster: run, verify and bench then "
+         "draft so by themselves. Acceptance depends on the text: give a real one with -f"},
     {"output o", OPT_CHOICE, offsetof(struct bench_args, output), NULL, "md", .choices = "md csv json jsonl", .help = "form of the result"},
     {0}};
 
@@ -364,7 +365,8 @@ static int save_profile(const struct bench *b, lsk_error *err)
         return rc;
     fputs("profile saved to ", stderr);
     print_shown(stderr, path);
-    fprintf(stderr, draft.exit_layer ? ": exit layer %d, %d drafts in a round\n" : ": plain decoding is faster\n", draft.exit_layer, draft.num_speculations);
+    fprintf(stderr, draft.exit_layer ? ": exit layer %d, %d drafts in a round\n" : ": plain decoding is faster\n", draft.exit_layer,
+            draft.num_speculations);
     return 0;
 }
 

@@ -23,7 +23,8 @@ static const struct option plan_options[] = {
 
 static const struct option form_options[] = {
     {"tensors", OPT_FLAG, offsetof(struct info_args, tensors), .help = "list the tensors as they are stored"},
-    {"check", OPT_FLAG, offsetof(struct info_args, check), .help = "read every weight and warn of those that are no numbers (NaN, infinity); exit status 1 when there are any"},
+    {"check", OPT_FLAG, offsetof(struct info_args, check),
+     .help = "read every weight and warn of those that are no numbers (NaN, infinity); exit status 1 when there are any"},
     {"json", OPT_FLAG, offsetof(struct info_args, json), .help = "print JSON, one object in a line"},
     {0}};
 
@@ -38,7 +39,8 @@ static void print_profile(const lsk_model_info *i, const struct profile *p)
     char path[4096];
     lsk_error err;
     if (p->draft.exit_layer)
-        printf("LayerSkip      profile %s: drafts leave after layer %d of %d, %d in a round\n", p->source, p->draft.exit_layer, i->n_layers, p->draft.num_speculations);
+        printf("LayerSkip      profile %s: drafts leave after layer %d of %d, %d in a round\n", p->source, p->draft.exit_layer, i->n_layers,
+               p->draft.num_speculations);
     else if (*p->source)
         printf("LayerSkip      profile %s: plain decoding is faster here\n", p->source);
     else
@@ -83,10 +85,20 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
     struct record r = {0};
     const struct {
         const char *key, *value;
-    } texts[] = {{"id", i->id},               {"profile", profile->source},
-                 {"path", i->path},           {"format", i->format},           {"family", i->family},       {"name", i->name},
-                 {"file_type", i->file_type}, {"weight_type", i->weight_type}, {"kv_type", i->kv_type},     {"compute", i->compute},
-                 {"device", i->device},       {"kernels", i->kernels},         {"tokenizer", i->tokenizer}, {"rope", i->rope}};
+    } texts[] = {{"id", i->id},
+                 {"profile", profile->source},
+                 {"path", i->path},
+                 {"format", i->format},
+                 {"family", i->family},
+                 {"name", i->name},
+                 {"file_type", i->file_type},
+                 {"weight_type", i->weight_type},
+                 {"kv_type", i->kv_type},
+                 {"compute", i->compute},
+                 {"device", i->device},
+                 {"kernels", i->kernels},
+                 {"tokenizer", i->tokenizer},
+                 {"rope", i->rope}};
     const struct {
         const char *key;
         uint64_t value;
@@ -165,7 +177,8 @@ static int info(const void *args, lsk_error *err)
     if (!m)
         return err->code;
     struct profile profile = profile_find(lsk_model_about(m));
-    lsk_model_options needs = {.context = a->context, .sessions = a->sessions, .max_drafts = a->drafts, .profile = &profile.draft, .load = LSK_LOAD_PLAN};
+    lsk_model_options needs = {
+        .context = a->context, .sessions = a->sessions, .max_drafts = a->drafts, .profile = &profile.draft, .load = LSK_LOAD_PLAN};
     int r = load_model(m, &a->model, &a->show, &needs, err);
     if (r >= 0)
         (a->json ? print_json : print_text)(lsk_model_about(m), &profile);
@@ -177,15 +190,16 @@ static int info(const void *args, lsk_error *err)
     return r;
 }
 
-const struct command command_info = {"info",
-                                     "shows what a model is and what memory it takes",
-                                     "[MODEL] [OPTIONS]",
-                                     "Reads the headers only and allocates nothing large. The memory plan is for --ctx-size tokens, without it for the model's maximum;\n"
-                                     "`run` takes only what prompt and reply need.",
-                                     "  layerskip info model.gguf\n"
-                                     "  layerskip info ./layerskip-llama2-13B --weights q8 --ctx-size 4096 --json\n",
-                                     "model",
-                                     groups,
-                                     sizeof(struct info_args),
-                                     info,
-                                     NULL};
+const struct command command_info = {
+    "info",
+    "shows what a model is and what memory it takes",
+    "[MODEL] [OPTIONS]",
+    "Reads the headers only and allocates nothing large. The memory plan is for --ctx-size tokens, without it for the model's maximum;\n"
+    "`run` takes only what prompt and reply need.",
+    "  layerskip info model.gguf\n"
+    "  layerskip info ./layerskip-llama2-13B --weights q8 --ctx-size 4096 --json\n",
+    "model",
+    groups,
+    sizeof(struct info_args),
+    info,
+    NULL};

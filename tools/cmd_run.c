@@ -142,7 +142,8 @@ static int decided(const struct profile *p, const lsk_generate_options *o, const
     return *p->source && !strcmp(o->drafter, "auto") && !o->exit_layer && !o->num_speculations && s->exit_layer == p->draft.exit_layer;
 }
 
-static int generate(const struct run_args *a, lsk_model *m, const struct profile *profile, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err)
+static int generate(const struct run_args *a, lsk_model *m, const struct profile *profile, const int32_t *tokens, int n,
+                    const lsk_generate_options *o, lsk_error *err)
 {
     struct writer w = {.colour = terminal_colour(a->output.colour), .err = err, .finish = a->reply.n_predict ? LSK_RUNNING : LSK_FINISH_LENGTH};
     struct progress progress = progress_start(a->show.progress);

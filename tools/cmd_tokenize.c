@@ -15,7 +15,8 @@ struct tokenize_args {
 
 static const struct option form_options[] = {
     {"ids", OPT_FLAG, offsetof(struct tokenize_args, ids), .help = "print the ids on one line"},
-    {"json", OPT_FLAG, offsetof(struct tokenize_args, json), .help = "print an array of {id, piece}, and {bytes} of a piece that is not whole UTF-8 characters"},
+    {"json", OPT_FLAG, offsetof(struct tokenize_args, json),
+     .help = "print an array of {id, piece}, and {bytes} of a piece that is not whole UTF-8 characters"},
     {"count", OPT_FLAG, offsetof(struct tokenize_args, count), .help = "print how many tokens there are, nothing else"},
     {0}};
 

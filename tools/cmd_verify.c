@@ -160,7 +160,8 @@ static void print_head(const struct plan *p)
 {
     printf("%d prompts, %d plain replies", p->n_prompts, p->n_samples);
     if (*p->profile.source && p->profile.draft.exit_layer)
-        printf("; profile %s: exit layer %d, %d drafts in a round", p->profile.source, p->profile.draft.exit_layer, p->profile.draft.num_speculations);
+        printf("; profile %s: exit layer %d, %d drafts in a round", p->profile.source, p->profile.draft.exit_layer,
+               p->profile.draft.num_speculations);
     putchar('\n');
 }
 
@@ -227,7 +228,9 @@ static int plan_drafts(const struct verify_args *a, const lsk_model_info *info, 
     int r = 0;
     const lsk_profile *own = &p->profile.draft;
     p->exit_layers = a->exit_layers.n || !own->exit_layer ? a->exit_layers : (struct numbers){1, {own->exit_layer}};
-    p->drafts = a->drafts.n ? a->drafts : own->exit_layer && own->num_speculations ? (struct numbers){1, {own->num_speculations}} : (struct numbers){3, {1, 4, 12}};
+    p->drafts = a->drafts.n                                ? a->drafts
+                : own->exit_layer && own->num_speculations ? (struct numbers){1, {own->num_speculations}}
+                                                           : (struct numbers){3, {1, 4, 12}};
     for (int quarter = 1, few = !p->exit_layers.n; few && quarter <= 3; quarter++) {
         int e = info->n_layers * quarter / 4;
         if (e > 0 && (!p->exit_layers.n || e > p->exit_layers.value[p->exit_layers.n - 1]))

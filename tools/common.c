@@ -13,7 +13,8 @@ const struct option model_options[] = {
     {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH",
      .help = "a Hugging Face folder, a .safetensors or a .gguf file; may also stand first without -m"},
     {"weights", OPT_CHOICE, offsetof(struct model_args, weights), NULL, "file", .choices = "file bf16 q8 q4",
-     .help = "type that weights are kept in: as stored, or converted while loading; what a file has quantised already stays as it is, with a warning"},
+     .help =
+         "type that weights are kept in: as stored, or converted while loading; what a file has quantised already stays as it is, with a warning"},
     {"kv", OPT_CHOICE, offsetof(struct model_args, kv), NULL, "auto", .choices = "auto bf16 f32",
      .help = "type of the KV cache; auto is bf16, and f32 with --compute f32"},
     {"compute", OPT_CHOICE, offsetof(struct model_args, compute), NULL, "native", .choices = "native f32",
@@ -102,7 +103,8 @@ int load_model(lsk_model *m, const struct model_args *a, const struct show_args 
     progress_end(&progress);
     if (r < 0 || !info->n_kept)
         return r;
-    snprintf(line, sizeof line, "--weights %s: %d tensors are quantised in the file (mostly %s) and stay as they are", a->weights, info->n_kept, info->kept_type);
+    snprintf(line, sizeof line, "--weights %s: %d tensors are quantised in the file (mostly %s) and stay as they are", a->weights, info->n_kept,
+             info->kept_type);
     print_warning(line);
     return 0;
 }

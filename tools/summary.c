@@ -74,8 +74,8 @@ static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
     int last = LSK_MAX_DRAFTS;
     while (last && !s->drafted_at[last - 1])
         last--;
-    fprintf(out, "drafts     exit layer %d, %d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (", s->exit_layer,
-            s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
+    fprintf(out, "drafts     exit layer %d, %d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (",
+            s->exit_layer, s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
     for (int i = 0; i < last; i++)
         fprintf(out, "%s%.3f", i ? ", " : "", over(s->accepted_at[i], s->drafted_at[i]));
     fprintf(out, ")\n           reads %.2f times the weights that plain decoding reads: ", f->reads);
@@ -89,8 +89,8 @@ void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
 {
     struct figures f = figures_of(s, m);
     char b[5][32];
-    fprintf(out, "prompt     %d tokens: %d cached, %d evaluated, the last with the reply  %.1f ms  %.1f tokens/s\n", s->prompt_tokens, s->cached_tokens, f.evaluated,
-            (double)s->prompt_ns / 1e6, f.prompt_rate);
+    fprintf(out, "prompt     %d tokens: %d cached, %d evaluated, the last with the reply  %.1f ms  %.1f tokens/s\n", s->prompt_tokens,
+            s->cached_tokens, f.evaluated, (double)s->prompt_ns / 1e6, f.prompt_rate);
     fprintf(out, "reply      %d tokens (%s)  %.1f ms  %.2f ms/token  %.2f tokens/s  %.2f GB/s\n", s->reply_tokens, finish_name(facts->finish),
             (double)s->reply_ns / 1e6, f.token_ms, f.reply_rate, f.gb_per_s);
     if (s->temperature > 0)
