@@ -46,7 +46,8 @@ const struct option sampling_options[] = {
     {"temp temperature", OPT_REAL, offsetof(struct sampling_args, temperature), "T", "0", 0, 100,
      .help = "0 is greedy, also where the model's files suggest another temperature"},
     {"sample", OPT_SAID, offsetof(struct sampling_args, sample), "[True|False]", .sets = "temp=0.6",
-     .help = "as in the original scripts: True samples, at temperature 0.6 unless --temp says otherwise; False is greedy, whatever the temperature"},
+     .help = "as in the original scripts: True samples, at temperature 0.6 unless --temp says otherwise (0 is refused); False is greedy, whatever "
+             "the temperature"},
     {"top-k", OPT_INT, offsetof(struct sampling_args, top_k), "K", "0", 0, 1 << 24, .help = "sample from the K likeliest tokens; 0 is off"},
     {"top-p", OPT_REAL, offsetof(struct sampling_args, top_p), "P", "1", 0, 1,
      .help = "sample from the likeliest tokens that together have probability P; 1 is off"},
