@@ -203,15 +203,17 @@ static void close_engine(lsk_model *m)
 static int set_profile(lsk_model *m, const lsk_profile *p, struct error *err)
 {
     const struct config *c = &m->model.config;
-    m->profile = p ? *p : (lsk_profile){c->exit_layer, c->num_speculations};
     int rc = p ? check_range("profile: exit layer", p->exit_layer, 0, c->n_layers - 1, err) : 0;
     if (!rc && p)
         rc = check_range("profile: drafts in a round", p->num_speculations, 0, DRAFTS_MAX, err);
+    if (rc)
+        return rc;
+    m->profile = p ? *p : (lsk_profile){c->exit_layer, c->num_speculations};
     if (m->profile.exit_layer && !m->profile.num_speculations)
         m->profile.num_speculations = 4;
     m->info.exit_layer = m->profile.exit_layer;
     m->info.num_speculations = m->profile.num_speculations;
-    return rc;
+    return 0;
 }
 
 static int load(lsk_model *m, const lsk_model_options *o, struct error *err)

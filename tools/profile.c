@@ -25,11 +25,11 @@ int profile_path(const lsk_model_info *m, char *out, size_t cap, lsk_error *err)
 
 /* ---- reading ---- */
 
-static int read_number(const json_t *j, const char *key, int max, int *out, lsk_error *err)
+static int read_number(const json_t *j, const char *key, int min, int max, int *out, lsk_error *err)
 {
     const json_t *v = json_object_get(j, key);
-    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > max)
-        return complain(err, LSK_EDATA, "\"%s\" must be a whole number from 0 to %d", key, max);
+    if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max)
+        return complain(err, LSK_EDATA, "\"%s\" must be a whole number from %d to %d", key, min, max);
     *out = (int)json_integer_value(v);
     return 0;
 }
@@ -37,9 +37,9 @@ static int read_number(const json_t *j, const char *key, int max, int *out, lsk_
 static int read_profile(const json_t *j, int n_layers, struct profile *out, lsk_error *err)
 {
     const char *date = json_string_value(json_object_get(json_object_get(j, "measured"), "date"));
-    int r = read_number(j, "exit_layer", n_layers - 1, &out->draft.exit_layer, err);
+    int r = read_number(j, "exit_layer", 0, n_layers - 1, &out->draft.exit_layer, err);
     if (!r)
-        r = read_number(j, "num_speculations", LSK_MAX_DRAFTS, &out->draft.num_speculations, err);
+        r = read_number(j, "num_speculations", out->draft.exit_layer > 0, LSK_MAX_DRAFTS, &out->draft.num_speculations, err);
     if (!r && (!date || strspn(date, "0123456789-") < 10))
         r = complain(err, LSK_EDATA, "\"measured\" must have a \"date\" that begins as 2026-11-23");
     if (!r)

@@ -584,6 +584,7 @@ static void test_statistics_say_what_was_asked(void **state)
     lsk_generate_options o = {.temperature = 0.5f, .seed = 77, .max_tokens = 2};
     static const int done[] = {32, 39, 39}; /* a batch, the seven before the last token, a round */
     prompt_fill(ids, 40, 5);
+    assert_int_equal(lsk_session_stats(s)->prompt_done, 0); /* of no prompt */
     assert_int_equal(lsk_session_prompt(s, ids, 40, &o, &err), 0);
     assert_int_equal(lsk_session_stats(s)->prompt_done, 0);
     for (int i = 0; i < 3; i++) {
