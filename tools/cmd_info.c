@@ -42,7 +42,7 @@ static void print_profile(const lsk_model_info *i, const struct profile *p)
         printf("LayerSkip      profile %s: drafts leave after layer %d of %d, %d in a round\n", p->source, p->draft.exit_layer, i->n_layers,
                p->draft.num_speculations);
     else if (*p->source)
-        printf("LayerSkip      profile %s: plain decoding is faster here\n", p->source);
+        printf("LayerSkip      profile %s: plain decoding, drafting gained less than 3 %%\n", p->source);
     else
         printf("LayerSkip      no profile: decoding is plain unless --exit-layer or --num-speculations ask for drafts\n");
     if (profile_path(i, path, sizeof path, &err))
