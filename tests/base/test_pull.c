@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format/pull.h"
+#include "base/pull.h"
 
 static struct error err;
 
