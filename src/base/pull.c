@@ -165,6 +165,9 @@ static int pass_string(struct pull *j)
     return pull_refuse(j, "ends inside a string");
 }
 
+/* Of a number, true, false or null. */
+static bool in_scalar(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E'; }
+
 int pull_skip(struct pull *j, struct bytes *raw)
 {
     skip_space(j);
@@ -179,7 +182,7 @@ int pull_skip(struct pull *j, struct bytes *raw)
         else if (depth)
             depth -= c == '}' || c == ']', j->at++;
         else
-            while (j->at < j->n && !is_space(j->text[j->at]) && !strchr(",:]}[{\"", j->text[j->at]))
+            while (j->at < j->n && in_scalar(j->text[j->at]))
                 j->at++;
         if (!depth)
             break;
