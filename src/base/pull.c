@@ -168,6 +168,7 @@ static int pass_string(struct pull *j)
 /* Of a number, true, false or null. */
 static bool in_scalar(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E'; }
 
+/* Brackets are counted, so that no depth of nesting costs anything. */
 int pull_skip(struct pull *j, struct bytes *raw)
 {
     skip_space(j);
@@ -175,15 +176,17 @@ int pull_skip(struct pull *j, struct bytes *raw)
     int rc = 0;
     while (!rc && j->at < j->n) {
         char c = j->text[j->at];
-        if (c == '"')
+        bool opens = c == '{' || c == '[', closes = c == '}' || c == ']';
+        if (c == '"') {
             rc = pass_string(j);
-        else if (c == '{' || c == '[')
-            depth++, j->at++;
-        else if (depth)
-            depth -= c == '}' || c == ']', j->at++;
-        else
+        } else if (depth || opens) {
+            depth += opens;
+            depth -= closes;
+            j->at++;
+        } else {
             while (j->at < j->n && in_scalar(j->text[j->at]))
                 j->at++;
+        }
         if (!depth)
             break;
     }
