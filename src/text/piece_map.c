@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* The first 8 bytes of n, or all of fewer: equal words mean equal bytes for one n. Loads of fixed size, no call. */
+/* The first 8 bytes of n, or all of fewer, in loads of fixed size: a memcpy of n bytes would be a call. */
 static uint64_t word(const uint8_t *p, size_t n)
 {
     uint64_t v;
