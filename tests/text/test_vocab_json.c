@@ -142,7 +142,7 @@ static void test_added_tokens(void **state)
     refused(WITH(added, "7"), ERR_DATA, "content");
 }
 
-static void test_27_ids_and_merges(void **state)
+static void item_27_ids_and_merges(void **state)
 {
     struct parts p;
     (void)state;
@@ -171,7 +171,7 @@ static void test_27_ids_and_merges(void **state)
     refused(WITH(added, "{\"id\":5,\"content\":\"a\",\"special\":true}"), ERR_DATA, "another id");
 }
 
-static void test_28_refused_by_name(void **state)
+static void item_28_refused_by_name(void **state)
 {
     static const struct { size_t part; const char *value, *says; } rows[] = {
         {offsetof(struct parts, normalizer), "{\"type\":\"NFC\"}", "NFC"},
@@ -290,7 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_byte_level_files),   cmocka_unit_test(test_sentencepiece_files), cmocka_unit_test(test_added_tokens),
-        cmocka_unit_test(test_27_ids_and_merges),  cmocka_unit_test(test_28_refused_by_name),  cmocka_unit_test(test_broken_templates),
+        cmocka_unit_test(item_27_ids_and_merges),  cmocka_unit_test(item_28_refused_by_name),  cmocka_unit_test(test_broken_templates),
         cmocka_unit_test(test_not_json),           cmocka_unit_test(test_wishes_by_text),
         cmocka_unit_test(test_truncation_and_padding_are_passed_over), cmocka_unit_test(test_order_of_keys), cmocka_unit_test(test_tables_of_another_kind),
     };
