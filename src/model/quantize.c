@@ -358,10 +358,13 @@ static int run(struct job *j, struct error *err)
 
 static const char *merge_types(const char *a, const char *b) { return !a || !strcmp(a, b) ? b : "mixed"; }
 
-static void add_item(const struct job *j, const struct item *it, struct quantize_row *row, struct measure *sum)
+/* The total's types are those of the matrices. */
+static void add_item(const struct job *j, const struct item *it, bool typed, struct quantize_row *row, struct measure *sum)
 {
-    row->from = merge_types(row->from, dtype_table[it->from].name);
-    row->to = merge_types(row->to, dtype_table[it->to].name);
+    if (typed) {
+        row->from = merge_types(row->from, dtype_table[it->from].name);
+        row->to = merge_types(row->to, dtype_table[it->to].name);
+    }
     row->tensors++;
     row->values += it->rows * it->cols;
     row->bytes_before += it->bytes_in;
@@ -381,7 +384,7 @@ static void report(const struct job *j)
         struct measure sum = {0};
         for (int i = 0; i < j->n; i++)
             if (kind == K_COUNT || j->item[i].kind == kind)
-                add_item(j, &j->item[i], &row, &sum);
+                add_item(j, &j->item[i], kind < K_COUNT || j->item[i].kind < K_NORMS, &row, &sum);
         if (j->measure) {
             row.rms_error = sum.square > 0 ? sqrt(sum.error / sum.square) : 0;
             row.max_error = sum.most;
