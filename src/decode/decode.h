@@ -8,6 +8,7 @@
 #define DECODE_DECODE_H
 
 #include "backend/backend.h"
+#include "decode/ngram.h"
 #include "decode/reply.h"
 
 enum { DRAFTS_MAX = 32 };
@@ -39,9 +40,12 @@ struct stats {
     uint64_t reply_bytes;
 };
 
+/* Drafters that a request wants, together: the sum of their bits; 0 is plain decoding. They propose in the order of the table. */
+enum { DRAFT_NGRAM = 1, DRAFT_EXIT = 2 };
+
 /* What a request asks for. */
 struct request {
-    const struct drafter *drafter;
+    unsigned drafters;
     int exit_layer, n_drafts, depth; /* layers of a draft, drafts in a round, layers of the whole */
     float draft_min_conf;
     struct sampling sampling;
@@ -57,6 +61,7 @@ struct timeline {
     struct reply reply;
     struct tree tree;
     struct walk walk;
+    struct ngram ngram; /* of prompt and reply */
     bool draft_ended; /* no more drafts in this round */
     struct stats stats;
 };
@@ -77,15 +82,14 @@ struct engine {
 
 struct drafter {
     const char *name, *help;
-    /* Grows t[i]->tree by at most budget of each; NULL: never proposes. */
+    unsigned bit;
+    /* Grows t[i]->tree by at most its budget; NULL: never proposes. */
     int (*propose)(struct engine *e, struct timeline **t, int n, struct error *err);
-    /* Sees what was committed; NULL: learns nothing. */
-    void (*learn)(struct timeline *t);
 };
 
-extern const struct drafter drafter_none, drafter_exit;
+extern const struct drafter drafter_none, drafter_ngram, drafter_exit;
 const struct drafter *drafter_at(int i);              /* NULL past the last */
-const struct drafter *drafter_find(const char *name); /* NULL: no such */
+int drafters_find(const char *names, unsigned *out);  /* "exit,ngram": their bits; below zero: one is not there */
 
 /* ---- engine.c ---- */
 int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int batch, int max_drafts, struct error *err);
@@ -104,7 +108,7 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
 void timeline_forget(struct timeline *t, struct engine *e); /* as if it had never held a token */
 bool timeline_has_prompt_left(const struct timeline *t); /* tokens before the pending one that no layer has seen */
 int timeline_prefill(struct timeline *t, struct engine *e, struct error *err); /* one batch of them */
-int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that may be proposed now */
+int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that the tree may still grow by */
 
 /* The only place where a timeline grows. Tokens go one by one through one stop check; what lies behind a stop leaves timeline and statistics. */
 int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
@@ -113,6 +117,8 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err);
 
 /* ---- walk.c ---- */
+struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf); /* a new last node, at layer 0; there must be room */
+
 /* picks: one for each node of the tree, in its order. */
 void walk_tree(struct walk *out, const struct tree *tree, const struct pick *picks);
 

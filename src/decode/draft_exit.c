@@ -5,12 +5,19 @@
 
 static struct node *last_node(struct timeline *t) { return &t->tree.node[t->tree.n - 1]; }
 
+/* Can the last node go through the first layers? Not below free drafts, which have seen none. */
+static bool stands(struct timeline *t)
+{
+    int parent = last_node(t)->parent;
+    return parent < 0 || t->tree.node[parent].at >= t->ask.exit_layer;
+}
+
 /* The last node of each timeline that goes on drafting. */
 static int gather(struct engine *e, struct timeline **t, int n)
 {
     int m = 0;
     for (int i = 0; i < n; i++) {
-        if (t[i]->draft_ended || t[i]->tree.n - 1 >= timeline_budget(t[i], e))
+        if (t[i]->draft_ended || !stands(t[i]) || timeline_budget(t[i], e) == 0)
             continue;
         e->list[m] = last_node(t[i]);
         e->to[m] = (int16_t)t[i]->ask.exit_layer;
@@ -18,23 +25,6 @@ static int gather(struct engine *e, struct timeline **t, int n)
         e->who[m++] = t[i];
     }
     return m;
-}
-
-static void add_draft(struct timeline *t, const struct pick *p)
-{
-    struct tree *tree = &t->tree;
-    const struct node *parent = last_node(t);
-    struct node *child = &tree->node[tree->n];
-    *child = *parent;
-    child->parent = tree->n - 1;
-    child->at = 0;
-    child->conf = p->conf;
-    child->row.token = p->token;
-    child->row.pos++;
-    child->row.slot++;
-    child->row.h++;
-    child->row.also = parent->row.also << 1 | 1;
-    tree->n++;
 }
 
 static int propose(struct engine *e, struct timeline **t, int n, struct error *err)
@@ -49,7 +39,7 @@ static int propose(struct engine *e, struct timeline **t, int n, struct error *e
             const struct pick *p = &e->picks[i];
             struct timeline *who = e->who[i];
             if (p->token >= 0 && p->conf >= who->ask.draft_min_conf)
-                add_draft(who, p);
+                tree_add(&who->tree, who->tree.n - 1, p->token, p->conf);
             else
                 who->draft_ended = true;
             if (reply_ends(&who->reply, p->token)) /* still verified; but nothing follows it */
@@ -59,4 +49,4 @@ static int propose(struct engine *e, struct timeline **t, int n, struct error *e
     return 0;
 }
 
-const struct drafter drafter_exit = {.name = "exit", .help = "the model's first layers and its own head draft a chain of tokens", .propose = propose};
+const struct drafter drafter_exit = {.name = "exit", .help = "the model's first layers and its own head draft a chain of tokens", .bit = DRAFT_EXIT, .propose = propose};

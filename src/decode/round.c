@@ -13,14 +13,14 @@ static int plant(struct timeline *t, const struct engine *e, int h)
     return h + 1 + timeline_budget(t, e);
 }
 
-/* Each drafter sees the timelines that asked for it. */
+/* Each drafter sees the timelines that asked for it, as the drafters before it left them. */
 static int propose(struct engine *e, struct timeline **t, int n, struct error *err)
 {
     const struct drafter *d;
     for (int k = 0, rc; (d = drafter_at(k)); k++)
-        for (int from = 0; d->propose && from < n;) {
+        for (int from = 0; from < n;) {
             int to = from;
-            while (to < n && t[to]->ask.drafter == d)
+            while (to < n && t[to]->ask.drafters & d->bit)
                 to++;
             if (to > from && (rc = d->propose(e, t + from, to - from, err)))
                 return rc;
@@ -57,8 +57,6 @@ int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
         walk_tree(&t[i]->walk, &t[i]->tree, picks);
         picks += t[i]->tree.n;
         rc = timeline_commit(t[i], e, err);
-        if (!rc && t[i]->ask.drafter->learn)
-            t[i]->ask.drafter->learn(t[i]);
     }
     for (int i = 0; i < n; i++) {
         t[i]->stats.reply_ns += clock_ns() - start;

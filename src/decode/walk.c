@@ -1,6 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "decode/decode.h"
 
+struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf)
+{
+    const struct row *root = &tree->node[0].row, *above = &tree->node[parent].row;
+    struct node *node = &tree->node[tree->n];
+    *node = (struct node){.row = *above, .parent = parent, .conf = conf};
+    node->row.token = token;
+    node->row.pos++;
+    node->row.slot = root->slot + tree->n;
+    node->row.h = root->h + tree->n++;
+    node->row.also |= (uint64_t)1 << (above->slot - root->slot);
+    return node;
+}
+
 static int child_with(const struct tree *tree, int parent, int32_t token)
 {
     for (int i = parent + 1; i < tree->n; i++)

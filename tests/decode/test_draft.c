@@ -17,7 +17,7 @@ static void the_exit_drafter_grows_a_chain(void **state)
 {
     (void)state;
     struct toy *f = toy_setup(1, TOY_NO_FAULT);
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 3, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 3, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 100};
     struct reply_rules rules = {0};
     plant(f, &ask, &rules);
     struct timeline *t = &f->t[0];
@@ -40,7 +40,7 @@ static void an_end_of_text_ends_the_draft_but_is_in_it(void **state)
 {
     (void)state;
     struct toy *f = toy_setup(1, TOY_NO_FAULT);
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100};
     struct reply_rules rules = {0};
     plant(f, &ask, &rules);
     struct timeline *t = &f->t[0];
@@ -61,7 +61,6 @@ static void no_drafter_proposes_nothing(void **state)
 {
     (void)state;
     assert_null(drafter_none.propose);
-    assert_null(drafter_none.learn);
 }
 
 /* The toy's picks all have a confidence of one half. */
@@ -69,7 +68,7 @@ static void a_doubtful_draft_is_not_proposed(void **state)
 {
     (void)state;
     struct toy *f = toy_setup(1, TOY_NO_FAULT);
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100, .draft_min_conf = 0.6f};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100, .draft_min_conf = 0.6f};
     struct reply_rules rules = {0};
     struct timeline *t = &f->t[0];
     plant(f, &ask, &rules);
@@ -82,12 +81,71 @@ static void a_doubtful_draft_is_not_proposed(void **state)
     toy_teardown(f);
 }
 
+/* Gives t the text of letters; the last one is pending. */
+static void set_text(struct timeline *t, const char *letters)
+{
+    t->n = (int)strlen(letters);
+    ngram_cut(&t->ngram, t->token, 0);
+    for (int i = 0; i < t->n; i++)
+        t->token[i] = letters[i] - 'A';
+    t->tree.node[0] = (struct node){.row = {.token = t->token[t->n - 1], .pos = t->n - 1, .slot = t->n - 1, .prefix = t->n - 1}, .parent = -1};
+    t->tree.n = 1;
+}
+
+/* The drafts as letters. */
+static const char *drafts_of(const struct timeline *t)
+{
+    static char out[DRAFTS_MAX + 1];
+    for (int i = 1; i < t->tree.n; i++)
+        out[i - 1] = (char)(t->tree.node[i].row.token + 'A');
+    out[t->tree.n - 1] = 0;
+    return out;
+}
+
+static void what_followed_before_is_proposed_again(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *drafts;
+    } cases[] = {
+        {"ABCDEFGXYABC", "DEFGX"}, /* the text that followed */
+        {"ABCDEF", ""},            /* nothing has been said twice */
+        {"ABCXYCXB", ""},          /* one token is no match */
+        {"XABCDEXYBCPQBC", "PQBCP"}, /* the last of equal matches; it runs into the drafts */
+        {"ABCDXYBCPQABC", "DXYBC"}, /* a longer match wins over a later one */
+        {"XXXX", "XXXXX"},          /* a period goes on */
+        {"ABABAB", "ABABA"},
+        {"A", ""},
+        {"AA", ""},
+    };
+    struct toy *f = toy_setup(1, TOY_NO_FAULT);
+    struct request ask = {.drafters = DRAFT_NGRAM, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct reply_rules rules = {0};
+    struct timeline *t = &f->t[0];
+    plant(f, &ask, &rules);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        set_text(t, cases[i].text);
+        assert_int_equal(drafter_ngram.propose(&f->engine, &t, 1, NULL), 0);
+        assert_string_equal(drafts_of(t), cases[i].drafts);
+        for (int k = 1; k < t->tree.n; k++)
+            assert_true(t->tree.node[k].parent == k - 1 && t->tree.node[k].at == 0 && t->tree.node[k].row.also == (1u << k) - 1);
+    }
+    int32_t end = 'E' - 'A';
+    rules = (struct reply_rules){.eos = &end, .n_eos = 1};
+    reply_start(&t->reply, &rules, NULL);
+    set_text(t, cases[0].text);
+    drafter_ngram.propose(&f->engine, &t, 1, NULL);
+    assert_string_equal(drafts_of(t), "DE");
+    toy_teardown(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_drafter_proposes_nothing),
         cmocka_unit_test(the_exit_drafter_grows_a_chain),
         cmocka_unit_test(an_end_of_text_ends_the_draft_but_is_in_it),
+        cmocka_unit_test(what_followed_before_is_proposed_again),
         cmocka_unit_test(a_doubtful_draft_is_not_proposed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

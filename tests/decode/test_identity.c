@@ -23,6 +23,7 @@ static const struct sampling samplings[] = {
     {.temperature = 1.3f, .seed = 8, .top_k = 20, .top_p = 0.9f},
     {.temperature = 1, .seed = 9, .min_p = 0.05f, .choice = 2},
 };
+static const unsigned teams[] = {DRAFT_EXIT, DRAFT_NGRAM, DRAFT_EXIT | DRAFT_NGRAM};
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
 static const char *const sets[] = {NULL, "plain"};
@@ -30,7 +31,7 @@ static const char *const sets[] = {NULL, "plain"};
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 struct combination {
-    int kind, exit_layer, drafts, sampling, prompt, threads, batch, set;
+    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set;
 };
 
 struct text {
@@ -162,7 +163,7 @@ static void finish(struct rig *r, int n, struct text *out)
 
 static struct request ask_of(const struct rig *r, const struct combination *c, bool drafted)
 {
-    return (struct request){.drafter = drafted ? &drafter_exit : &drafter_none, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
+    return (struct request){.drafters = drafted ? teams[c->team] : 0, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
                             .depth = r->s.model.config.n_layers, .sampling = samplings[c->sampling], .max_tokens = NEW};
 }
 
@@ -207,8 +208,8 @@ static const struct text *plain_text(const struct combination *c)
 static void describe(const struct combination *c, int at)
 {
     const struct kind *k = &kinds[c->kind];
-    print_error("%s %s weights %s exit %d drafts %d sampling %d prompt %d threads %d batch %d kernels %s: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
-                c->drafts, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", at);
+    print_error("%s %s weights %s exit %d drafts %d team %d sampling %d prompt %d threads %d batch %d kernels %s: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
+                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", at);
 }
 
 struct tally {
@@ -237,7 +238,7 @@ static void compare(const struct combination *c, int number, struct tally *sum, 
 /* Every level of every factor, in random company. */
 static struct combination random_combination(uint64_t *seed, int number)
 {
-    struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .sampling = check_below(seed, COUNT(samplings)),
+    struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .team = number / 2 % COUNT(teams), .sampling = check_below(seed, COUNT(samplings)),
                             .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches))};
     c.exit_layer = 1 + check_below(seed, strcmp(kinds[c.kind].shape, "tiny-gqa") ? 3 : 4);
     c.set = number % 5 == 4 && c.prompt < 3; /* the plain kernels are slow */
@@ -277,7 +278,7 @@ static void everything_changes_no_bit(void **state)
             for (int d = 0; d <= MAX_DRAFTS; d++)
                 for (int s = 0; s < COUNT(samplings); s++)
                     for (int p = 0; p < COUNT(prompts); p++) {
-                        struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
+                        struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .team = number % COUNT(teams), .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
                                                 .batch = number % COUNT(batches), .set = number % 7 == 6};
                         compare(&c, number++, &sum, true);
                     }
