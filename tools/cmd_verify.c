@@ -34,7 +34,7 @@ static const struct option combination_options[] = {
      .help = "drafts in a round; without it the profile's, or else 1,4,12"},
     {"temp temperature", OPT_REALS, offsetof(struct verify_args, temperatures), "LIST", "0", 0, 100, .help = "temperatures"},
     {"seed s", OPT_NUMBERS, offsetof(struct verify_args, seeds), "LIST", "0", 0, 2147483647, .help = "seeds, for each temperature above 0"},
-    {"drafter", OPT_CHOICE, offsetof(struct verify_args, drafter), NULL, "exit", .choices = "exit ngram none", .help = "what proposes drafts"},
+    {"drafter", OPT_CHOICE, offsetof(struct verify_args, drafter), NULL, "exit", .choices = "exit ngram recycle none", .help = "what proposes drafts"},
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct verify_args, model)},

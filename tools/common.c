@@ -67,7 +67,7 @@ const struct option draft_options[] = {
              "E, as in the original scripts"},
     {"draft-p-min spec-draft-p-min assistant-confidence-threshold", OPT_REAL, offsetof(struct draft_args, min_conf), "P", "0", 0, 1,
      .help = "end a chain of drafts at one that its exit gives less than this probability"},
-    {"drafter", OPT_CHOICE, offsetof(struct draft_args, drafter), NULL, "auto", .choices = "auto none ngram exit", .help = "what proposes drafts"},
+    {"drafter", OPT_CHOICE, offsetof(struct draft_args, drafter), NULL, "auto", .choices = "auto none ngram exit recycle", .help = "what proposes drafts"},
     {"depth early-exit-only", OPT_INT, offsetof(struct draft_args, depth), "N", "0", 0, 1024,
      .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
     {0}};

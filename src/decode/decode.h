@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "decode/ngram.h"
+#include "decode/recycle.h"
 #include "decode/reply.h"
 
 enum { DRAFTS_MAX = 32 };
@@ -17,7 +18,7 @@ struct node {
     struct row row;
     int32_t parent; /* index; -1 at the root */
     int16_t at;     /* layers already behind it */
-    float conf;     /* probability that its drafter gave it; 1 at the root */
+    float reach;    /* probability, as its drafters see it, that the walk comes here; 1 at the root */
 };
 
 struct tree {
@@ -41,7 +42,7 @@ struct stats {
 };
 
 /* Drafters that a request wants, together: the sum of their bits; 0 is plain decoding. They propose in the order of the table. */
-enum { DRAFT_NGRAM = 1, DRAFT_EXIT = 2 };
+enum { DRAFT_NGRAM = 1, DRAFT_EXIT = 2, DRAFT_RECYCLE = 4 };
 
 /* What a request asks for. */
 struct request {
@@ -62,6 +63,7 @@ struct timeline {
     struct tree tree;
     struct walk walk;
     struct ngram ngram; /* of prompt and reply */
+    struct recycle recycle;
     bool draft_ended; /* no more drafts in this round */
     struct stats stats;
 };
@@ -69,14 +71,14 @@ struct timeline {
 struct engine {
     const struct backend *b;
     struct kv *kv;
-    int n_layers, n_slots, batch, max_drafts, n_hidden;
+    int n_layers, n_vocab, n_slots, batch, max_drafts, n_hidden;
     /* scratch of a round, [n_hidden] each */
     struct node **list;
-    struct timeline **who;
+    struct timeline **who;   /* whose node list[i] is */
     struct timeline **ready; /* [timelines] */
     int16_t *to;
     struct row *rows;
-    const struct sampling **asks;
+    struct ask *asks;
     struct pick *picks;
 };
 
@@ -87,19 +89,22 @@ struct drafter {
     int (*propose)(struct engine *e, struct timeline **t, int n, struct error *err);
 };
 
-extern const struct drafter drafter_none, drafter_ngram, drafter_exit;
+extern const struct drafter drafter_none, drafter_ngram, drafter_exit, drafter_recycle;
 const struct drafter *drafter_at(int i);              /* NULL past the last */
 int drafters_find(const char *names, unsigned *out);  /* "exit,ngram": their bits; below zero: one is not there */
 
 /* ---- engine.c ---- */
-int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int batch, int max_drafts, struct error *err);
+int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int n_vocab, int batch, int max_drafts, struct error *err);
 void engine_close(struct engine *e);
 
 /* Brings list[i] to layer to[i], each from where it stands; rows that stand at the same layer go together. */
 int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err);
-int engine_pick(struct engine *e, struct node **list, int n, const struct sampling *const *asks, struct pick *picks, struct error *err);
+
+/* A pick at e->list[i], as e->who[i] wants it, to e->picks[i]. */
+int engine_pick(struct engine *e, int n, struct error *err);
 
 /* ---- timeline.c ---- */
+uint64_t timeline_bytes(int n_slots, int n_vocab); /* that one takes for drafting */
 int timeline_open(struct timeline *t, struct engine *e, struct error *err);
 void timeline_close(struct timeline *t, struct engine *e);
 
@@ -117,7 +122,8 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err);
 
 /* ---- walk.c ---- */
-struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf); /* a new last node, at layer 0; there must be room */
+struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf); /* a new last node, at layer 0; there must be room. conf: chance that it follows parent */
+int tree_child(const struct tree *tree, int parent, int32_t token);              /* -1: none */
 
 /* picks: one for each node of the tree, in its order. */
 void walk_tree(struct walk *out, const struct tree *tree, const struct pick *picks);

@@ -21,7 +21,6 @@ static int gather(struct engine *e, struct timeline **t, int n)
             continue;
         e->list[m] = last_node(t[i]);
         e->to[m] = (int16_t)t[i]->ask.exit_layer;
-        e->asks[m] = &t[i]->ask.sampling;
         e->who[m++] = t[i];
     }
     return m;
@@ -32,7 +31,7 @@ static int propose(struct engine *e, struct timeline **t, int n, struct error *e
     for (int m; (m = gather(e, t, n)) > 0;) {
         int rc = engine_advance(e, e->list, e->to, m, err);
         if (!rc)
-            rc = engine_pick(e, e->list, m, e->asks, e->picks, err);
+            rc = engine_pick(e, m, err);
         if (rc)
             return rc;
         for (int i = 0; i < m; i++) {

@@ -4,7 +4,7 @@
 
 #include "decode/decode.h"
 
-static const struct drafter *const drafters[] = {&drafter_none, &drafter_ngram, &drafter_exit};
+static const struct drafter *const drafters[] = {&drafter_none, &drafter_ngram, &drafter_exit, &drafter_recycle};
 
 const struct drafter *drafter_at(int i) { return i >= 0 && (size_t)i < sizeof drafters / sizeof *drafters ? drafters[i] : NULL; }
 

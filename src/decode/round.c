@@ -7,7 +7,7 @@ static int plant(struct timeline *t, const struct engine *e, int h)
 {
     int pos = t->n - 1;
     t->tree.node[0] = (struct node){
-        .row = {.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = h, .also = 0}, .parent = -1, .conf = 1};
+        .row = {.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = h, .also = 0}, .parent = -1, .reach = 1};
     t->tree.n = 1;
     t->draft_ended = false;
     return h + 1 + timeline_budget(t, e);
@@ -37,10 +37,10 @@ static int verify(struct engine *e, struct timeline **t, int n, struct error *er
         for (int j = 0; j < t[i]->tree.n; j++) {
             e->list[m] = &t[i]->tree.node[j];
             e->to[m] = (int16_t)t[i]->ask.depth;
-            e->asks[m++] = &t[i]->ask.sampling;
+            e->who[m++] = t[i];
         }
     int rc = engine_advance(e, e->list, e->to, m, err);
-    return rc ? rc : engine_pick(e, e->list, m, e->asks, e->picks, err);
+    return rc ? rc : engine_pick(e, m, err);
 }
 
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err)

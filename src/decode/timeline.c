@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "decode/decode.h"
 
+uint64_t timeline_bytes(int n_slots, int n_vocab) { return ngram_bytes(n_slots) + recycle_bytes(n_vocab); }
+
 int timeline_open(struct timeline *t, struct engine *e, struct error *err)
 {
     *t = (struct timeline){.seq = e->b->seq_open(e->kv, err)};
@@ -12,7 +14,7 @@ int timeline_open(struct timeline *t, struct engine *e, struct error *err)
         return t->seq;
     t->token = calloc((size_t)e->n_slots, sizeof *t->token);
     t->tree = (struct tree){.node = calloc((size_t)e->max_drafts + 1, sizeof *t->tree.node), .cap = e->max_drafts + 1};
-    if (t->token && t->tree.node && !ngram_open(&t->ngram, e->n_slots, err))
+    if (t->token && t->tree.node && !ngram_open(&t->ngram, e->n_slots, err) && !recycle_open(&t->recycle, e->n_vocab, err))
         return 0;
     timeline_close(t, e);
     return fail(err, ERR_OS, "out of memory for a timeline of %d tokens", e->n_slots);
@@ -24,6 +26,7 @@ void timeline_close(struct timeline *t, struct engine *e)
     free(t->token);
     free(t->tree.node);
     ngram_close(&t->ngram);
+    recycle_close(&t->recycle);
     *t = (struct timeline){.seq = -1};
 }
 
@@ -40,6 +43,8 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
         keep = 0; /* deeper layers hold no K and V of it */
     e->b->seq_trim(e->kv, t->seq, keep);
     ngram_cut(&t->ngram, t->token, keep);
+    if (keep < t->n_kv)
+        recycle_forget(&t->recycle); /* another text: what is drafted depends on this one alone */
     memcpy(t->token, tokens, (size_t)n * sizeof *tokens);
     t->n = t->n_prompt = n;
     t->n_kv = keep;
@@ -54,6 +59,7 @@ void timeline_forget(struct timeline *t, struct engine *e)
 {
     e->b->seq_trim(e->kv, t->seq, 0);
     ngram_cut(&t->ngram, t->token, 0);
+    recycle_forget(&t->recycle);
     t->n = t->n_kv = 0;
     t->reply.finish = REPLY_CANCELLED; /* a reply that was on its way has lost its text */
 }

@@ -5,7 +5,7 @@ struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf)
 {
     const struct row *root = &tree->node[0].row, *above = &tree->node[parent].row;
     struct node *node = &tree->node[tree->n];
-    *node = (struct node){.row = *above, .parent = parent, .conf = conf};
+    *node = (struct node){.row = *above, .parent = parent, .reach = tree->node[parent].reach * conf};
     node->row.token = token;
     node->row.pos++;
     node->row.slot = root->slot + tree->n;
@@ -14,7 +14,7 @@ struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf)
     return node;
 }
 
-static int child_with(const struct tree *tree, int parent, int32_t token)
+int tree_child(const struct tree *tree, int parent, int32_t token)
 {
     for (int i = parent + 1; i < tree->n; i++)
         if (tree->node[i].parent == parent && tree->node[i].row.token == token)
@@ -25,7 +25,7 @@ static int child_with(const struct tree *tree, int parent, int32_t token)
 void walk_tree(struct walk *out, const struct tree *tree, const struct pick *picks)
 {
     out->n = 0;
-    for (int at = 0; at >= 0; at = child_with(tree, at, picks[at].token)) {
+    for (int at = 0; at >= 0; at = tree_child(tree, at, picks[at].token)) {
         out->node[out->n] = at;
         out->pick[out->n++] = picks[at];
     }

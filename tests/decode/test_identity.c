@@ -23,7 +23,7 @@ static const struct sampling samplings[] = {
     {.temperature = 1.3f, .seed = 8, .top_k = 20, .top_p = 0.9f},
     {.temperature = 1, .seed = 9, .min_p = 0.05f, .choice = 2},
 };
-static const unsigned teams[] = {DRAFT_EXIT, DRAFT_NGRAM, DRAFT_EXIT | DRAFT_NGRAM};
+static const unsigned teams[] = {DRAFT_EXIT, DRAFT_NGRAM, DRAFT_RECYCLE, DRAFT_EXIT | DRAFT_RECYCLE, DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE};
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
 static const char *const sets[] = {NULL, "plain"};
@@ -61,7 +61,7 @@ static int faulty_forward(struct kv *kv, int first, int last, const struct row *
     return right->forward(kv, first, last, bad, n, err);
 }
 
-static int faulty_pick(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err)
+static int faulty_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     struct row bad[64];
     memcpy(bad, rows, (size_t)n * sizeof *bad);
@@ -95,7 +95,7 @@ static void rig_open(struct rig *r, const struct combination *c)
         r->b.forward = faulty_forward;
         r->b.pick = faulty_pick;
     }
-    if (engine_open(&r->e, &r->b, r->s.kv, &r->s.o, r->s.model.config.n_layers, batches[c->batch], MAX_DRAFTS, &err))
+    if (engine_open(&r->e, &r->b, r->s.kv, &r->s.o, r->s.model.config.n_layers, r->s.model.config.vocab, batches[c->batch], MAX_DRAFTS, &err))
         fail_with(err.text);
     words = r->s.model.tokenizer;
     for (int i = 0; i < TIMELINES; i++) {

@@ -2,7 +2,7 @@
 /* Decoding over exact integers: drafted text equals plain text for every exit, draft count, prompt and mixture of timelines; planted faults are caught by the same test. */
 #include "toy_engine.h"
 
-enum { ALL_DRAFTERS = DRAFT_NGRAM | DRAFT_EXIT };
+enum { ALL_DRAFTERS = DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE };
 
 static struct request ask_for(unsigned drafters, int exit_layer, int n_drafts, int max_tokens, float temperature)
 {

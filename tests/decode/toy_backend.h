@@ -91,7 +91,7 @@ static int toy_forward(struct kv *kv, int first, int last, const struct row *row
     return 0;
 }
 
-static int toy_pick(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err)
+static int toy_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     (void)err;
     kv->picks++;
@@ -101,12 +101,14 @@ static int toy_pick(struct kv *kv, const struct row *rows, const struct sampling
         for (int l = 1; l < h->at; l++)
             if (h->hist[l] != seen)
                 seen = toy_mix(seen, h->hist[l]); /* layers disagree about the past: another history */
-        if (asks[i]->temperature > 0) { /* noise by seed and position, as pick.h keys it */
+        if (asks[i].s->temperature > 0) { /* noise by seed and position, as pick.h keys it */
             int32_t position = rows[i].pos + 1 - (kv->fault == TOY_NOISE_KEY && rows[i].also ? 1 : 0);
-            seen = toy_mix(seen, pick_noise(asks[i], position, 0).v[0]);
+            seen = toy_mix(seen, pick_noise(asks[i].s, position, 0).v[0]);
         }
         bool agree = h->at == TOY_LAYERS || toy_mix(seen, (uint64_t)h->at) % 100 < TOY_AGREE;
-        picks[i] = (struct pick){.token = (int32_t)(toy_mix(seen, agree ? 7 : 8) % TOY_VOCAB), .logprob = -1, .conf = 0.5f};
+        picks[i] = (struct pick){.token = (int32_t)(toy_mix(seen, agree ? 7 : 8) % TOY_VOCAB), .logprob = -1, .conf = 0.5f, .n_top = asks[i].n_top};
+        for (int k = 0; k < asks[i].n_top; k++) /* the pick is the third of them */
+            picks[i].top[k] = (struct candidate){(picks[i].token + TOY_VOCAB + k - 2) % TOY_VOCAB, -1.0f - (float)k};
     }
     return 0;
 }
