@@ -51,7 +51,7 @@ static int refuse_drafter(const char *name, struct error *err)
         size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", drafter_at(i)->name);
     }
-    return fail(err, ERR_USAGE, "drafter \"%s\": must be auto or some of %s, with commas", name, list);
+    return fail(err, ERR_USAGE, "drafter \"%s\": must be auto or one of %s, or several joined by +", name, list);
 }
 
 /* What proposes drafts: as named; else the exit where the caller asks for drafts in any way, or the profile fits. */
@@ -76,8 +76,9 @@ static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o,
         return refuse_drafter(o->drafter, err);
     r->exit_layer = o->exit_layer ? o->exit_layer : p->exit_layer ? p->exit_layer : c->n_layers / 4 ? c->n_layers / 4 : 1;
     r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : p->num_speculations ? p->num_speculations : 4;
-    if (!o->num_speculations && r->n_drafts > e->max_drafts)
-        r->n_drafts = e->max_drafts; /* a default gives way, a wish is refused */
+    if (!o->num_speculations && (r->n_drafts > e->max_drafts || r->drafters & ~(unsigned)DRAFT_EXIT))
+        r->n_drafts = e->max_drafts; /* a default gives way, a wish is refused; free drafts are as many as pay */
+    r->weighed = !o->num_speculations && r->drafters;
     r->draft_min_conf = o->draft_min_conf;
     if (r->depth < 1 || r->depth > c->n_layers)
         return fail(err, ERR_USAGE, "depth %d: must be 1 to %d, the model's layers", r->depth, c->n_layers);

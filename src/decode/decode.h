@@ -9,8 +9,10 @@
 
 #include "backend/backend.h"
 #include "decode/ngram.h"
+#include "decode/pace.h"
 #include "decode/recycle.h"
 #include "decode/reply.h"
+#include "decode/trust.h"
 
 enum { DRAFTS_MAX = 32 };
 
@@ -18,6 +20,7 @@ struct node {
     struct row row;
     int32_t parent; /* index; -1 at the root */
     int16_t at;     /* layers already behind it */
+    uint8_t kind;   /* of trust.h */
     float reach;    /* probability, as its drafters see it, that the walk comes here; 1 at the root */
 };
 
@@ -49,6 +52,7 @@ struct request {
     unsigned drafters;
     int exit_layer, n_drafts, depth; /* layers of a draft, drafts in a round, layers of the whole */
     float draft_min_conf;
+    bool weighed; /* only drafts that are worth their time, n_drafts at most; else as many as there are */
     struct sampling sampling;
     int max_tokens;                  /* of the reply; at least 1 */
 };
@@ -72,6 +76,9 @@ struct engine {
     const struct backend *b;
     struct kv *kv;
     int n_layers, n_vocab, n_slots, batch, max_drafts, n_hidden;
+    struct pace pace;
+    struct trust trust;
+    int n_rows; /* that this round is going to verify */
     /* scratch of a round, [n_hidden] each */
     struct node **list;
     struct timeline **who;   /* whose node list[i] is */
@@ -91,7 +98,7 @@ struct drafter {
 
 extern const struct drafter drafter_none, drafter_ngram, drafter_exit, drafter_recycle;
 const struct drafter *drafter_at(int i);              /* NULL past the last */
-int drafters_find(const char *names, unsigned *out);  /* "exit,ngram": their bits; below zero: one is not there */
+int drafters_find(const char *names, unsigned *out);  /* "exit+ngram": their bits; below zero: one is not there */
 
 /* ---- engine.c ---- */
 int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int n_vocab, int batch, int max_drafts, struct error *err);
@@ -121,8 +128,12 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
 /* ---- round.c ---- */
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err);
 
+/* ---- worth.c ---- */
+void worth_keep(struct engine *e, struct timeline *t, int from);           /* of the nodes from that one on, whose chances fall, keeps the first that are worth verifying */
+bool worth_pass(const struct engine *e, const struct timeline *t);         /* one more draft from the exit layer? */
+
 /* ---- walk.c ---- */
-struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf); /* a new last node, at layer 0; there must be room. conf: chance that it follows parent */
+struct node *tree_add(struct tree *tree, int parent, int32_t token, int kind, float chance); /* a new last node, at layer 0; there must be room. chance: to follow parent */
 int tree_child(const struct tree *tree, int parent, int32_t token);              /* -1: none */
 
 /* picks: one for each node of the tree, in its order. */

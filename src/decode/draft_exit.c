@@ -17,13 +17,24 @@ static int gather(struct engine *e, struct timeline **t, int n)
 {
     int m = 0;
     for (int i = 0; i < n; i++) {
-        if (t[i]->draft_ended || !stands(t[i]) || timeline_budget(t[i], e) == 0)
+        if (t[i]->draft_ended || !stands(t[i]) || timeline_budget(t[i], e) == 0 || !worth_pass(e, t[i]))
             continue;
         e->list[m] = last_node(t[i]);
         e->to[m] = (int16_t)t[i]->ask.exit_layer;
         e->who[m++] = t[i];
     }
     return m;
+}
+
+/* The pick becomes a draft, unless it is too doubtful. */
+static void add(struct engine *e, struct timeline *t, const struct pick *p)
+{
+    int from = t->tree.n, kind = trust_kind(TRUST_EXIT, p->conf);
+    if (p->token >= 0 && p->conf >= t->ask.draft_min_conf) {
+        tree_add(&t->tree, from - 1, p->token, kind, trust_chance(&e->trust, kind));
+        worth_keep(e, t, from);
+    }
+    t->draft_ended = t->tree.n == from || reply_ends(&t->reply, p->token); /* an end of text is still verified; but nothing follows it */
 }
 
 static int propose(struct engine *e, struct timeline **t, int n, struct error *err)
@@ -34,16 +45,8 @@ static int propose(struct engine *e, struct timeline **t, int n, struct error *e
             rc = engine_pick(e, m, err);
         if (rc)
             return rc;
-        for (int i = 0; i < m; i++) {
-            const struct pick *p = &e->picks[i];
-            struct timeline *who = e->who[i];
-            if (p->token >= 0 && p->conf >= who->ask.draft_min_conf)
-                tree_add(&who->tree, who->tree.n - 1, p->token, p->conf);
-            else
-                who->draft_ended = true;
-            if (reply_ends(&who->reply, p->token)) /* still verified; but nothing follows it */
-                who->draft_ended = true;
-        }
+        for (int i = 0; i < m; i++)
+            add(e, e->who[i], &e->picks[i]);
     }
     return 0;
 }

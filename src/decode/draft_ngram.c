@@ -9,10 +9,14 @@ static void copy(struct timeline *t, struct engine *e)
     int n = t->n, budget = timeline_budget(t, e), length;
     ngram_extend(&t->ngram, text, n - 1);
     int from = ngram_match(&t->ngram, text, n, &length) + 1;
-    for (int i = 0; from > 1 && i < budget && !reply_ends(&t->reply, text[n + i - 1]); i++) {
+    if (from == 1 || (t->ask.drafters & DRAFT_EXIT && trust_chance(&e->trust, length) < trust_mean(&e->trust, TRUST_EXIT)))
+        return; /* no match, or one that the exit can do better than */
+    for (int i = 0; i < budget && !(i && reply_ends(&t->reply, text[n + i - 1])); i++) {
+        int kind = length + i < NGRAM_MAX ? length + i : NGRAM_MAX;
         text[n + i] = text[from + i];
-        tree_add(&t->tree, t->tree.n - 1, text[n + i], 1);
+        tree_add(&t->tree, i, text[n + i], TRUST_NGRAM + kind, trust_chance(&e->trust, TRUST_NGRAM + kind));
     }
+    worth_keep(e, t, 1);
 }
 
 static int propose(struct engine *e, struct timeline **t, int n, struct error *err)

@@ -21,7 +21,7 @@ int drafters_find(const char *names, unsigned *out)
 {
     *out = 0;
     for (const char *p = names;; p++) {
-        size_t n = strcspn(p, ",");
+        size_t n = strcspn(p, "+");
         const struct drafter *d = find(p, n);
         if (!d)
             return -1;

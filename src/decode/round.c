@@ -43,21 +43,39 @@ static int verify(struct engine *e, struct timeline **t, int n, struct error *er
     return rc ? rc : engine_pick(e, m, err);
 }
 
+/* Every draft below a walked node was either right or wrong; below the others nobody knows. */
+static void learn(struct trust *trust, const struct timeline *t)
+{
+    bool walked[DRAFTS_MAX + 1] = {false};
+    for (int i = 0; i < t->walk.n; i++)
+        walked[t->walk.node[i]] = true;
+    for (int i = 1; i < t->tree.n; i++)
+        if (walked[t->tree.node[i].parent])
+            trust_learn(trust, t->tree.node[i].kind, walked[i]);
+}
+
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
 {
     int64_t start = clock_ns();
     uint64_t bytes = e->b->bytes_read(e->kv);
     for (int i = 0, h = 0; i < n; i++)
         h = plant(t[i], e, h);
+    e->n_rows = n;
     int rc = propose(e, t, n, err);
     if (!rc)
         rc = verify(e, t, n, err);
     const struct pick *picks = e->picks;
+    int tokens = 0;
     for (int i = 0; i < n && !rc; i++) {
         walk_tree(&t[i]->walk, &t[i]->tree, picks);
         picks += t[i]->tree.n;
+        learn(&e->trust, t[i]);
+        tokens -= t[i]->n;
         rc = timeline_commit(t[i], e, err);
+        tokens += t[i]->n;
     }
+    pace_round(&e->pace, tokens);
+    trust_fade(&e->trust);
     for (int i = 0; i < n; i++) {
         t[i]->stats.reply_ns += clock_ns() - start;
         t[i]->stats.reply_bytes += e->b->bytes_read(e->kv) - bytes;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "decode/decode.h"
 
-struct node *tree_add(struct tree *tree, int parent, int32_t token, float conf)
+struct node *tree_add(struct tree *tree, int parent, int32_t token, int kind, float chance)
 {
     const struct row *root = &tree->node[0].row, *above = &tree->node[parent].row;
     struct node *node = &tree->node[tree->n];
-    *node = (struct node){.row = *above, .parent = parent, .reach = tree->node[parent].reach * conf};
+    *node = (struct node){.row = *above, .parent = parent, .kind = (uint8_t)kind, .reach = tree->node[parent].reach * chance};
     node->row.token = token;
     node->row.pos++;
     node->row.slot = root->slot + tree->n;

@@ -184,7 +184,7 @@ static void last_candidates_grow_a_tree(void **state)
     assert_string_equal(drafts_of(t), "BCD");
     t->ask.n_drafts = 8;
     set_text(t, "XA"); /* it grows on what others have left, and nothing twice */
-    tree_add(&t->tree, 0, 'C' - 'A', .9f);
+    tree_add(&t->tree, 0, 'C' - 'A', TRUST_EXIT, .9f);
     drafter_recycle.propose(&f->engine, &t, 1, NULL);
     assert_string_equal(drafts_of(t), "CDBDE");
     check_tree(&t->tree);

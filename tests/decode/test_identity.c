@@ -23,7 +23,13 @@ static const struct sampling samplings[] = {
     {.temperature = 1.3f, .seed = 8, .top_k = 20, .top_p = 0.9f},
     {.temperature = 1, .seed = 9, .min_p = 0.05f, .choice = 2},
 };
-static const unsigned teams[] = {DRAFT_EXIT, DRAFT_NGRAM, DRAFT_RECYCLE, DRAFT_EXIT | DRAFT_RECYCLE, DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE};
+static const struct team {
+    unsigned drafters;
+    bool weighed;
+} teams[] = {
+    {DRAFT_EXIT, false}, {DRAFT_NGRAM, false}, {DRAFT_RECYCLE, false}, {DRAFT_EXIT | DRAFT_RECYCLE, false}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, false},
+    {DRAFT_EXIT, true}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, true},
+};
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
 static const char *const sets[] = {NULL, "plain"};
@@ -163,7 +169,7 @@ static void finish(struct rig *r, int n, struct text *out)
 
 static struct request ask_of(const struct rig *r, const struct combination *c, bool drafted)
 {
-    return (struct request){.drafters = drafted ? teams[c->team] : 0, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
+    return (struct request){.drafters = drafted ? teams[c->team].drafters : 0, .weighed = teams[c->team].weighed, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
                             .depth = r->s.model.config.n_layers, .sampling = samplings[c->sampling], .max_tokens = NEW};
 }
 
