@@ -187,7 +187,7 @@ typedef struct lsk_stats {
     int rounds, drafted, accepted;
     int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
     uint64_t reply_bytes; /* weights read by the reply's passes */
-    int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: nothing drafted */
+    int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: no drafts of it */
     float temperature;                       /* 0: greedy */
     uint64_t seed;
 } lsk_stats;

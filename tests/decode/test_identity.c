@@ -48,7 +48,7 @@ struct text {
 
 /* ---- planted faults: a backend that is right but for one thing ---- */
 
-enum fault { NO_FAULT, SKIP_EARLY, STALE_SLOT, NOISE_KEY };
+enum fault { NO_FAULT, SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE };
 static enum fault fault;
 static int fault_exit;
 static const struct backend *right;
@@ -64,6 +64,11 @@ static int faulty_forward(struct kv *kv, int first, int last, const struct row *
             bad[i].also = rows[i].also >> 1 << 2 | 1;
             bad[i].pos = bad[i].prefix + __builtin_popcountll(bad[i].also);
         }
+    for (int i = 0; i < n; i++)
+        if (fault == SIBLING && rows[i].slot - rows[i].prefix > __builtin_popcountll(rows[i].also)) { /* all that stand before it in the tree are seen */
+            bad[i].also = ((uint64_t)1 << (rows[i].slot - rows[i].prefix)) - 1;
+            bad[i].pos = rows[i].slot;
+        }
     return right->forward(kv, first, last, bad, n, err);
 }
 
@@ -75,6 +80,11 @@ static int faulty_pick(struct kv *kv, const struct row *rows, const struct ask *
         if (fault == NOISE_KEY && rows[i].also)
             bad[i].pos--; /* noise of the position of the row, not of the token */
     return right->pick(kv, bad, asks, n, picks, err);
+}
+
+static int faulty_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, struct error *err)
+{
+    return fault == NO_MOVE ? 0 : right->kv_move(kv, seq, dst, src, n, err);
 }
 
 /* ---- one reply ---- */
@@ -100,6 +110,7 @@ static void rig_open(struct rig *r, const struct combination *c)
     if (fault) {
         r->b.forward = faulty_forward;
         r->b.pick = faulty_pick;
+        r->b.kv_move = faulty_move;
     }
     if (engine_open(&r->e, &r->b, r->s.kv, &r->s.o, r->s.model.config.n_layers, r->s.model.config.vocab, batches[c->batch], MAX_DRAFTS, &err))
         fail_with(err.text);
@@ -298,13 +309,13 @@ static void everything_changes_no_bit(void **state)
 static void planted_faults_are_caught(void **state)
 {
     (void)state;
-    static const enum fault faults[] = {SKIP_EARLY, STALE_SLOT, NOISE_KEY};
-    static const char *const names[] = {"last early pass skipped", "a stale slot read", "noise keyed wrongly"};
+    static const enum fault faults[] = {SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE};
+    static const char *const names[] = {"last early pass skipped", "a stale slot read", "noise keyed wrongly", "a sibling seen", "a walked branch not moved"};
     for (int f = 0; f < COUNT(faults); f++) {
         struct tally sum = {0};
         fault = faults[f];
         for (int i = 0; i < 12; i++) {
-            struct combination c = {.kind = i % 3, .exit_layer = 1 + i % 3, .drafts = 3 + i % 4, .sampling = fault == NOISE_KEY ? 1 : i % 2, .prompt = 2};
+            struct combination c = {.kind = i % 3, .exit_layer = 1 + i % 3, .drafts = 3 + i % 4, .team = fault >= SIBLING ? 2 : 0, .sampling = fault == NOISE_KEY ? 1 : i % 2, .prompt = 2};
             compare(&c, 0, &sum, false);
         }
         report(names[f], &sum);

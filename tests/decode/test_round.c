@@ -30,18 +30,18 @@ static int reply_of(enum toy_fault fault, int prompt, uint64_t seed, struct requ
 static int count_different(enum toy_fault fault, unsigned drafters, bool weighed, float temperature)
 {
     static const int prompts[] = {1, 2, 5, 17, 40};
-    int different = 0;
-    for (size_t p = 0; p < sizeof prompts / sizeof *prompts; p++)
-        for (int e = 1; e < (drafters & DRAFT_EXIT ? TOY_LAYERS : 2); e++)
-            for (int d = 0; d <= TOY_DRAFTS; d += drafters == DRAFT_EXIT ? 1 : 4) {
-                int32_t plain[200], drafted[200];
-                int n = reply_of(TOY_NO_FAULT, prompts[p], p, ask_for(0, e, 0, 150, temperature), plain, NULL);
-                struct request drafted_ask = ask_for(drafters, e, d, 150, temperature);
-                drafted_ask.weighed = weighed;
-                int m = reply_of(fault, prompts[p], p, drafted_ask, drafted, NULL);
-                assert_int_equal(n, 150);
-                different += n != m || memcmp(plain, drafted, (size_t)n * sizeof *plain) != 0;
+    int different = 0, alone = drafters == DRAFT_EXIT, exits = drafters & DRAFT_EXIT ? TOY_LAYERS : 2;
+    for (size_t p = 0; p < sizeof prompts / sizeof *prompts; p++) {
+        int32_t plain[200], drafted[200];
+        assert_int_equal(reply_of(TOY_NO_FAULT, prompts[p], p, ask_for(0, 0, 0, 150, temperature), plain, NULL), 150);
+        for (int e = 1; e < exits; e += alone ? 1 : 3)
+            for (int d = 0; d <= TOY_DRAFTS; d += alone && d < 12 ? 1 : d < 12 ? 4 : 10) {
+                struct request ask = ask_for(drafters, e, d, 150, temperature);
+                ask.weighed = weighed;
+                int n = reply_of(fault, prompts[p], p, ask, drafted, NULL);
+                different += n != 150 || memcmp(plain, drafted, sizeof *plain * 150) != 0;
             }
+    }
     return different;
 }
 
@@ -59,6 +59,10 @@ static void planted_faults_are_caught(void **state)
     assert_true(count_different(TOY_SKIP_EARLY, DRAFT_EXIT, false, 0) > 0);
     assert_true(count_different(TOY_STALE_SLOT, DRAFT_EXIT, false, 0) > 0);
     assert_true(count_different(TOY_NOISE_KEY, DRAFT_EXIT, false, 1) > 0);
+    for (int weighed = 0; weighed < 2; weighed++) { /* what only trees can get wrong */
+        assert_true(count_different(TOY_SIBLING, DRAFT_RECYCLE, weighed, 0) > 0);
+        assert_true(count_different(TOY_NO_MOVE, DRAFT_RECYCLE, weighed, 0) > 0);
+    }
 }
 
 static void statistics_add_up(void **state)
@@ -123,17 +127,24 @@ static void passes_are_as_few_as_they_can_be(void **state)
     }
 }
 
-/* The context fills to its last token, whatever the drafts. */
-static void the_context_is_filled_exactly(void **state)
+/* The context fills to its last token, and replies of few tokens end at the last, whatever the drafts. */
+static void limits_are_met_exactly(void **state)
 {
     (void)state;
-    for (int d = 0; d <= TOY_DRAFTS; d++) {
+    static const int budgets[] = {0, 1, 2, 3, 9, DRAFTS_MAX};
+    for (int i = 0; i < 2 * (ALL_DRAFTERS + 1) * (int)(sizeof budgets / sizeof *budgets); i++) {
+        struct request ask = ask_for((unsigned)i / 2 % (ALL_DRAFTERS + 1), 4, budgets[i / 2 / (ALL_DRAFTERS + 1)], 100000, 0);
         struct toy *f = toy_setup(1, TOY_NO_FAULT);
-        struct request ask = ask_for(DRAFT_EXIT, 4, d, 100000, 0);
-        toy_prompt(f, 0, 200, 6, &ask);
+        ask.weighed = i % 2;
+        toy_prompt(f, 0, 230, 6, &ask);
         toy_finish(f);
         assert_int_equal(f->t[0].n, TOY_SLOTS);
         assert_int_equal(f->t[0].reply.finish, REPLY_CONTEXT);
+        ask.max_tokens = 1 + i % 5;
+        toy_prompt(f, 0, 3 + i % 7, 6, &ask);
+        toy_finish(f);
+        assert_int_equal(f->t[0].stats.reply_tokens, ask.max_tokens);
+        assert_int_equal(f->t[0].reply.finish, REPLY_LENGTH);
         toy_teardown(f);
     }
 }
@@ -143,7 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drafted_text_equals_plain_text),       cmocka_unit_test(planted_faults_are_caught),
         cmocka_unit_test(statistics_add_up),                    cmocka_unit_test(neighbours_change_nothing),
-        cmocka_unit_test(passes_are_as_few_as_they_can_be),     cmocka_unit_test(the_context_is_filled_exactly),
+        cmocka_unit_test(passes_are_as_few_as_they_can_be),     cmocka_unit_test(limits_are_met_exactly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@
 
 enum { TOY_LAYERS = 6, TOY_VOCAB = 64, TOY_AGREE = 70 };
 
-enum toy_fault { TOY_NO_FAULT, TOY_SKIP_EARLY, TOY_STALE_SLOT, TOY_NOISE_KEY, TOY_SIBLINGS };
+enum toy_fault { TOY_NO_FAULT, TOY_SKIP_EARLY, TOY_STALE_SLOT, TOY_NOISE_KEY, TOY_SIBLING, TOY_NO_MOVE };
 
 struct toy_cell {
     int32_t token, pos;
@@ -84,6 +84,8 @@ static int toy_forward(struct kv *kv, int first, int last, const struct row *row
             struct row r = rows[i];
             if (kv->fault == TOY_STALE_SLOT && r.prefix > 3 && l == TOY_LAYERS - 1 && r.prefix % 7 == 0)
                 r.prefix--; /* one committed slot is not seen */
+            if (kv->fault == TOY_SIBLING && r.slot - r.prefix > __builtin_popcountll(r.also))
+                r.also = ((uint64_t)1 << (r.slot - r.prefix)) - 1; /* everything that stands before it in the tree is seen */
             kv->row[r.h].hist[l] = toy_see(kv, l, &r);
             kv->row[r.h].at = l + 1;
         }
@@ -116,7 +118,7 @@ static int toy_pick(struct kv *kv, const struct row *rows, const struct ask *ask
 static int toy_kv_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, struct error *err)
 {
     (void)err;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n && kv->fault != TOY_NO_MOVE; i++)
         for (int l = 0; l < TOY_LAYERS; l++)
             *toy_cell_at(kv, seq, l, dst + i) = *toy_cell_at(kv, seq, l, src[i]);
     return 0;

@@ -8,7 +8,7 @@
 #include "decode/decode.h"
 #include "toy_backend.h"
 
-enum { TOY_SLOTS = 256, TOY_SEQS = 4, TOY_DRAFTS = 12 };
+enum { TOY_SLOTS = 256, TOY_SEQS = 4, TOY_DRAFTS = DRAFTS_MAX };
 
 struct toy {
     struct kv *kv;
