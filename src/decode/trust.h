@@ -8,10 +8,11 @@
 #include "decode/ngram.h"
 
 /* Kinds of draft: copies by the length of the match, exits by their confidence, recycled ones by the confidence of then, the first of a list apart from the rest. */
-enum { TRUST_LEVELS = 16, TRUST_NGRAM = 0, TRUST_EXIT = NGRAM_MAX + 1, TRUST_FIRST = TRUST_EXIT + TRUST_LEVELS, TRUST_OTHER = TRUST_FIRST + TRUST_LEVELS, TRUST_KINDS = TRUST_OTHER + TRUST_LEVELS };
+enum { TRUST_LEVELS = 16, TRUST_NGRAM = 0, TRUST_EXIT = NGRAM_MAX + 1, TRUST_FIRST = TRUST_EXIT + TRUST_LEVELS, TRUST_OTHER = TRUST_FIRST + TRUST_LEVELS, TRUST_KINDS = TRUST_OTHER + TRUST_LEVELS, TRUST_FAMILIES = 4 };
 
 struct trust {
-    float tried[TRUST_KINDS], right[TRUST_KINDS]; /* older drafts weigh less */
+    float tried[TRUST_KINDS], right[TRUST_KINDS];             /* older drafts weigh less */
+    float expected[TRUST_FAMILIES], came[TRUST_FAMILIES];     /* right ones by first guess, and in truth: what one kind learns is a hint for its family */
 };
 
 int trust_kind(int first, float conf);                     /* the kind of a confidence among those that begin at `first` */
