@@ -30,8 +30,10 @@ static int gather(struct engine *e, struct timeline **t, int n)
 static void add(struct engine *e, struct timeline *t, const struct pick *p)
 {
     int from = t->tree.n, kind = trust_kind(TRUST_EXIT, p->conf);
+    float chance = trust_chance(&e->trust, kind);
+    trust_found(&e->trust, chance);
     if (p->token >= 0 && p->conf >= t->ask.draft_min_conf) {
-        tree_add(&t->tree, from - 1, p->token, kind, trust_chance(&e->trust, kind));
+        tree_add(&t->tree, from - 1, p->token, kind, chance);
         worth_keep(e, t, from);
     }
     t->draft_ended = t->tree.n == from || reply_ends(&t->reply, p->token); /* an end of text is still verified; but nothing follows it */

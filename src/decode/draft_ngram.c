@@ -11,7 +11,7 @@ static void copy(struct timeline *t, struct engine *e)
     int from = ngram_match(&t->ngram, text, n, &length) + 1;
     if (from == 1)
         return;
-    if (t->ask.drafters & DRAFT_EXIT && trust_chance(&e->trust, TRUST_NGRAM + length) < trust_mean(&e->trust, TRUST_EXIT) && worth_pass(e, t))
+    if (t->ask.drafters & DRAFT_EXIT && trust_chance(&e->trust, TRUST_NGRAM + length) < trust_exit(&e->trust) && worth_pass(e, t))
         return; /* the exit can do better */
     for (int i = 0; i < budget && !(i && reply_ends(&t->reply, text[n + i - 1])); i++) {
         int kind = length + i < NGRAM_MAX ? length + i : NGRAM_MAX;

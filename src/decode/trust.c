@@ -27,14 +27,13 @@ float trust_chance(const struct trust *t, int kind)
     return (t->right[kind] + PRIOR * (hint < 1 ? hint : 1)) / (t->tried[kind] + PRIOR);
 }
 
-float trust_mean(const struct trust *t, int first)
+float trust_exit(const struct trust *t) { return (t->found + PRIOR * 0.6f) / (t->passes + PRIOR); }
+
+void trust_found(struct trust *t, float chance)
 {
-    float tried = PRIOR, right = PRIOR * 0.6f;
-    for (int i = first; i < first + TRUST_LEVELS; i++) {
-        tried += t->tried[i];
-        right += t->right[i];
-    }
-    return right / tried;
+    float keep = 1 - 1 / MEMORY;
+    t->passes = t->passes * keep + 1;
+    t->found = t->found * keep + chance;
 }
 
 void trust_learn(struct trust *t, int kind, bool right)
@@ -53,6 +52,8 @@ void trust_fade(struct trust *t)
         t->tried[i] *= FADE;
         t->right[i] *= FADE;
     }
+    t->passes *= FADE;
+    t->found *= FADE;
     for (int f = 0; f < TRUST_FAMILIES; f++) {
         t->expected[f] *= FADE;
         t->came[f] *= FADE;

@@ -39,20 +39,21 @@ static void chances_begin_as_a_guess_and_become_what_was_seen(void **state)
     assert_true(fabsf(trust_chance(&t, 5) - before) < 1e-3f);
 }
 
-static void a_family_has_a_mean(void **state)
+static void passes_of_the_exit_have_a_mean(void **state)
 {
     (void)state;
     struct trust t = {0};
-    for (int i = 0; i < 64; i++) {
-        trust_learn(&t, TRUST_EXIT + 3, false);
-        trust_learn(&t, TRUST_EXIT + 15, true);
-    }
-    assert_true(fabsf(trust_mean(&t, TRUST_EXIT) - 0.5f) < 0.03f);
-    assert_true(trust_mean(&t, TRUST_FIRST) > 0.5f); /* nothing is known of it */
+    assert_true(trust_exit(&t) > 0.5f); /* nothing is known: try */
+    for (int i = 0; i < 400; i++)
+        trust_found(&t, i % 2 ? 0.1f : 0.3f);
+    assert_true(fabsf(trust_exit(&t) - 0.2f) < 0.03f);
+    for (int i = 0; i < 10000; i++)
+        trust_fade(&t);
+    assert_true(trust_exit(&t) > 0.5f);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(kinds_are_levels_of_a_family), cmocka_unit_test(chances_begin_as_a_guess_and_become_what_was_seen), cmocka_unit_test(a_family_has_a_mean)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kinds_are_levels_of_a_family), cmocka_unit_test(chances_begin_as_a_guess_and_become_what_was_seen), cmocka_unit_test(passes_of_the_exit_have_a_mean)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,10 +56,10 @@ static void a_pass_of_the_exit_has_its_price(void **state)
     (void)state;
     struct toy *f = setup(1); /* two layers and a head, and a row in four layers and a head: 4000 of 7000 */
     for (int i = 0; i < 200; i++)
-        trust_learn(&f->engine.trust, TRUST_EXIT + 9, i % 3 < 2);
+        trust_found(&f->engine.trust, 0.65f);
     assert_true(worth_pass(&f->engine, &f->t[0]));
     for (int i = 0; i < 200; i++)
-        trust_learn(&f->engine.trust, TRUST_EXIT + 9, i % 2);
+        trust_found(&f->engine.trust, 0.5f);
     assert_false(worth_pass(&f->engine, &f->t[0]));
     f->t[0].ask.weighed = false;
     assert_true(worth_pass(&f->engine, &f->t[0]));
