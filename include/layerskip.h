@@ -103,7 +103,7 @@ typedef struct lsk_model_info {
     int n_kept;                       /* tensors that the file has quantised already and that `weights` therefore leaves as they are ... */
     const char *kept_type;            /* ... and the type of most of them, or NULL */
     int exit_layer, num_speculations; /* LayerSkip profile: lsk_model_options.profile, else the checkpoint's; 0: none */
-    float temperature, top_p;         /* the checkpoint's generation defaults; temperature 0: greedy, < 0: none stated */
+    float temperature, top_p, min_p;  /* the checkpoint's generation defaults; temperature 0: greedy, < 0: none stated */
     int top_k;
     int has_chat_template;
     int64_t load_ns;
@@ -131,7 +131,7 @@ enum {
     LSK_ENCODE_SPECIAL = 2, /* "<|im_start|>" and the like in the text become their tokens */
     LSK_ENCODE_REPLACE = 4  /* bytes that are not UTF-8 become U+FFFD; without it they are an error */
 };
-/* Returns how many tokens the text has; writes at most cap of them. */
+/* Returns how many tokens the text has, which may be more than cap; writes at most cap of them. */
 LSK_API int lsk_encode(const lsk_model *m, const char *text, size_t n, unsigned flags, int32_t *out, int cap, lsk_error *err);
 
 /* The bytes of one token, perhaps a part of a character: borrowed, *n long. NULL: no such token. Control tokens give their name. */
@@ -203,9 +203,9 @@ LSK_API int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void
 /* lsk_session_prompt, then lsk_step until the reply ends. emit may be NULL. stats may be NULL. */
 LSK_API int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_stats *stats, lsk_error *err);
 
-LSK_API const lsk_stats *lsk_session_stats(const lsk_session *s);
+LSK_API const lsk_stats *lsk_session_stats(lsk_session *s); /* of the present reply; borrowed, overwritten by the next call */
 
-/* The logits of every position of tokens[0..n) after `depth` layers (0: all), row by row: each(ud, i, logits, n_vocab); a non-zero return ends it. The session's timeline is forgotten. */
+/* The logits of every position of tokens[0..n) after `depth` layers (0: all), row by row: each(ud, i, logits, n_vocab), not NULL; a non-zero return ends it. The session's timeline is forgotten. */
 typedef int (*lsk_logits_fn)(void *ud, int i, const float *logits, int n_vocab);
 LSK_API int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err);
 
@@ -244,7 +244,7 @@ typedef struct lsk_quantize_row {
 } lsk_quantize_row;
 
 typedef struct lsk_quantize_options {
-    const char *type;        /* "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", or "copy": as stored; case does not count. Norms and biases are F32 */
+    const char *type;        /* required: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", or "copy": as stored; case does not count. Norms and biases are F32 */
     const char *embed_type, *output_type; /* of embedding and head (one type where they are one); NULL: like the others, but q8_0 where those have 4 bits, since they decide every token */
     int pure;                /* non-zero: like the others even then */
     int allow_requantize;    /* non-zero: also from one quantised type to another */

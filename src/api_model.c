@@ -110,6 +110,7 @@ static void describe_config(lsk_model *m)
         i->eos[k] = c->eos[k];
     i->temperature = c->temperature;
     i->top_p = c->top_p;
+    i->min_p = c->min_p;
     i->top_k = c->top_k;
     i->has_chat_template = m->model.file->chat_template != NULL;
 }
@@ -134,22 +135,6 @@ static void describe_file(lsk_model *m)
     m->info.file_type = dtype_table[best].name;
 }
 
-/* Tensors in blocks that stay as they are although another type was asked for. */
-static void describe_kept(lsk_model *m, const char *weights)
-{
-    const struct checkpoint *f = m->model.file;
-    enum dtype wanted = !weights || !strcmp(weights, "q8") ? DT_Q8_0 : DT_Q4_0;
-    int n[DT_COUNT] = {0}, best = 0;
-    m->info.n_kept = 0;
-    m->info.kept_type = NULL;
-    for (int i = 0; weights && strcmp(weights, "file") && i < f->n_views; i++)
-        if (dtype_table[f->view[i].type].block > 1 && f->view[i].type != wanted && is_used(m, &f->view[i])) {
-            m->info.n_kept++;
-            best = ++n[f->view[i].type] > n[best] ? (int)f->view[i].type : best;
-            m->info.kept_type = dtype_table[best].name;
-        }
-}
-
 static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct device_plan *p)
 {
     lsk_model_info *i = &m->info;
@@ -160,7 +145,8 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->kernels = p->kernels;
     i->threads = p->threads;
     i->context = m->o.n_slots;
-    describe_kept(m, o->weights);
+    i->n_kept = p->n_kept;
+    i->kept_type = p->kept_type;
     i->layer_bytes = p->layer_bytes;
     i->head_bytes = p->head_bytes;
     i->pass_bytes = p->layer_bytes * (uint64_t)i->n_layers + p->head_bytes;

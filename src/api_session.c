@@ -165,8 +165,8 @@ static void emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud)
         const struct reply_event *from = &r->event[i];
         lsk_event e = {.session = index, .token = from->token, .drafted = from->drafted, .logprob = from->logprob, .text = r->text + from->text, .n_text = from->n_text,
                        .finish = i == r->n_events - 1 ? (enum lsk_finish)r->finish : LSK_RUNNING};
-        if (emit && emit(ud, &e) && r->finish == REPLY_RUNNING) {
-            r->finish = REPLY_CANCELLED;
+        if (emit && emit(ud, &e)) {
+            r->finish = i == r->n_events - 1 && r->finish != REPLY_RUNNING ? r->finish : REPLY_CANCELLED; /* the last event has said how it ended */
             break;
         }
     }
@@ -176,14 +176,17 @@ static void emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud)
 /* All sessions of one model, none twice. */
 static int check_sessions(lsk_session *const *s, int n, struct error *err)
 {
-    for (int i = 0; i < n; i++) {
-        if (s[i]->m != s[0]->m)
-            return fail(err, ERR_USAGE, "session %d belongs to another model than session 0: step them apart", i);
-        for (int j = 0; j < i; j++)
-            if (s[j] == s[i])
-                return fail(err, ERR_USAGE, "session %d is also session %d: name each once", i, j);
+    int bad = -1;
+    for (int i = 0; i < n; i++)
+        s[i]->stepped = false;
+    for (int i = 0; i < n && bad < 0; i++) {
+        bad = s[i]->m != s[0]->m || s[i]->stepped ? i : -1;
+        s[i]->stepped = true;
     }
-    return 0;
+    if (bad < 0)
+        return 0;
+    return s[bad]->m != s[0]->m ? fail(err, ERR_USAGE, "session %d belongs to another model than session 0: step them apart", bad)
+                                : fail(err, ERR_USAGE, "session %d is there twice: name each once", bad);
 }
 
 /* One prompt chunk for each session that has some left; the others take part in one round. */
@@ -223,9 +226,8 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
     return rc ? api_fail(err, &e) : running;
 }
 
-const lsk_stats *lsk_session_stats(const lsk_session *cs)
+const lsk_stats *lsk_session_stats(lsk_session *s)
 {
-    lsk_session *s = (lsk_session *)cs;
     const struct stats *t = &s->t.stats;
     const struct request *ask = &s->t.ask;
     int most = s->t.n_prompt ? s->t.n_prompt - 1 : 0;

@@ -68,8 +68,8 @@ static void print_text(const lsk_model_info *i, const struct profile *profile)
     if (i->temperature == 0)
         printf("generation     the model's files ask for greedy decoding\n");
     if (i->temperature > 0)
-        printf("generation     the model's files suggest temperature %g, top-k %d, top-p %g (used where you give them)\n", i->temperature, i->top_k,
-               i->top_p);
+        printf("generation     the model's files suggest temperature %g, top-k %d, top-p %g, min-p %g (used where you give them)\n", i->temperature, i->top_k,
+               i->top_p, i->min_p);
     print_profile(i, profile);
     printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels and %d threads\n", i->weight_type, i->kv_type, i->compute,
            i->device, i->kernels, i->threads);
@@ -134,6 +134,7 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
     record_number(&r, "norm_eps", "%.17g", i->norm_eps);
     record_number(&r, "temperature", "%.6g", i->temperature < 0 ? NAN : i->temperature);
     record_number(&r, "top_p", "%.6g", i->top_p);
+    record_number(&r, "min_p", "%.6g", i->min_p);
     record_whole(&r, "top_k", (unsigned)i->top_k);
     record_json(stdout, &r);
     putchar('\n');

@@ -42,6 +42,8 @@ struct device_plan {
     uint64_t weights, kv, scratch, hidden_row; /* bytes; hidden_row: of one row in flight (part of scratch) */
     uint64_t layer_bytes, head_bytes;          /* packed bytes that a pass reads (the largest layer) */
     const char *weight_type;                   /* of most packed bytes */
+    int n_kept;                                /* tensors that the file has quantised otherwise than `weights` wishes: they stay as they are */
+    const char *kept_type;                     /* of most of them, or NULL */
     const char *kernels;
     int threads;
 };

@@ -40,7 +40,7 @@ void *arena_alloc(struct arena *a, size_t bytes)
     if (add_size(bytes ? bytes : 1, ALIGN - 1, &need))
         return NULL;
     need &= ~(size_t)(ALIGN - 1);
-    if (add_size(a->used, need, &used) || (a->limit && used > a->limit))
+    if (add_size(a->used, need, &used))
         return NULL;
     struct arena_chunk *c = a->head;
     if (!c || c->size - c->at < need)

@@ -109,14 +109,6 @@ const struct meta *checkpoint_meta(const struct checkpoint *c, const char *key)
 
 uint64_t view_row_bytes(const struct view *v) { return dtype_row_bytes(v->type, v->dim[1]); }
 
-uint64_t checkpoint_weight_bytes(const struct checkpoint *c)
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < c->n_views; i++)
-        sum += c->view[i].bytes; /* each at most a file's size, at most TENSORS_MAX of them */
-    return sum;
-}
-
 /* Adjacent-pair rotary puts the halves of a head of d rows side by side: the file's row 2j is canonical row j, its row 2j + 1 is row d/2 + j. */
 static uint64_t canonical_row(uint64_t r, uint64_t d) { return r - r % d + r % d / 2 + (r % 2 ? d / 2 : 0); }
 static uint64_t file_row(uint64_t r, uint64_t d) { return r % d < d / 2 ? r + r % d : r + r % d + 1 - d; }

@@ -92,6 +92,5 @@ const struct meta *checkpoint_meta(const struct checkpoint *c, const char *key);
 int checkpoint_read_rows(const struct checkpoint *c, const struct view *v, uint64_t row, uint64_t n, void *out, struct error *err);
 
 uint64_t view_row_bytes(const struct view *v);
-uint64_t checkpoint_weight_bytes(const struct checkpoint *c); /* all tensors as stored */
 
 #endif

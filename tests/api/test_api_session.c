@@ -330,12 +330,21 @@ static void test_emit_cancels(void **state)
         reply_get(s, ids, 20, &o, &r);
         reply_equal(&plain, &r);
     }
+    for (int at = 1; at <= 7; at++) { /* also in a round that ends the reply anyway */
+        lsk_error err = {0};
+        memset(&r, 0, sizeof r);
+        r.cancel_at = at;
+        o = with_drafts(8, 3);
+        o.max_tokens = 7;
+        assert_int_equal(lsk_generate(s, ids, 20, &o, reply_take, &r, NULL, &err), 0);
+        assert_int_equal(r.n, at);
+    }
     lsk_session_close(s);
 }
 
 /* ---- prefix reuse ---- */
 
-static int cached(const lsk_session *s) { return lsk_session_stats(s)->cached_tokens; }
+static int cached(lsk_session *s) { return lsk_session_stats(s)->cached_tokens; }
 
 /* The same reply with a warm and with a cold session, and the warm one kept `want` tokens. */
 static void check_reuse(lsk_session *warm, const int32_t *ids, int n, const lsk_generate_options *o, int want)

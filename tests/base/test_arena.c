@@ -36,13 +36,7 @@ static void test_blocks(void **state)
 static void test_limits(void **state)
 {
     (void)state;
-    struct arena a = {.limit = 256};
-    assert_non_null(arena_alloc(&a, 100)); /* 128 with rounding */
-    assert_non_null(arena_alloc(&a, 128));
-    assert_null(arena_alloc(&a, 1));
-    assert_int_equal(a.used, 256);
-    arena_free(&a);
-    a.limit = 0;
+    struct arena a = {0};
     assert_null(arena_alloc(&a, SIZE_MAX));
     assert_null(arena_alloc(&a, SIZE_MAX - 64));
     assert_null(arena_array(&a, (uint64_t)1 << 33, (size_t)1 << 33));

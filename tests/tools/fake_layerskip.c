@@ -200,7 +200,7 @@ void lsk_session_close(lsk_session *s)
 {
     free(s);
 }
-const lsk_stats *lsk_session_stats(const lsk_session *s)
+const lsk_stats *lsk_session_stats(lsk_session *s)
 {
     return &s->stats;
 }

@@ -35,14 +35,20 @@ struct load {
 
 static bool is_float(enum dtype t) { return t == DT_F32 || t == DT_F16 || t == DT_BF16; }
 
-/* What a tensor is packed as. Only float tensors are converted; a head keeps 8 bits under q4, since it decides every token. */
-static enum dtype packed_type(const struct view *v, const char *weights, bool is_head)
+/* What `weights` makes of float tensors; "file" and NULL: nothing else. A head keeps 8 bits under q4, since it decides every token. */
+static enum dtype wished_type(enum dtype own, const char *weights, bool is_head)
 {
-    if (!weights || !strcmp(weights, "file") || !is_float(v->type))
-        return v->type;
+    if (!weights || !strcmp(weights, "file"))
+        return own;
     if (!strcmp(weights, "bf16"))
         return DT_BF16;
     return !strcmp(weights, "q8") || is_head ? DT_Q8_0 : DT_Q4_0;
+}
+
+/* What a tensor is packed as: only float tensors are converted. */
+static enum dtype packed_type(const struct view *v, const char *weights, bool is_head)
+{
+    return is_float(v->type) ? wished_type(v->type, weights, is_head) : v->type;
 }
 
 static int check_weights_option(const char *w, struct error *err)
@@ -101,6 +107,18 @@ static uint64_t item_bytes(const struct item *it) { return matrix_bytes(it->m->k
 
 /* ---- plan ---- */
 
+/* Tensors that the file has quantised otherwise than was wished. */
+static void count_kept(const struct item *it, int n, const char *weights, struct device_plan *out)
+{
+    int of_type[DT_COUNT] = {0}, best = 0;
+    for (int i = 0; i < n; i++)
+        if (it[i].type != wished_type(it[i].v->type, weights, it[i].is_head)) {
+            out->n_kept++;
+            best = ++of_type[it[i].type] > of_type[best] ? (int)it[i].type : best;
+        }
+    out->kept_type = out->n_kept ? dtype_table[best].name : NULL;
+}
+
 /* Of most bytes in the layers. */
 static const char *main_type(const struct item *it, int n)
 {
@@ -135,6 +153,7 @@ static void fill_plan(const struct model *m, const struct device_options *o, con
             out->layer_bytes = layer[l].bytes;
     out->head_bytes = matrix_bytes(head->kind, head->rows, head->cols);
     out->weight_type = main_type(items, n);
+    count_kept(items, n, o->weights, out);
     out->kv = cpu_kv_bytes(&m->config, o);
     out->scratch = cpu_scratch_bytes(&m->config, o, threads);
     out->hidden_row = (uint64_t)pad16(m->config.hidden) * 4;
