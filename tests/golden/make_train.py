@@ -253,7 +253,7 @@ def difference(a, b):
     """Largest relative difference of two results' numbers."""
     if isinstance(a, dict):
         return max([difference(a[k], b[k]) for k in a] + [0 if a.keys() == b.keys() else math.inf])
-    if isinstance(a, list) and a and isinstance(a[0], float):
+    if isinstance(a, list) and a and all(isinstance(x, float) for x in a):
         scale = max(map(abs, a + [1e-12]))
         return max(abs(x - y) / scale for x, y in zip(a, b))
     if isinstance(a, list):

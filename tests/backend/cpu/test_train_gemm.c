@@ -37,7 +37,7 @@ static void try_shape(int m, int n, int k, int turned, bool add)
 {
     struct gemm g;
     struct error err = {0};
-    if (gemm_open(&g, &err))
+    if (gemm_open(&g, GEMM_LIBRARY, &err))
         fail_with(err.text);
     size_t size_c = (size_t)(m + 1) * (size_t)(n + 3);
     float *a = random_floats((size_t)(m + 5) * (size_t)(k + 5), 1), *b = random_floats((size_t)(n + 5) * (size_t)(k + 5), 2), *before = random_floats(size_c, 3);
@@ -81,14 +81,25 @@ static void test_overwrites(void **state)
     (void)state;
     struct gemm g;
     float a[4] = {1, 2, 3, 4}, c[4] = {NAN, NAN, NAN, NAN};
-    assert_int_equal(gemm_open(&g, NULL), 0);
+    assert_int_equal(gemm_open(&g, GEMM_LIBRARY, NULL), 0);
     gemm_one(&g, &(struct product){.a = a, .b = a, .c = c, .m = 2, .n = 2, .k = 2, .lda = 2, .ldb = 2, .ldc = 2});
     const float want[4] = {7, 10, 15, 22};
     assert_memory_equal(c, want, sizeof want);
 }
 
+static void test_missing_library(void **state)
+{
+    (void)state;
+    struct gemm g;
+    struct error err = {0};
+    assert_int_equal(gemm_open(&g, "libno-such-blas.so.0", &err), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "libno-such-blas.so.0 cannot be opened; install the Debian package libopenblas0-pthread"));
+    assert_int_equal(gemm_open(&g, "libm.so.6", &err), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "libm.so.6 has no cblas_sgemm"));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_overwrites)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_overwrites), cmocka_unit_test(test_missing_library)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
