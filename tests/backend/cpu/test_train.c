@@ -335,7 +335,6 @@ static void test_adamw_is_pytorchs(void **state)
         float *w = trial_get(&x, i, TRAIN_WEIGHT), *g = calloc(trial_size(&x, i), sizeof *g);
         memcpy(w, w0, sizeof w0);
         trial_set(&x, i, TRAIN_WEIGHT, w);
-        x.ops->set(x.t, 0, TRAIN_MOMENT1, g, &err);
         for (int step = 1; step <= 3; step++) {
             double square = 0;
             for (int j = 0; j < 4; j++) {
