@@ -131,7 +131,7 @@ int main(int argc, char **argv)
         status = flushed < 0 ? flushed : status;
     }
     if (terminal_interrupted())
-        return 130;
+        return 128 + terminal_interrupted();
     if (status < 0)
         print_error(err.text);
     return status < 0 ? -status : status;
