@@ -144,10 +144,11 @@ LSK_API lsk_session *lsk_session_open(lsk_model *m, lsk_error *err);
 LSK_API void lsk_session_close(lsk_session *s); /* NULL is fine */
 
 typedef struct lsk_generate_options {
-    const char *drafter;  /* NULL or "auto": "exit" where one of the three fields below asks for drafts or the model has a LayerSkip profile (with an
+    const char *drafter;  /* one of lsk_drafter, or several that draft together: "ngram+exit". NULL or "auto": "exit" where one of the three fields below asks for drafts or the model has a LayerSkip profile (with an
                              exit layer below `depth`), else "none" */
     int exit_layer;       /* layers that the draft runs, 1..L-1; 0: the profile's, else L/4 */
-    int num_speculations; /* drafts in a round; 0: the profile's, else 4; below 0: none, whatever the drafter */
+    int num_speculations; /* drafts in a round; 0: as long as a draft is worth its time as measured, at most the profile's, else 4 from the exit, and what the model
+                             was opened for with other drafters; below 0: none, whatever the drafter */
     float draft_min_conf; /* drafting ends at a draft that its exit gives less than this probability; 0: never */
     int depth;            /* early-exit-only decoding: the first `depth` layers are the whole model; 0: all */
     float temperature;    /* 0: greedy */
@@ -186,7 +187,7 @@ typedef struct lsk_stats {
     int rounds, drafted, accepted;
     int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
     uint64_t reply_bytes; /* weights read by the reply's passes */
-    int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: nothing drafted */
+    int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: no drafts of it */
     float temperature;                       /* 0: greedy */
     uint64_t seed;
 } lsk_stats;
@@ -213,7 +214,7 @@ LSK_API int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, l
 LSK_API const char *lsk_drafter(int i, const char **help); /* name of drafter i; NULL past the last */
 LSK_API const char *lsk_shape(int i, const char **help);   /* name of synthetic shape i; NULL past the last */
 
-/* ---- synthetic checkpoints and measuring ---- */
+/* ---- synthetic checkpoints ---- */
 
 typedef struct lsk_synth_options {
     const char *shape;     /* required: a name of lsk_shape */
@@ -229,6 +230,40 @@ typedef struct lsk_synth_options {
 
 /* Writes a Hugging Face folder with seeded random weights and a byte-level tokenizer. The folder appears only when complete; it must not exist. */
 LSK_API int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err);
+
+/* ---- conversion ---- */
+
+/* What became of the tensors of one kind. */
+typedef struct lsk_quantize_row {
+    const char *kind;      /* "embed", "head", "q", ..., "norms", "biases", "rope"; "total" comes last */
+    const char *from, *to; /* types, "mixed" where they are several */
+    int tensors;
+    uint64_t values, bytes_before, bytes_after;
+    double rms_error; /* RMS of the error over RMS of the values; below 0: not measured */
+    double max_error; /* of one value */
+} lsk_quantize_row;
+
+typedef struct lsk_quantize_options {
+    const char *type;        /* "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", or "copy": as stored; case does not count. Norms and biases are F32 */
+    const char *embed_type, *output_type; /* of embedding and head (one type where they are one); NULL: like the others, but q8_0 where those have 4 bits, since they decide every token */
+    int pure;                /* non-zero: like the others even then */
+    int allow_requantize;    /* non-zero: also from one quantised type to another */
+    int force;               /* non-zero: replace files that are there */
+    int dry_run;             /* non-zero: report and write nothing; errors are not measured */
+    uint64_t part_bytes;     /* 0: one file; else parts NAME-00001-of-0000N.gguf where one file would be larger */
+    int threads;             /* 0: all cores */
+    const char *const *ignore_config;
+    lsk_progress_fn progress; /* or NULL */
+    void *progress_ud;
+    void (*row)(void *ud, const lsk_quantize_row *row); /* or NULL; called for every kind once the files are complete */
+    void (*note)(void *ud, const char *line);           /* or NULL; what the user should know: tensors that got another type, texts that GGUF cuts otherwise */
+    void *report_ud;
+} lsk_quantize_options;
+
+/* Writes a model (as for lsk_model_open) as GGUF. Files appear only when all of them are complete. out may be NULL in a dry run. Returns how many files there are. */
+LSK_API int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o, lsk_error *err);
+
+/* ---- measuring ---- */
 
 /* Bytes per second that `threads` pinned threads (0: all cores) read from memory, the best of a few passes over `bytes` of fresh random data. Below zero on failure. */
 LSK_API double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err);

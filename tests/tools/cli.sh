@@ -177,10 +177,10 @@ try "no escapes" 0 "$program" tokenize m.gguf -p 'a\n' --no-bos --no-escape --co
 
 # Commands.
 try "help" 0 "$program" --help
-for command in run info tokenize bench verify synth; do
+for command in run info tokenize bench verify synth quantize; do
     says out "  $command "
 done
-for command in run info tokenize bench verify synth; do
+for command in run info tokenize bench verify synth quantize; do
     try "$command --help" 0 "$program" "$command" --help
     says out "usage: layerskip $command"
     [ "$(grep -c "^  layerskip $command " out)" = 2 ] || fail "two examples for $command"

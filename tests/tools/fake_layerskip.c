@@ -361,6 +361,12 @@ int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err)
     return 0;
 }
 
+int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o, lsk_error *err)
+{
+    (void)in, (void)out, (void)o;
+    return refuse(err, LSK_EDATA, "there are no weights here");
+}
+
 double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err)
 {
     (void)bytes, (void)threads, (void)err;
