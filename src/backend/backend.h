@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "backend/pick.h"
+#include "backend/train.h"
 #include "base/error.h"
 #include "model/model.h"
 
@@ -82,6 +83,8 @@ struct backend {
 
     /* Weight bytes read since open: what tokens per second are compared with. */
     uint64_t (*bytes_read)(const struct kv *kv);
+
+    const struct train_ops *train; /* see train.h; NULL: this backend does not train */
 };
 
 /* The backend of that name ("auto": the first that works here), or NULL with the names there are in err. */
