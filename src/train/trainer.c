@@ -202,12 +202,11 @@ static int look(struct run *r)
 
 /* ---- the loop ---- */
 
-/* What to do about a loss that is no number, or a full disk. */
-static int explain(struct run *r, int step, int saved, int rc)
+/* What is left of the run, and what to do about a loss that is no number. */
+static int explain(struct run *r, int saved, int rc)
 {
-    size_t n;
-    error_prefix(r->err, "step %d", step);
-    n = strlen(r->err->text);
+    error_prefix(r->err, "after step %d", r->e.step);
+    size_t n = strlen(r->err->text);
     if (saved)
         snprintf(r->err->text + n, sizeof r->err->text - n, "; the checkpoint of step %d is complete", saved);
     else
@@ -250,7 +249,7 @@ static int loop(struct run *r)
         if (!rc && (stop || is_due(step + 1, t->save_every, steps)) && !(rc = save(r, step + 1)))
             saved = step + 1;
     }
-    return rc ? explain(r, r->e.step + (saved < r->e.step || r->e.n ? 1 : 0), saved, rc) : r->e.step < steps;
+    return rc ? explain(r, saved, rc) : r->e.step < steps;
 }
 
 /* ---- opening ---- */
@@ -338,6 +337,7 @@ static int open_device(struct run *r)
         return rc;
     r->exit = calloc(layers, sizeof *r->exit);
     r->point = calloc(layers, sizeof *r->point);
+    r->e.point = r->point;
     r->calls = calloc(layers, sizeof *r->calls);
     r->keep = t->schedule.recipe.drop_max > 0 ? calloc(layers, (size_t)t->batch) : NULL;
     if (!r->exit || !r->point || !r->calls || (t->schedule.recipe.drop_max > 0 && !r->keep))
