@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Target `dependencies`: jansson (its archive with LSK_STATIC), threads, libm.
+# Target `dependencies`: jansson (its archive with LSK_STATIC), threads, libm. OpenBLAS is none: training opens it at run time (src/backend/cpu/train_gemm.h).
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(DEPS REQUIRED IMPORTED_TARGET jansson)
@@ -13,4 +13,4 @@ if(LSK_STATIC)
 else()
   target_link_libraries(dependencies INTERFACE PkgConfig::DEPS)
 endif()
-target_link_libraries(dependencies INTERFACE Threads::Threads m)
+target_link_libraries(dependencies INTERFACE Threads::Threads m ${CMAKE_DL_LIBS})

@@ -12,7 +12,8 @@
 #include "model/model.h"
 
 struct train_options {
-    int batch, length;   /* most sequences of a call; tokens of each */
+    int batch, length;   /* most sequences of a call; most tokens of each, at most the model's context */
+    int exits;           /* most exits of one `backward`; 0: as many as layers */
     int threads;         /* 0: all */
     bool anchor;         /* keep the weights as they were opened, for a loss against that model */
     bool recompute;      /* activations inside a layer are computed again on the way back: memory for one layer instead of all */
@@ -30,12 +31,15 @@ struct train_batch {
     const int32_t *token;  /* [n][length] */
     const int32_t *target; /* [n][length]: what should follow; below zero: no loss here */
     const int32_t *start;  /* [n][length]: the first position that this one may attend to (documents do not see one another), or NULL: 0 everywhere */
+                           /* Rotary angles count from the sequence's start. Attention depends on distances alone, so this is what transformers computes from
+                              packed position_ids that begin again with every document, but for rounding. */
     const uint8_t *keep;   /* [layers][n]: 0: this sample goes past this layer unchanged; or NULL: all go through all */
 };
 
 /* What one exit (the final norm and the head after `layer` layers) adds to the loss: a mean over the positions with a target of
      ce * CE(target, q) + kl * KL(p || q) + accept * -log(sum_v min(p_v, q_v)) + anchor * KL(p0 || q)
-   q: this exit's distribution; p: the last layer's of the same pass, held fixed (no gradient flows into it); p0: the anchor's last layer, held fixed. */
+   q: this exit's distribution; p: the last layer's of the same pass, held fixed (no gradient flows into it); p0: the anchor's last layer with no layer dropped,
+   held fixed. A batch without any target has losses 0 and adds nothing. */
 struct train_exit {
     int layer; /* 1 .. layers */
     float ce, kl, accept, anchor;
@@ -45,16 +49,17 @@ struct train_exit {
    only by evaluate. */
 struct train_result {
     double ce, kl, accept, anchor; /* in nats; accept as in the formula */
-    double agree;                  /* share of positions where the most likely token equals the last layer's: greedy acceptance per token */
+    double agree;                  /* share of positions where the most likely token (ties: the lowest id) equals the last layer's: greedy acceptance per token;
+                                      backward knows it only where kl or accept ask for the last layer, else it is 0 */
     int64_t positions;
 };
 
 /* AdamW (Loshchilov and Hutter 2019), decay decoupled and not applied to vectors (norms, biases); step counts from 1. */
 struct train_step {
     int64_t step;
-    float rate, beta1, beta2, eps, decay;
-    float clip;     /* most norm of all gradients together; 0: no limit */
-    float divide;   /* gradients are divided by this first: batches accumulated */
+    double rate, beta1, beta2, eps, decay;
+    double clip;    /* most norm of all gradients together; 0: no limit */
+    double divide;  /* gradients are divided by this first: batches accumulated */
 };
 
 enum train_state { TRAIN_WEIGHT, TRAIN_GRADIENT, TRAIN_MOMENT1, TRAIN_MOMENT2 };
@@ -81,7 +86,7 @@ struct train_ops {
     /* Forward only, all layers kept. */
     int (*evaluate)(struct trainer *t, const struct train_batch *b, const int *layers, int n_layers, struct train_result *out, struct error *err);
     void (*clear)(struct trainer *t); /* gradients := 0 */
-    /* One step, and gradients := 0. *norm: of the gradients, before clipping. A norm that is not finite is ERR_DATA and changes nothing. */
+    /* One step, and gradients := 0. *norm: of the divided gradients, before clipping. A norm that is not finite is ERR_DATA and changes nothing. */
     int (*update)(struct trainer *t, const struct train_step *s, double *norm, struct error *err);
 };
 

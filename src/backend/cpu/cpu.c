@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/trainer.h"
 
 static void close_device(struct device *d)
 {
@@ -85,4 +86,5 @@ const struct backend backend_cpu = {
     .pick = cpu_pick,
     .logits = cpu_logits,
     .bytes_read = bytes_read,
+    .train = &cpu_train,
 };
