@@ -153,6 +153,16 @@ int schedule_exits(const struct schedule *s, int step, int micro, int micros, st
     return s->recipe.curriculum == CURRICULUM_DISTILL ? distill_exits(s, step, micro, micros, out) : paper_exits(s, step, out);
 }
 
+int schedule_most_exits(const struct schedule *s)
+{
+    const int layers = s->layers, turns = s->recipe.curriculum == CURRICULUM_ROTATIONAL ? s->recipe.rotation : 1;
+    switch (s->recipe.curriculum) {
+    case CURRICULUM_NONE: return 1;
+    case CURRICULUM_DISTILL: return 2;
+    default: return (layers - 1 + turns - 1) / turns + 1;
+    }
+}
+
 double schedule_rate(const struct schedule *s, int step)
 {
     int warm = (int)ceil(s->warmup * s->steps);

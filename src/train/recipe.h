@@ -61,6 +61,8 @@ void schedule_keep(const struct schedule *s, int step, int first, int n, uint8_t
 /* What this micro-step (of `micros` in the step) trains; room for layers + 1. Returns how many exits: the last is the last layer, ascending. */
 int schedule_exits(const struct schedule *s, int step, int micro, int micros, struct train_exit *out);
 
+int schedule_most_exits(const struct schedule *s); /* of any micro-step */
+
 double schedule_rate(const struct schedule *s, int step); /* linear warm-up, then cosine */
 
 static inline bool schedule_anchored(const struct schedule *s) { return s->recipe.curriculum == CURRICULUM_DISTILL; }

@@ -24,7 +24,6 @@ struct run {
     uint8_t *keep;             /* [layers][batch], or NULL: nothing is ever dropped */
     struct train_exit *exit;   /* [layers + 1] */
     struct train_point *point; /* [layers + 1] by layer: sums over the step's calls */
-    int *calls;                /* [layers + 1] in which a layer was an exit */
     struct log log;
     struct train_event e;
     int lock;
@@ -55,8 +54,10 @@ static double loss_of(const struct train_exit *x, const struct train_result *r)
     return (x->ce ? x->ce * r->ce : 0) + (x->kl ? x->kl * r->kl : 0) + (x->accept ? x->accept * r->accept : 0) + (x->anchor ? x->anchor * r->anchor : 0);
 }
 
-static void add_result(struct train_result *sum, const struct train_result *r, double weight)
+/* Sums over positions, until mean_result. */
+static void add_result(struct train_result *sum, const struct train_result *r)
 {
+    const double weight = (double)r->positions;
     sum->ce += weight * r->ce;
     sum->kl += weight * r->kl;
     sum->accept += weight * r->accept;
@@ -65,45 +66,48 @@ static void add_result(struct train_result *sum, const struct train_result *r, d
     sum->positions += r->positions;
 }
 
-static void scale_result(struct train_result *r, double by)
+static void mean_result(struct train_result *r)
 {
-    r->ce *= by;
-    r->kl *= by;
-    r->accept *= by;
-    r->anchor *= by;
-    r->agree *= by;
+    double *const sums[] = {&r->ce, &r->kl, &r->accept, &r->anchor, &r->agree};
+    for (size_t i = 0; i < sizeof sums / sizeof *sums && r->positions; i++)
+        *sums[i] /= (double)r->positions;
+}
+
+/* What every event says. */
+static void describe(struct run *r, enum train_event_kind kind)
+{
+    const int done = r->e.step - r->first;
+    r->e.kind = kind;
+    r->e.tokens = (uint64_t)r->e.step * step_tokens(&r->t);
+    r->e.seconds = (double)r->used_ns * 1e-9;
+    r->e.left = done > 0 ? (double)(clock_ns() - r->begun_ns) * 1e-9 / done * (r->e.steps - r->e.step) : 0;
+}
+
+static int record(struct run *r, enum train_event_kind kind)
+{
+    describe(r, kind);
+    return log_write(&r->log, &r->e, r->err);
 }
 
 static int emit(struct run *r, enum train_event_kind kind)
 {
-    const struct training *t = &r->t;
-    r->e.kind = kind;
-    r->e.tokens = (uint64_t)r->e.step * step_tokens(t);
-    r->e.seconds = (double)r->used_ns * 1e-9;
-    int done = r->e.step - r->first;
-    r->e.left = done > 0 ? (double)(clock_ns() - r->begun_ns) * 1e-9 / done * (r->e.steps - r->e.step) : 0;
-    return t->event ? t->event(t->ud, &r->e) : 0;
+    describe(r, kind);
+    return r->t.event ? r->t.event(r->t.ud, &r->e) : 0;
 }
 
 /* ---- a step ---- */
 
-/* 1: the batch has nothing to learn from (prompts only). */
 static int fill_batch(struct run *r, int step, int micro)
 {
     const struct training *t = &r->t;
     const uint64_t first = ((uint64_t)step * (uint64_t)t->accumulate + (uint64_t)micro) * (uint64_t)t->batch;
-    for (int i = 0; i < t->batch; i++) {
-        int rc = dataset_read(&r->data, dataset_block(&r->data, t->schedule.seed, first + (uint64_t)i), &r->batch, i, r->err);
-        if (rc)
-            return rc;
-    }
+    int rc = 0;
+    for (int i = 0; i < t->batch && !rc; i++)
+        rc = dataset_read(&r->data, dataset_block(&r->data, t->schedule.seed, first + (uint64_t)i), &r->batch, i, r->err);
     if (r->keep)
         schedule_keep(&t->schedule, step, micro * t->batch, t->batch, r->keep);
     r->batch.view.keep = r->keep;
-    for (size_t k = 0; k < (size_t)t->batch * (size_t)t->length; k++)
-        if (r->batch.target[k] >= 0)
-            return 0;
-    return 1;
+    return rc;
 }
 
 static int run_micro(struct run *r, int step, int micro)
@@ -111,14 +115,13 @@ static int run_micro(struct run *r, int step, int micro)
     const struct training *t = &r->t;
     struct train_result result[RECIPE_LAYERS_MAX + 1];
     int n = schedule_exits(&t->schedule, step, micro, t->accumulate, r->exit), rc = fill_batch(r, step, micro);
-    if (rc)
-        return rc < 0 ? rc : 0;
-    rc = t->ops->backward(r->trainer, &r->batch.view, r->exit, n, result, r->err);
+    if (!rc)
+        rc = t->ops->backward(r->trainer, &r->batch.view, r->exit, n, result, r->err);
     for (int i = 0; i < n && !rc; i++) {
         int layer = r->exit[i].layer;
         r->e.loss += loss_of(&r->exit[i], &result[i]) / t->accumulate;
-        add_result(&r->point[layer].result, &result[i], 1);
-        r->calls[layer]++;
+        add_result(&r->point[layer].result, &result[i]);
+        r->point[layer].layer = layer;
     }
     return rc;
 }
@@ -126,24 +129,22 @@ static int run_micro(struct run *r, int step, int micro)
 /* The step's exits, packed to the front in ascending order. */
 static void gather(struct run *r)
 {
-    int n = 0;
+    r->e.n = 0;
     for (int l = 1; l <= r->t.schedule.layers; l++)
-        if (r->calls[l]) {
-            r->point[n] = (struct train_point){l, r->point[l].result};
-            scale_result(&r->point[n++].result, 1.0 / r->calls[l]);
+        if (r->point[l].layer) {
+            mean_result(&r->point[l].result);
+            r->point[r->e.n++] = r->point[l];
         }
-    r->e.n = n;
 }
 
 static int run_step(struct run *r, int step)
 {
     const struct training *t = &r->t;
     const int64_t start = clock_ns();
-    const struct train_step s = {.step = step + 1, .rate = (float)schedule_rate(&t->schedule, step), .beta1 = (float)t->beta1, .beta2 = (float)t->beta2, .eps = (float)t->eps,
-                                 .decay = (float)t->decay, .clip = (float)t->clip, .divide = (float)t->accumulate};
+    const struct train_step s = {.step = step + 1, .rate = schedule_rate(&t->schedule, step), .beta1 = t->beta1, .beta2 = t->beta2, .eps = t->eps, .decay = t->decay,
+                                 .clip = t->clip, .divide = t->accumulate};
     int rc = 0;
     memset(r->point, 0, (size_t)(t->schedule.layers + 1) * sizeof *r->point);
-    memset(r->calls, 0, (size_t)(t->schedule.layers + 1) * sizeof *r->calls);
     r->e.loss = 0;
     for (int micro = 0; micro < t->accumulate && !rc; micro++)
         rc = run_micro(r, step, micro);
@@ -159,7 +160,7 @@ static int run_step(struct run *r, int step)
     r->e.flops = r->e.speed * token_flops(r, step, r->e.n);
     r->e.rate = s.rate;
     r->e.step = step + 1;
-    return log_write(&r->log, &r->e, r->err);
+    return record(r, TRAIN_STEPPED);
 }
 
 /* ---- a look at held-out text ---- */
@@ -168,16 +169,14 @@ static int look_at(struct run *r, uint64_t first, const int *layers, int n)
 {
     const struct training *t = &r->t;
     struct train_result result[RECIPE_EXITS_MAX + 1];
-    int targets = 0, rc = 0;
+    int rc = 0;
     for (int i = 0; i < t->batch && !rc; i++) /* the last call may see blocks again: a batch has one size */
         rc = dataset_read(&r->data, dataset_held_block(&r->data, (first + (uint64_t)i) % r->data.held), &r->batch, i, r->err);
-    for (size_t k = 0; k < (size_t)t->batch * (size_t)t->length; k++)
-        targets += r->batch.target[k] >= 0;
     r->batch.view.keep = NULL;
-    if (!rc && targets)
+    if (!rc)
         rc = t->ops->evaluate(r->trainer, &r->batch.view, layers, n, result, r->err);
-    for (int i = 0; i < n && !rc && targets; i++)
-        add_result(&r->point[i].result, &result[i], (double)result[i].positions);
+    for (int i = 0; i < n && !rc; i++)
+        add_result(&r->point[i].result, &result[i]);
     return rc;
 }
 
@@ -193,11 +192,10 @@ static int look(struct run *r)
     for (uint64_t at = 0; at < blocks && !rc; at += (uint64_t)t->batch)
         rc = look_at(r, at, layers, n);
     for (int i = 0; i < n; i++)
-        scale_result(&r->point[i].result, r->point[i].result.positions ? 1.0 / (double)r->point[i].result.positions : 0);
+        mean_result(&r->point[i].result);
     r->e.n = n;
     r->e.loss = r->point[n - 1].result.ce;
-    r->e.kind = TRAIN_LOOKED;
-    return rc ? rc : log_write(&r->log, &r->e, r->err);
+    return rc ? rc : record(r, TRAIN_LOOKED);
 }
 
 /* ---- the loop ---- */
@@ -327,7 +325,7 @@ static int open_data(struct run *r)
 static int open_device(struct run *r)
 {
     const struct training *t = &r->t;
-    const struct train_options o = {.batch = t->batch, .length = t->length, .threads = t->threads, .anchor = schedule_anchored(&t->schedule), .recompute = t->recompute,
+    const struct train_options o = {.batch = t->batch, .length = t->length, .exits = schedule_most_exits(&t->schedule), .threads = t->threads, .anchor = schedule_anchored(&t->schedule), .recompute = t->recompute,
                                     .progress = t->progress, .progress_ud = t->ud};
     const size_t layers = (size_t)t->schedule.layers + 1;
     int rc = t->ops->plan(t->model, &o, &r->e.plan, r->err);
@@ -338,9 +336,8 @@ static int open_device(struct run *r)
     r->exit = calloc(layers, sizeof *r->exit);
     r->point = calloc(layers, sizeof *r->point);
     r->e.point = r->point;
-    r->calls = calloc(layers, sizeof *r->calls);
     r->keep = t->schedule.recipe.drop_max > 0 ? calloc(layers, (size_t)t->batch) : NULL;
-    if (!r->exit || !r->point || !r->calls || (t->schedule.recipe.drop_max > 0 && !r->keep))
+    if (!r->exit || !r->point || (t->schedule.recipe.drop_max > 0 && !r->keep))
         return fail(r->err, ERR_OS, "out of memory");
     r->trainer = t->ops->open(t->model, &o, r->err);
     return r->trainer ? 0 : r->err->code;
@@ -403,7 +400,6 @@ int training_run(const struct training *t, struct error *err)
     dataset_close(&r.data);
     free(r.exit);
     free(r.point);
-    free(r.calls);
     free(r.keep);
     if (r.lock >= 0)
         close(r.lock);

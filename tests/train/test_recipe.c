@@ -211,6 +211,23 @@ static void presets_are_the_published_runs(void **state)
     assert_null(recipe_at(-1));
 }
 
+static void most_exits_is_reached_and_enough(void **state)
+{
+    (void)state;
+    for (int i = 0; recipe_at(i); i++)
+        for (int layers = 2; layers < 45; layers++) {
+            struct schedule s = schedule_of(recipe_at(i)->name, layers, 200);
+            struct train_exit got[RECIPE_LAYERS_MAX + 1];
+            int most = 0, said = schedule_most_exits(&s);
+            for (int step = 0; step < 200; step++) {
+                int n = schedule_exits(&s, step, 0, 1, got);
+                most = n > most ? n : most;
+            }
+            if (most > said || said > most + 1) /* layer 0 weighs nothing */
+                fail_msg("%s, %d layers: %d exits, %d were said", recipe_at(i)->name, layers, most, said);
+        }
+}
+
 static void default_exits(void **state)
 {
     (void)state;
@@ -268,7 +285,7 @@ int main(void)
         cmocka_unit_test(dropout_by_value), cmocka_unit_test(masks_are_fair_and_alone), cmocka_unit_test(rotational_by_value),
         cmocka_unit_test(rotation_of_13b), cmocka_unit_test(gradual_by_value), cmocka_unit_test(distill_by_value),
         cmocka_unit_test(plain_is_plain), cmocka_unit_test(rate_by_value), cmocka_unit_test(presets_are_the_published_runs),
-        cmocka_unit_test(default_exits), cmocka_unit_test(checks),
+        cmocka_unit_test(most_exits_is_reached_and_enough), cmocka_unit_test(default_exits), cmocka_unit_test(checks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

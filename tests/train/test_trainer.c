@@ -131,7 +131,7 @@ static void killed_at_any_moment(void **state)
         snprintf(begins, sizeof begins, "\n%d,train,", step);
         row = strstr(row, begins);
         if (!row)
-            fail_msg("step %d is not in the log, in its place", step);
+            fail_msg("step %d is not in the log, in its place: %.4000s", step, log);
     }
     free(log);
     texts_close(&whole.texts);

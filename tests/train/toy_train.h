@@ -138,11 +138,11 @@ static int toy_update(struct trainer *t, const struct train_step *s, double *nor
     *norm = 0;
     for (int i = 0; i < t->n; i++)
         for (size_t k = 0; k < toy_size(t, i); k++) {
-            float *w = &t->value[i][TRAIN_WEIGHT][k], *m = &t->value[i][TRAIN_MOMENT1][k], *v = &t->value[i][TRAIN_MOMENT2][k], g = t->value[i][TRAIN_GRADIENT][k] / s->divide;
+            float *w = &t->value[i][TRAIN_WEIGHT][k], *m = &t->value[i][TRAIN_MOMENT1][k], *v = &t->value[i][TRAIN_MOMENT2][k], g = t->value[i][TRAIN_GRADIENT][k] / (float)s->divide, beta1 = (float)s->beta1, beta2 = (float)s->beta2;
             *norm += (double)g * g;
-            *m = s->beta1 * *m + (1 - s->beta1) * g;
-            *v = s->beta2 * *v + (1 - s->beta2) * g * g;
-            *w -= s->rate * (*m / (1 - powf(s->beta1, (float)s->step)) / (sqrtf(*v) + s->eps) + s->decay * *w);
+            *m = beta1 * *m + (1 - beta1) * g;
+            *v = beta2 * *v + (1 - beta2) * g * g;
+            *w -= (float)s->rate * (*m / (1 - powf(beta1, (float)s->step)) / (sqrtf(*v) + (float)s->eps) + (float)s->decay * *w);
         }
     toy_clear(t);
     *norm = sqrt(*norm);
