@@ -9,7 +9,7 @@
 
 extern char **environ;
 
-static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth};
+static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth, &command_train};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void)

@@ -265,7 +265,7 @@ static int check(const struct training *t, struct error *err)
     for (size_t i = 0; i < sizeof range / sizeof *range; i++)
         if (!(range[i].value >= range[i].lo && range[i].value <= range[i].hi))
             return fail(err, ERR_USAGE, "%s %g: must be %g to %g", range[i].what, range[i].value, range[i].lo, range[i].hi);
-    return schedule_check(&t->schedule, err);
+    return 0;
 }
 
 /* Everything that the model or the recipe says where the caller said nothing. */
@@ -288,6 +288,7 @@ static int complete(struct run *r, const struct training *from)
     }
     memcpy(t->look, looks.exit, sizeof t->look);
     t->n_look = looks.n_exits;
+    looks.steps = looks.steps ? looks.steps : 1;
     int rc = check(t, r->err);
     return rc ? rc : schedule_check(&looks, r->err);
 }
@@ -320,6 +321,15 @@ static int open_data(struct run *r)
     r->id.data = r->data.header.content;
     free(path);
     return rc;
+}
+
+/* Steps 0: one pass over the data. */
+static int settle_steps(struct run *r)
+{
+    const uint64_t step = (uint64_t)r->t.batch * (uint64_t)r->t.accumulate, pass = (dataset_trained(&r->data) + step - 1) / step;
+    if (!r->t.schedule.steps)
+        r->t.schedule.steps = pass < INT32_MAX ? (int)pass : INT32_MAX;
+    return schedule_check(&r->t.schedule, r->err);
 }
 
 static int open_device(struct run *r)
@@ -359,6 +369,8 @@ static int open_run(struct run *r)
         rc = fingerprint_model(t->model, &r->id.model, r->err);
     if (!rc)
         rc = open_data(r);
+    if (!rc)
+        rc = settle_steps(r);
     if (!rc)
         rc = open_device(r);
     if (!rc && newest)

@@ -36,7 +36,7 @@ struct training {
     const struct train_ops *ops;
     const char *folder;     /* of the run; made when it is not there */
     struct corpus corpus;   /* its tokenizer and vocab are filled in from the model */
-    struct schedule schedule; /* layers are filled in from the model */
+    struct schedule schedule; /* layers are filled in from the model; steps 0: one pass over the data */
     int batch, accumulate, length; /* sequences of a call, calls of a step, tokens of a sequence */
     double beta1, beta2, eps, decay, clip;
     double held_share;
