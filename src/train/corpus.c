@@ -161,7 +161,7 @@ static int list_row(struct work *w, const json_t *list, const json_t *given, int
 static int parse_row(struct work *w, const char *line, size_t bytes, int *n_given)
 {
     json_error_t e;
-    json_t *row = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, &e);
+    json_t *row = json_loadb(line, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!row)
         return fail(w->err, ERR_DATA, "column %d: %s", e.column, e.text);
     const json_t *text = json_object_get(row, "text"), *prompt = json_object_get(row, "prompt"), *response = json_object_get(row, "response"),
