@@ -119,12 +119,12 @@ static int read_log(const char *path, struct table *t, lsk_error *err)
 /* ---- the picture ---- */
 
 /* One curve's points; a step of several exits has its own numbers (loss, rate) in each of their rows. */
-static void write_points(FILE *f, const struct table *t, int held, int layer, enum column y, double from)
+static void write_points(FILE *f, const struct table *t, int held, int layer, enum column y)
 {
     double last = -1;
     for (int i = 0; i < t->n; i++) {
         const struct row *r = &t->row[i];
-        if (r->held != held || (layer ? r->value[LAYER] != layer : r->value[STEP] == last) || r->value[y] < from)
+        if (r->held != held || (layer ? r->value[LAYER] != layer : r->value[STEP] == last))
             continue;
         fprintf(f, "%.0f %.9g\n", r->value[STEP], r->value[y]);
         last = r->value[STEP];
@@ -146,22 +146,25 @@ static void write_layers(FILE *f, const struct table *t, const char *title, enum
     int n = 0;
     fprintf(f, "set title '%s'\n", title);
     for (int i = 0; i < t->layers - !last; i++)
-        fprintf(f, "%s'-' with linespoints pointtype 7 pointsize 0.4 title '%d layers'", n++ ? ", " : "plot ", t->layer[i]);
+        fprintf(f, "%s'-' with linespoints pointtype 7 pointsize 0.4 title 'exit %d'", n++ ? ", " : "plot ", t->layer[i]);
     fputs(n ? "\n" : "", f);
     for (int i = 0; i < t->layers - !last; i++)
-        write_points(f, t, 1, t->layer[i], y, 0);
+        write_points(f, t, 1, t->layer[i], y);
 }
 
-static void write_steps(FILE *f, const struct table *t, const char *title, enum column y)
+/* What jumps from step to step gets a smooth line too. */
+static void write_steps(FILE *f, const struct table *t, const char *title, enum column y, int smooth)
 {
-    fprintf(f, "set title '%s'\nplot '-' with lines notitle\n", title);
-    write_points(f, t, 0, 0, y, 0);
+    fprintf(f, "set title '%s'\nplot '-' with lines linecolor rgb '%s' notitle%s\n", title, smooth ? "#c0c0c0" : "#009e73",
+            smooth ? ", '-' smooth sbezier linewidth 2 linecolor rgb '#009e73' notitle" : "");
+    for (int i = 0; i <= smooth; i++)
+        write_points(f, t, 0, 0, y);
 }
 
 static void write_script(FILE *f, const struct plot_args *a, const struct table *t, int svg)
 {
     const int looked = t->layers > 0, exits = t->layers > 1 && has_points(t, 1, 0, AGREE), trained = has_points(t, 0, 0, RATE);
-    fprintf(f, "set terminal %s size %d,%d\nset multiplot layout %d,1\nset grid\nset key outside right\nset xlabel 'step'\nset style line 1 linewidth 1.5\n",
+    fprintf(f, "set terminal %s size %d,%d\nset multiplot layout %d,1\nset grid\nset key outside right\nset lmargin 12\nset rmargin 16\nset xlabel 'step'\n",
             svg ? "svg dynamic" : "pngcairo", a->width, a->height, looked + exits + 3 * trained);
     if (looked)
         write_layers(f, t, "cross-entropy on held-out text, nats", CE, 1);
@@ -171,9 +174,9 @@ static void write_script(FILE *f, const struct plot_args *a, const struct table 
         fputs("set autoscale y\n", f);
     }
     if (trained) {
-        write_steps(f, t, "loss of the step", LOSS);
-        write_steps(f, t, "norm of the gradient", NORM);
-        write_steps(f, t, "learning rate", RATE);
+        write_steps(f, t, "loss of the step", LOSS, 1);
+        write_steps(f, t, "norm of the gradient", NORM, 1);
+        write_steps(f, t, "learning rate", RATE, 0);
     }
     fputs("unset multiplot\n", f);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a GGUF file says about a model and its tokenizer, as the files of a Hugging Face folder. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "train/export.h"
@@ -20,9 +21,17 @@ int export_gguf_check(const struct model *m, struct error *err)
     return 0;
 }
 
+/* A 32-bit number as people write it: 1e-05, not 9.99999974737875e-06. */
+static double shorten(double v)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", v);
+    return strtod(text, NULL);
+}
+
 static json_t *rope_of(const struct config *c)
 {
-    return c->rope == ROPE_LINEAR ? json_pack("{s:s, s:f}", "rope_type", "linear", "factor", c->rope_factor) : json_null();
+    return c->rope == ROPE_LINEAR ? json_pack("{s:s, s:f}", "rope_type", "linear", "factor", shorten(c->rope_factor)) : json_null();
 }
 
 static json_t *ends_of(const struct config *c)
@@ -41,7 +50,7 @@ json_t *export_gguf_config(const struct model *m)
     return json_pack("{s:[s], s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:o, s:b, s:b, s:b, s:o, s:o}", "architectures", "LlamaForCausalLM", "model_type",
                      "llama", "hidden_act", "silu", "torch_dtype", "bfloat16", "hidden_size", c->hidden, "intermediate_size", c->ffn, "num_hidden_layers", c->n_layers,
                      "num_attention_heads", c->n_heads, "num_key_value_heads", c->n_kv_heads, "head_dim", c->head_dim, "vocab_size", c->vocab, "max_position_embeddings",
-                     c->context, "rms_norm_eps", c->norm_eps, "rope_theta", c->rope_theta, "rope_scaling", rope_of(c), "tie_word_embeddings", c->tied, "attention_bias",
+                     c->context, "rms_norm_eps", shorten(c->norm_eps), "rope_theta", shorten(c->rope_theta), "rope_scaling", rope_of(c), "tie_word_embeddings", c->tied, "attention_bias",
                      c->attention_bias, "mlp_bias", c->mlp_bias, "bos_token_id", id_or_null(c->bos), "eos_token_id", ends_of(c));
 }
 
