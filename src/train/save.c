@@ -89,11 +89,17 @@ static int differs(const char *path, const char *what, const char *was, const ch
     return fail(err, ERR_USAGE, "%s: %s was %s, now it is %s: resume with what the run began with, or begin another one in another folder", path, what, was, is);
 }
 
+static int damaged(const char *path, const char *what, struct error *err)
+{
+    return fail(err, ERR_DATA, "%s: %s: this checkpoint is damaged: remove it and resume from an older one", path, what);
+}
+
 static int same_text(const struct checkpoint *c, const char *key, const char *now, struct error *err)
 {
     const struct meta *m = checkpoint_meta(c, key);
-    const char *was = m && m->type == META_TEXT ? m->text : "not said";
-    return strcmp(was, now) ? differs(c->path, key, was, now, err) : 0;
+    if (!m || m->type != META_TEXT)
+        return damaged(c->path, key, err);
+    return strcmp(m->text, now) ? differs(c->path, key, m->text, now, err) : 0;
 }
 
 static int same_hex(const struct checkpoint *c, const char *key, uint64_t value, struct error *err)
@@ -113,11 +119,12 @@ static int check_same(const struct training *t, const struct identity *id, const
         char key[64], was[32], now[32];
         snprintf(key, sizeof key, "settings.%s", set[i].name);
         const struct meta *m = checkpoint_meta(c, key);
-        bool number = m && (m->type == META_REAL || m->type == META_INT);
-        snprintf(was, sizeof was, "%.9g", number ? m->real : 0);
+        if (!m || (m->type != META_REAL && m->type != META_INT))
+            return damaged(c->path, key, err);
+        snprintf(was, sizeof was, "%.9g", m->real);
         snprintf(now, sizeof now, "%.9g", set[i].value);
-        if (!number || m->real != set[i].value)
-            rc = differs(c->path, set[i].name, number ? was : "not said", now, err);
+        if (m->real != set[i].value)
+            rc = differs(c->path, set[i].name, was, now, err);
     }
     if (!rc)
         rc = same_hex(c, "seed", t->schedule.seed, err);
@@ -292,8 +299,7 @@ static int read_tensor(const struct training *t, const struct checkpoint *c, str
     const struct view *v = checkpoint_find(c, name);
     uint64_t rows = (uint64_t)(tensor.rows == 1 ? tensor.cols : tensor.rows), cols = (uint64_t)(tensor.rows == 1 ? 1 : tensor.cols);
     if (!v || v->type != DT_F32 || v->dim[0] != rows || v->dim[1] != cols)
-        return fail(err, ERR_DATA, "%s: tensor %s: missing, or not F32 of %" PRIu64 " x %" PRIu64 ": this checkpoint is damaged: remove it and resume from an older one", c->path, name + 1,
-                    rows, cols);
+        return damaged(c->path, name + 1, err);
     float *value = malloc((size_t)v->bytes);
     int rc = value ? checkpoint_read_rows(c, v, 0, rows, value, err) : fail(err, ERR_OS, "out of memory for %" PRIu64 " bytes", v->bytes);
     if (!rc)
