@@ -332,11 +332,18 @@ static int settle_steps(struct run *r)
     return schedule_check(&r->t.schedule, r->err);
 }
 
+/* A device may ask within a step too; but a step that has begun is finished: what it did is in the next checkpoint. */
+static int ask_to_go_on(void *ud, const char *what, uint64_t done, uint64_t total)
+{
+    const struct run *r = ud;
+    return r->begun_ns || !r->t.progress ? 0 : r->t.progress(r->t.ud, what, done, total);
+}
+
 static int open_device(struct run *r)
 {
     const struct training *t = &r->t;
     const struct train_options o = {.batch = t->batch, .length = t->length, .exits = schedule_most_exits(&t->schedule), .threads = t->threads, .anchor = schedule_anchored(&t->schedule), .recompute = t->recompute,
-                                    .progress = t->progress, .progress_ud = t->ud};
+                                    .progress = ask_to_go_on, .progress_ud = r};
     const size_t layers = (size_t)t->schedule.layers + 1;
     int rc = t->ops->plan(t->model, &o, &r->e.plan, r->err);
     if (!rc)

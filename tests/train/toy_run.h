@@ -36,6 +36,15 @@ static inline int toy_event(void *ud, const struct train_event *e)
     return r->stop_at && e->step >= r->stop_at;
 }
 
+/* Asks to stop once training has begun, as an interruption does. */
+static inline int toy_progress(void *ud, const char *what, uint64_t done, uint64_t total)
+{
+    const struct toy_run *r = ud;
+    (void)done;
+    (void)total;
+    return r->started || !strcmp(what, "training");
+}
+
 static inline void toy_run_open(struct toy_run *r, const char *recipe, int steps)
 {
     memset(r, 0, sizeof *r);
@@ -49,7 +58,7 @@ static inline void toy_run_open(struct toy_run *r, const char *recipe, int steps
     r->t = (struct training){.model = &r->texts.model, .ops = &toy_ops, .folder = r->folder, .corpus = r->texts.corpus,
                              .schedule = {.recipe = *recipe_find(recipe), .steps = steps, .seed = 3, .warmup = 0.1, .floor = 0.1},
                              .batch = 2, .accumulate = 2, .length = 16, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .decay = 0.1, .clip = 1, .held_share = 0.05,
-                             .look_every = 4, .look_blocks = 4, .save_every = 5, .keep = 2, .event = toy_event};
+                             .look_every = 4, .look_blocks = 4, .save_every = 5, .keep = 2, .event = toy_event, .progress = toy_progress};
 }
 
 static inline void toy_run_close(struct toy_run *r)

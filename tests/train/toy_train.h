@@ -108,6 +108,8 @@ static int toy_backward(struct trainer *t, const struct train_batch *b, const st
     const float goal = (float)(toy_hash(t, b, exits, n_exits) % 1000) / 1000.0f;
     if (++toy.calls == toy.nan_at)
         return fail(err, ERR_DATA, "the loss is not finite");
+    if (t->o.progress && t->o.progress(t->o.progress_ud, "training", 0, 1))
+        return fail(err, ERR_USAGE, "stopped within a step");
     if (toy.sleep_us)
         usleep((useconds_t)toy.sleep_us);
     for (int i = 0; i < t->n; i++)
