@@ -119,13 +119,17 @@ static void describe_points(const lsk_train_event *e, char *out, size_t cap)
 
 static void describe_step(const struct watcher *w, const lsk_train_event *e, char *out, size_t cap)
 {
-    char left[32] = "?", points[400], used[32] = "";
+    char left[32] = "?", points[400], last[48] = "", used[32] = "";
     if (e->left > 0)
         describe_time(e->left, left, sizeof left);
     if (w->args->run.peak > 0)
         snprintf(used, sizeof used, "  %.1f %% of peak", e->flops / w->args->run.peak * 1e-10);
     describe_points(e, points, sizeof points);
-    snprintf(out, cap, "step %d/%d  loss %.4f%s  norm %.2f  rate %.2e  %.0f tokens/s%s  %s left", e->step, e->steps, e->loss, points, e->norm, e->rate, e->speed, used, left);
+    if (e->n && e->point[e->n - 1].ce > 0)
+        snprintf(last, sizeof last, "  last %.4f", e->point[e->n - 1].ce);
+    else if (e->n)
+        snprintf(last, sizeof last, "  KL to the original %.4f", e->point[e->n - 1].anchor);
+    snprintf(out, cap, "step %d/%d  loss %.4f%s%s  norm %.2f  rate %.2e  %.0f tokens/s%s  %s left", e->step, e->steps, e->loss, last, points, e->norm, e->rate, e->speed, used, left);
 }
 
 static void tell(struct watcher *w, const char *line)
