@@ -88,7 +88,7 @@ static const char *make_gpt2(const char *name, const char *pre, unsigned add_bos
     kv_text(&g, "tokenizer.ggml.model", "gpt2");
     kv_text(&g, "tokenizer.ggml.pre", pre);
     kv_array(&g, "tokenizer.ggml.tokens", G_TEXT, M_VOCAB);
-    static const char *const first[] = {"<s>", "</s>", "<tool>", "th", "the", "\xc4\xa0" "the", "\xc4\xa0"};
+    static const char *const first[] = {"<s>", "</s>", "<tool>", "th", "the", ("\xc4\xa0" "the"), "\xc4\xa0"};
     for (int i = 0; i < M_VOCAB; i++) {
         snprintf(text, sizeof text, "%c", i - 7 < 26 ? 'a' + i - 7 : '0' + i - 33);
         put_text(&g.kv, i < 7 ? first[i] : i < 43 ? text : (const char *[]){",", ".", "!", "?", "-"}[i - 43]);
