@@ -26,8 +26,9 @@ struct run {
     struct train_point *point; /* [layers + 1] by layer: sums over the step's calls */
     struct log log;
     struct train_event e;
+    double heads; /* exits of a call, on average over the step */
     int lock;
-    int64_t used_ns, since_ns, begun_ns; /* training alone; of the last step; the clock at the start */
+    int64_t used_ns, begun_ns; /* training alone; the clock at the start */
     int first;                           /* step that this process began with */
     struct error *err;
 };
@@ -36,7 +37,7 @@ struct run {
 
 /* Operations of one token: six for every weight of a product (two forward, four back), the causal half of attention, a head for every exit, a forward pass more for
    the anchor. What is computed again to save memory does not count. */
-static double token_flops(const struct run *r, int step, int n_exits)
+static double token_flops(const struct run *r, int step)
 {
     const struct config *c = &r->t.model->config;
     const double q = (double)c->n_heads * c->head_dim, kv = (double)c->n_kv_heads * c->head_dim, head = (double)c->vocab * c->hidden;
@@ -44,14 +45,14 @@ static double token_flops(const struct run *r, int step, int n_exits)
     double kept = 0;
     for (int l = 0; l < c->n_layers; l++)
         kept += 1 - schedule_drop(&r->t.schedule, step, l);
-    return 6 * (layer * kept + head * n_exits) + (schedule_anchored(&r->t.schedule) ? 2 * (layer * c->n_layers + head) : 0);
+    return 6 * (layer * kept + head * r->heads) + (schedule_anchored(&r->t.schedule) ? 2 * (layer * c->n_layers + head) : 0);
 }
 
 static uint64_t step_tokens(const struct training *t) { return (uint64_t)t->batch * (uint64_t)t->accumulate * (uint64_t)t->length; }
 
 static double loss_of(const struct train_exit *x, const struct train_result *r)
 {
-    return (x->ce ? x->ce * r->ce : 0) + (x->kl ? x->kl * r->kl : 0) + (x->accept ? x->accept * r->accept : 0) + (x->anchor ? x->anchor * r->anchor : 0);
+    return x->ce * r->ce + x->kl * r->kl + x->accept * r->accept + x->anchor * r->anchor;
 }
 
 /* Sums over positions, until mean_result. */
@@ -117,6 +118,7 @@ static int run_micro(struct run *r, int step, int micro)
     int n = schedule_exits(&t->schedule, step, micro, t->accumulate, r->exit), rc = fill_batch(r, step, micro);
     if (!rc)
         rc = t->ops->backward(r->trainer, &r->batch.view, r->exit, n, result, r->err);
+    r->heads += (double)n / t->accumulate;
     for (int i = 0; i < n && !rc; i++) {
         int layer = r->exit[i].layer;
         r->e.loss += loss_of(&r->exit[i], &result[i]) / t->accumulate;
@@ -145,7 +147,7 @@ static int run_step(struct run *r, int step)
                                  .clip = t->clip, .divide = t->accumulate};
     int rc = 0;
     memset(r->point, 0, (size_t)(t->schedule.layers + 1) * sizeof *r->point);
-    r->e.loss = 0;
+    r->e.loss = r->heads = 0;
     for (int micro = 0; micro < t->accumulate && !rc; micro++)
         rc = run_micro(r, step, micro);
     if (!rc)
@@ -153,11 +155,11 @@ static int run_step(struct run *r, int step)
     if (rc)
         return rc;
     gather(r);
-    r->since_ns = clock_ns() - start;
-    r->used_ns += r->since_ns;
-    double speed = (double)step_tokens(t) / ((double)r->since_ns * 1e-9);
+    const int64_t took = clock_ns() - start;
+    r->used_ns += took;
+    double speed = (double)step_tokens(t) / ((double)took * 1e-9);
     r->e.speed = r->e.speed ? 0.9 * r->e.speed + 0.1 * speed : speed;
-    r->e.flops = r->e.speed * token_flops(r, step, r->e.n);
+    r->e.flops = r->e.speed * token_flops(r, step);
     r->e.rate = s.rate;
     r->e.step = step + 1;
     return record(r, TRAIN_STEPPED);
