@@ -248,6 +248,19 @@ static void plain_read(void *arg, int w, int n)
         }
 }
 
+/* Takes memory and gives it back, so that what follows (reading, and then loading into what reading gives back) finds pages that the machine really has: a
+   virtual machine's free ones may have gone to its host, and fetching them again takes ten times as long as all that is measured here. */
+static void warm_memory(size_t bytes)
+{
+    uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        die("out of memory");
+    madvise(p, bytes, MADV_HUGEPAGE);
+    for (size_t at = 0; at < bytes; at += 4096)
+        p[at] = 1;
+    munmap(p, bytes);
+}
+
 static double read_files(const struct checkpoint *c)
 {
     size_t bytes = 0;
@@ -258,6 +271,7 @@ static double read_files(const struct checkpoint *c)
     if (!pool || r.to == MAP_FAILED)
         die("out of memory");
     madvise(r.to, bytes, MADV_HUGEPAGE);
+    warm_memory(bytes);
     int64_t start = clock_ns();
     pool_run(pool, plain_read, &r);
     double t = since(start);

@@ -53,6 +53,12 @@ enum lsk_load {
     LSK_LOAD_PLAN       /* reads headers, computes the memory plan, allocates no weights; sessions are refused */
 };
 
+/* How replies are drafted where nobody says otherwise. */
+typedef struct lsk_profile {
+    int exit_layer;       /* layers that the draft runs, 1..L-1; 0: plain decoding */
+    int num_speculations; /* drafts in a round, at most 32; 0: 4 */
+} lsk_profile;
+
 typedef struct lsk_model_options {
     const char *device;  /* NULL or "auto", "cpu" */
     const char *weights; /* NULL or "file": as stored; "q8", "q4", "bf16": converted while loading */
@@ -64,6 +70,7 @@ typedef struct lsk_model_options {
     int sessions;        /* how many may be open at once; 0: 1. Memory for the KV cache of all of them is taken at open */
     int batch;           /* prompt tokens in one step; 0: 256 */
     int max_drafts;      /* drafts of one round that memory is taken for; 0: 12, or the profile's if that is more (at most 32) */
+    const lsk_profile *profile; /* as measured here: stands in for the checkpoint's own; NULL: that one */
     enum lsk_load load;
     const char *const *ignore_config; /* unknown config keys to pass over, NULL-terminated; or NULL */
     lsk_progress_fn progress;         /* or NULL */
@@ -78,6 +85,7 @@ typedef struct lsk_memory {
 } lsk_memory;
 
 typedef struct lsk_model_info {
+    char id[17];                /* 16 hexadecimal digits over what the files say, wherever they lie: the same model has the same */
     const char *path, *format;  /* "safetensors", "gguf" */
     const char *family, *name;  /* "llama"; what the file calls itself, or "" */
     const char *file_type;      /* weight type that most bytes are stored as, e.g. "BF16", "Q4_1" */
@@ -86,14 +94,16 @@ typedef struct lsk_model_info {
     int n_layers, hidden, ffn, n_heads, n_kv_heads, head_dim, n_vocab, context_max, context, threads;
     int tied;                   /* head shares the embedding */
     double rope_theta, norm_eps;
-    uint64_t n_params, file_bytes;
+    uint64_t n_params, file_bytes; /* n_params: of the weights in use; a tied model's own head is not */
     uint64_t layer_bytes, head_bytes, pass_bytes; /* packed bytes that one layer, the head, a full decode pass read */
     lsk_memory memory;
     int32_t bos;                /* -1: none */
     int n_eos;
     int32_t eos[16];
-    int exit_layer, num_speculations; /* LayerSkip profile of the checkpoint; 0: it has none */
-    float temperature, top_p;         /* the checkpoint's generation defaults; temperature < 0: none stated */
+    int n_kept;                       /* tensors that the file has quantised already and that `weights` therefore leaves as they are ... */
+    const char *kept_type;            /* ... and the type of most of them, or NULL */
+    int exit_layer, num_speculations; /* LayerSkip profile: lsk_model_options.profile, else the checkpoint's; 0: none */
+    float temperature, top_p;         /* the checkpoint's generation defaults; temperature 0: greedy, < 0: none stated */
     int top_k;
     int has_chat_template;
     int64_t load_ns;
@@ -102,6 +112,10 @@ typedef struct lsk_model_info {
 /* path: a Hugging Face folder, a .safetensors or a .gguf file. Caller closes; on failure NULL, nothing is held. o may be NULL. */
 LSK_API lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err);
 LSK_API void lsk_model_close(lsk_model *m); /* NULL is fine; close its sessions first */
+
+/* Loads what lsk_model_open left out: m was opened with LSK_LOAD_TOKENIZER or _PLAN, o is as there (ignore_config is not looked at: headers are not read again).
+   So a prompt can be counted before memory is taken for it. On failure the model has no weights, as before, and can be loaded again. */
+LSK_API int lsk_model_load(lsk_model *m, const lsk_model_options *o, lsk_error *err);
 LSK_API const lsk_model_info *lsk_model_about(const lsk_model *m); /* borrowed; lives as long as m */
 
 /* Tensor i as stored: "layers.0.q BF16 4096x4096". Returns the length of the text, 0 when i is past the last. */
@@ -130,9 +144,10 @@ LSK_API lsk_session *lsk_session_open(lsk_model *m, lsk_error *err);
 LSK_API void lsk_session_close(lsk_session *s); /* NULL is fine */
 
 typedef struct lsk_generate_options {
-    const char *drafter;  /* NULL or "auto": "exit" where the model has a LayerSkip profile, else "none" */
+    const char *drafter;  /* NULL or "auto": "exit" where one of the three fields below asks for drafts or the model has a LayerSkip profile (with an
+                             exit layer below `depth`), else "none" */
     int exit_layer;       /* layers that the draft runs, 1..L-1; 0: the profile's, else L/4 */
-    int num_speculations; /* drafts in a round; 0: the profile's, else 4; below 0: none */
+    int num_speculations; /* drafts in a round; 0: the profile's, else 4; below 0: none, whatever the drafter */
     float draft_min_conf; /* drafting ends at a draft that its exit gives less than this probability; 0: never */
     int depth;            /* early-exit-only decoding: the first `depth` layers are the whole model; 0: all */
     float temperature;    /* 0: greedy */
@@ -166,11 +181,14 @@ enum { LSK_MAX_DRAFTS = 32 };
 
 typedef struct lsk_stats {
     int prompt_tokens, cached_tokens, reply_tokens;
-    int64_t prompt_ns, reply_ns; /* the prompt's last token goes through the layers with the reply's first round */
+    int prompt_done; /* prompt tokens behind all layers, cached ones included; never the last: it goes with the reply's first round, and reply_ns has its time */
+    int64_t prompt_ns, reply_ns;
     int rounds, drafted, accepted;
     int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
     uint64_t reply_bytes; /* weights read by the reply's passes */
     int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: nothing drafted */
+    float temperature;                       /* 0: greedy */
+    uint64_t seed;
 } lsk_stats;
 
 /* Sets what the session shall do: its timeline becomes the prompt (n >= 1 tokens; the longest prefix that it already holds is reused), o as above (may be NULL; copied). */
@@ -195,7 +213,7 @@ LSK_API int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, l
 LSK_API const char *lsk_drafter(int i, const char **help); /* name of drafter i; NULL past the last */
 LSK_API const char *lsk_shape(int i, const char **help);   /* name of synthetic shape i; NULL past the last */
 
-/* ---- synthetic checkpoints and measuring ---- */
+/* ---- synthetic checkpoints ---- */
 
 typedef struct lsk_synth_options {
     const char *shape;     /* required: a name of lsk_shape */
@@ -211,6 +229,40 @@ typedef struct lsk_synth_options {
 
 /* Writes a Hugging Face folder with seeded random weights and a byte-level tokenizer. The folder appears only when complete; it must not exist. */
 LSK_API int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err);
+
+/* ---- conversion ---- */
+
+/* What became of the tensors of one kind. */
+typedef struct lsk_quantize_row {
+    const char *kind;      /* "embed", "head", "q", ..., "norms", "biases", "rope"; "total" comes last */
+    const char *from, *to; /* types, "mixed" where they are several */
+    int tensors;
+    uint64_t values, bytes_before, bytes_after;
+    double rms_error; /* RMS of the error over RMS of the values; below 0: not measured */
+    double max_error; /* of one value */
+} lsk_quantize_row;
+
+typedef struct lsk_quantize_options {
+    const char *type;        /* "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", or "copy": as stored; case does not count. Norms and biases are F32 */
+    const char *embed_type, *output_type; /* of embedding and head (one type where they are one); NULL: like the others, but q8_0 where those have 4 bits, since they decide every token */
+    int pure;                /* non-zero: like the others even then */
+    int allow_requantize;    /* non-zero: also from one quantised type to another */
+    int force;               /* non-zero: replace files that are there */
+    int dry_run;             /* non-zero: report and write nothing; errors are not measured */
+    uint64_t part_bytes;     /* 0: one file; else parts NAME-00001-of-0000N.gguf where one file would be larger */
+    int threads;             /* 0: all cores */
+    const char *const *ignore_config;
+    lsk_progress_fn progress; /* or NULL */
+    void *progress_ud;
+    void (*row)(void *ud, const lsk_quantize_row *row); /* or NULL; called for every kind once the files are complete */
+    void (*note)(void *ud, const char *line);           /* or NULL; what the user should know: tensors that got another type, texts that GGUF cuts otherwise */
+    void *report_ud;
+} lsk_quantize_options;
+
+/* Writes a model (as for lsk_model_open) as GGUF. Files appear only when all of them are complete. out may be NULL in a dry run. Returns how many files there are. */
+LSK_API int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o, lsk_error *err);
+
+/* ---- measuring ---- */
 
 /* Bytes per second that `threads` pinned threads (0: all cores) read from memory, the best of a few passes over `bytes` of fresh random data. Below zero on failure. */
 LSK_API double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err);

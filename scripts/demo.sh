@@ -16,7 +16,7 @@ answer() { # NAME, then what tells this run from the other
     echo
     echo "\$ layerskip run -m ${model##*/} --special -p '$prompt' -n 160 $*"
     build/layerskip run -m "$model" --special -p "$prompt" -n 160 "$@" 2>"$out/$name.stats" | tee "$out/$name" || { cat "$out/$name.stats" >&2; exit 1; }
-    printf '\n\n'
+    echo
     cat "$out/$name.stats"
 }
 rate() { sed -n 's|^reply .* \([0-9.]*\) tokens/s.*|\1|p' "$out/$1.stats"; }

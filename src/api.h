@@ -14,6 +14,7 @@ struct lsk_model {
     struct device *device;
     struct kv *kv;
     struct engine engine;
+    lsk_profile profile; /* the caller's, else the checkpoint's */
     lsk_model_info info;
 };
 

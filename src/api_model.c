@@ -5,6 +5,7 @@
 
 #include "api.h"
 #include "base/clock.h"
+#include "model/fingerprint.h"
 #include "model/scan.h"
 
 _Static_assert(sizeof(lsk_error) == sizeof(struct error) && (int)LSK_ECONFIG == (int)ERR_CONFIG && (int)LSK_EUSAGE == (int)ERR_USAGE, "errors are handed over as they are");
@@ -65,8 +66,7 @@ static int rows_in_flight(const lsk_model_options *o, int drafts)
 /* 12, or the profile's where that is more, unless the caller says. */
 static int max_drafts(const lsk_model *m, const lsk_model_options *o)
 {
-    int profile = m->model.config.num_speculations < DRAFTS_MAX ? m->model.config.num_speculations : DRAFTS_MAX;
-    return o->max_drafts ? o->max_drafts : profile > 12 ? profile : 12;
+    return o->max_drafts ? o->max_drafts : m->profile.num_speculations > 12 ? m->profile.num_speculations : 12;
 }
 
 static int set_device_options(lsk_model *m, const lsk_model_options *o, struct error *err)
@@ -108,13 +108,14 @@ static void describe_config(lsk_model *m)
     i->n_eos = c->n_eos;
     for (int k = 0; k < c->n_eos; k++)
         i->eos[k] = c->eos[k];
-    i->exit_layer = c->exit_layer;
-    i->num_speculations = c->num_speculations;
     i->temperature = c->temperature;
     i->top_p = c->top_p;
     i->top_k = c->top_k;
     i->has_chat_template = m->model.file->chat_template != NULL;
 }
+
+/* A tied model's own head is never read. */
+static bool is_used(const lsk_model *m, const struct view *v) { return !m->model.config.tied || strcmp(v->name, "head"); }
 
 /* Values and bytes in the file, and the type that most bytes have. */
 static void describe_file(lsk_model *m)
@@ -123,7 +124,7 @@ static void describe_file(lsk_model *m)
     uint64_t bytes[DT_COUNT] = {0};
     int best = 0;
     for (int i = 0; i < f->n_views; i++) {
-        m->info.n_params += f->view[i].dim[0] * f->view[i].dim[1];
+        m->info.n_params += is_used(m, &f->view[i]) ? f->view[i].dim[0] * f->view[i].dim[1] : 0;
         m->info.file_bytes += f->view[i].bytes;
         bytes[f->view[i].type] += f->view[i].bytes;
     }
@@ -131,6 +132,22 @@ static void describe_file(lsk_model *m)
         if (bytes[t] > bytes[best])
             best = t;
     m->info.file_type = dtype_table[best].name;
+}
+
+/* Tensors in blocks that stay as they are although another type was asked for. */
+static void describe_kept(lsk_model *m, const char *weights)
+{
+    const struct checkpoint *f = m->model.file;
+    enum dtype wanted = !weights || !strcmp(weights, "q8") ? DT_Q8_0 : DT_Q4_0;
+    int n[DT_COUNT] = {0}, best = 0;
+    m->info.n_kept = 0;
+    m->info.kept_type = NULL;
+    for (int i = 0; weights && strcmp(weights, "file") && i < f->n_views; i++)
+        if (dtype_table[f->view[i].type].block > 1 && f->view[i].type != wanted && is_used(m, &f->view[i])) {
+            m->info.n_kept++;
+            best = ++n[f->view[i].type] > n[best] ? (int)f->view[i].type : best;
+            m->info.kept_type = dtype_table[best].name;
+        }
 }
 
 static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct device_plan *p)
@@ -143,6 +160,7 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->kernels = p->kernels;
     i->threads = p->threads;
     i->context = m->o.n_slots;
+    describe_kept(m, o->weights);
     i->layer_bytes = p->layer_bytes;
     i->head_bytes = p->head_bytes;
     i->pass_bytes = p->layer_bytes * (uint64_t)i->n_layers + p->head_bytes;
@@ -171,39 +189,81 @@ static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *e
     return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, o->batch ? o->batch : 256, max_drafts(m, o), err);
 }
 
+static void close_engine(lsk_model *m)
+{
+    engine_close(&m->engine);
+    if (m->kv)
+        m->backend->kv_close(m->kv);
+    if (m->device)
+        m->backend->close(m->device);
+    m->kv = NULL;
+    m->device = NULL;
+}
+
+static int set_profile(lsk_model *m, const lsk_profile *p, struct error *err)
+{
+    const struct config *c = &m->model.config;
+    int rc = p ? check_range("profile: exit layer", p->exit_layer, 0, c->n_layers - 1, err) : 0;
+    if (!rc && p)
+        rc = check_range("profile: drafts in a round", p->num_speculations, 0, DRAFTS_MAX, err);
+    if (rc)
+        return rc;
+    m->profile = p ? *p : (lsk_profile){c->exit_layer, c->num_speculations};
+    if (m->profile.exit_layer && !m->profile.num_speculations)
+        m->profile.num_speculations = 4;
+    m->info.exit_layer = m->profile.exit_layer;
+    m->info.num_speculations = m->profile.num_speculations;
+    return 0;
+}
+
+static int load(lsk_model *m, const lsk_model_options *o, struct error *err)
+{
+    int64_t start = clock_ns();
+    int rc = m->kv ? fail(err, ERR_USAGE, "%s: its weights are loaded already", m->info.path) : check_options(o, err);
+    if (m->kv || rc)
+        return rc;
+    rc = set_profile(m, o->profile, err);
+    if (!rc && o->load != LSK_LOAD_TOKENIZER)
+        rc = open_engine(m, o, err);
+    if (rc)
+        close_engine(m);
+    m->info.load_ns += clock_ns() - start;
+    return rc;
+}
+
+int lsk_model_load(lsk_model *m, const lsk_model_options *o, lsk_error *err)
+{
+    struct error e = {0};
+    return load(m, o ? o : &no_options, &e) ? api_fail(err, &e) : 0;
+}
+
 lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err)
 {
     struct error e = {0};
     int64_t start = clock_ns();
     lsk_model *m = calloc(1, sizeof *m);
     o = o ? o : &no_options;
-    int rc = m ? check_options(o, &e) : fail(&e, ERR_OS, "out of memory");
+    int rc = m ? model_open(&m->model, path, o->ignore_config, &e) : fail(&e, ERR_OS, "out of memory");
     if (!rc)
-        rc = model_open(&m->model, path, o->ignore_config, &e);
+        rc = model_fingerprint(&m->model, m->info.id, &e);
     if (!rc) {
         describe_config(m);
         describe_file(m);
-        if (o->load != LSK_LOAD_TOKENIZER)
-            rc = open_engine(m, o, &e);
+        m->info.load_ns = clock_ns() - start;
+        rc = load(m, o, &e);
     }
-    if (rc) {
-        lsk_model_close(m);
-        api_fail(err, &e);
-        return NULL;
-    }
-    m->info.load_ns = clock_ns() - start;
-    return m;
+    if (!rc)
+        return m;
+    lsk_model_close(m);
+    api_fail(err, &e);
+    return NULL;
 }
 
 void lsk_model_close(lsk_model *m)
 {
     if (!m)
         return;
-    engine_close(&m->engine);
-    if (m->kv)
-        m->backend->kv_close(m->kv);
-    if (m->device)
-        m->backend->close(m->device);
+    close_engine(m);
     model_close(&m->model);
     free(m);
 }

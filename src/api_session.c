@@ -54,16 +54,26 @@ static int refuse_drafter(const char *name, struct error *err)
     return fail(err, ERR_USAGE, "drafter \"%s\": must be auto or one of %s", name, list);
 }
 
+/* What proposes drafts: as named; else the exit where the caller asks for drafts in any way, or the profile fits. */
+static const struct drafter *resolve_drafter(const lsk_session *s, const lsk_generate_options *o, int depth)
+{
+    int profile = s->m->profile.exit_layer;
+    bool named = o->drafter && strcmp(o->drafter, "auto"), asked = o->exit_layer || o->num_speculations > 0 || o->draft_min_conf > 0;
+    if (named && !drafter_find(o->drafter))
+        return NULL;
+    return drafter_find(o->num_speculations < 0 ? "none" : named ? o->drafter : asked || (profile && profile < depth) ? "exit" : "none");
+}
+
 /* Exit layer, drafts and depth; with the model's profile where the user says nothing. */
 static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o, struct request *r, struct error *err)
 {
     const struct config *c = &s->m->model.config;
     const struct engine *e = &s->m->engine;
-    bool named = o->drafter && strcmp(o->drafter, "auto");
+    const lsk_profile *p = &s->m->profile;
     r->depth = o->depth ? o->depth : c->n_layers;
-    r->drafter = drafter_find(named ? o->drafter : c->exit_layer ? "exit" : "none");
-    r->exit_layer = o->exit_layer ? o->exit_layer : c->exit_layer ? c->exit_layer : c->n_layers / 4 ? c->n_layers / 4 : 1;
-    r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : c->num_speculations ? c->num_speculations : 4;
+    r->drafter = resolve_drafter(s, o, r->depth);
+    r->exit_layer = o->exit_layer ? o->exit_layer : p->exit_layer ? p->exit_layer : c->n_layers / 4 ? c->n_layers / 4 : 1;
+    r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : p->num_speculations ? p->num_speculations : 4;
     if (!o->num_speculations && r->n_drafts > e->max_drafts)
         r->n_drafts = e->max_drafts; /* a default gives way, a wish is refused */
     r->draft_min_conf = o->draft_min_conf;
@@ -218,11 +228,15 @@ const lsk_stats *lsk_session_stats(const lsk_session *cs)
 {
     lsk_session *s = (lsk_session *)cs;
     const struct stats *t = &s->t.stats;
+    const struct request *ask = &s->t.ask;
+    int most = s->t.n_prompt ? s->t.n_prompt - 1 : 0;
     s->stats = (lsk_stats){.prompt_tokens = t->prompt_tokens, .cached_tokens = t->cached_tokens, .reply_tokens = t->reply_tokens, .prompt_ns = t->prompt_ns,
-                           .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes, .depth = s->t.ask.depth};
-    if (s->t.ask.drafter && s->t.ask.drafter->propose) {
-        s->stats.exit_layer = s->t.ask.exit_layer;
-        s->stats.num_speculations = s->t.ask.n_drafts;
+                           .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes,
+                           .prompt_done = s->t.n_kv < most ? s->t.n_kv : most, .depth = ask->depth,
+                           .temperature = ask->sampling.temperature, .seed = ask->sampling.seed};
+    if (ask->drafter && ask->drafter->propose) {
+        s->stats.exit_layer = ask->exit_layer;
+        s->stats.num_speculations = ask->n_drafts;
     }
     memcpy(s->stats.drafted_at, t->drafted_at, sizeof t->drafted_at);
     memcpy(s->stats.accepted_at, t->accepted_at, sizeof t->accepted_at);

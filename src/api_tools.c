@@ -4,6 +4,7 @@
 
 #include "api.h"
 #include "backend/measure.h"
+#include "model/quantize.h"
 #include "model/shapes.h"
 #include "model/synth.h"
 
@@ -95,6 +96,32 @@ int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err)
     struct synth_options so = {.shape = o->shape, .seed = o->seed, .tie = o->tie, .layers = o->layers, .dtype = o->dtype, .shard_bytes = o->shard_bytes,
                                .threads = o->threads, .progress = o->progress, .progress_ud = o->progress_ud};
     return synth_write(folder, &so, &e) ? api_fail(err, &e) : 0;
+}
+
+static void hand_row(void *ud, const struct quantize_row *r)
+{
+    const lsk_quantize_options *o = ud;
+    if (o->row)
+        o->row(o->report_ud, &(lsk_quantize_row){.kind = r->kind, .from = r->from, .to = r->to, .tensors = r->tensors, .values = r->values, .bytes_before = r->bytes_before,
+                                                 .bytes_after = r->bytes_after, .rms_error = r->rms_error, .max_error = r->max_error});
+}
+
+static void hand_note(void *ud, const char *line)
+{
+    const lsk_quantize_options *o = ud;
+    if (o->note)
+        o->note(o->report_ud, line);
+}
+
+int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o, lsk_error *err)
+{
+    struct error e = {0};
+    lsk_quantize_options own = *o;
+    struct quantize_options qo = {.type = o->type, .embed_type = o->embed_type, .output_type = o->output_type, .pure = o->pure, .allow_requantize = o->allow_requantize,
+                                  .force = o->force, .dry_run = o->dry_run, .part_bytes = o->part_bytes, .threads = o->threads, .ignore = o->ignore_config, .progress = o->progress,
+                                  .progress_ud = o->progress_ud, .row = hand_row, .note = hand_note, .report_ud = &own};
+    int n = quantize_write(in, out, &qo, &e);
+    return n < 0 ? api_fail(err, &e) : n;
 }
 
 double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err)

@@ -8,6 +8,7 @@
 #include "common.h"
 #include "measure.h"
 #include "messages.h"
+#include "profile.h"
 #include "record.h"
 #include "summary.h"
 
@@ -18,7 +19,7 @@ struct bench_args {
     struct show_args show;
     struct numbers n_prompt, n_gen, pairs, depth, exit_layers, drafts;
     const char *file, *output;
-    int repetitions, warmup, read_gib;
+    int repetitions, warmup, read_gib, save_profile;
 };
 
 static const struct option test_options[] = {
@@ -40,6 +41,10 @@ static const struct option form_options[] = {
     {"warmup", OPT_FLAG, offsetof(struct bench_args, warmup), NULL, "on", .help = "run each test once before it counts"},
     {"read-gib", OPT_INT, offsetof(struct bench_args, read_gib), "GIB", "1", 0, 1024,
      .help = "memory over which the read bandwidth is measured first; 0 leaves it out"},
+    {"save-profile", OPT_FLAG, offsetof(struct bench_args, save_profile),
+     .help =
+         "keep the fastest exit layer and drafts of this run as the model's profile, or that plain decoding stays (less than 3 % gained): run, verify and bench then "
+         "draft so by themselves. Acceptance depends on the text: give a real one with -f"},
     {"output o", OPT_CHOICE, offsetof(struct bench_args, output), NULL, "md", .choices = "md csv json jsonl", .help = "form of the result"},
     {0}};
 
@@ -60,7 +65,9 @@ struct trial {
 
 struct bench {
     const struct bench_args *args;
+    lsk_model *model;
     const lsk_model_info *info;
+    struct profile profile;
     lsk_session *session;
     struct trial *trials;
     int n_trials, n_text, room, rows; /* room: tokens that `tokens` holds; rows: that are printed */
@@ -90,15 +97,26 @@ static int add_replies(struct bench *b, int n_prompt, int n_gen, int depth, cons
     return r;
 }
 
+/* The drafted trial that is fastest against plain decoding, or NULL. */
+static const struct trial *best_trial(const struct bench *b)
+{
+    const struct trial *best = NULL;
+    for (const struct trial *t = b->trials; t < b->trials + b->n_trials; t++)
+        if (t->plain && (!best || samples_ratio(&t->rate, &t->plain->rate) > samples_ratio(&best->rate, &best->plain->rate)))
+            best = t;
+    return best;
+}
+
 static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *err)
 {
     const struct bench_args *a = b->args;
     struct numbers exits = a->exit_layers, drafts = a->drafts;
-    int r = 0, asked = exits.n || drafts.n || info->exit_layer;
+    const lsk_profile *own = &b->profile.draft;
+    int r = 0, asked = exits.n || drafts.n || own->exit_layer;
     if (asked && !exits.n)
-        exits = (struct numbers){1, {info->exit_layer ? info->exit_layer : info->n_layers > 4 ? info->n_layers / 4 : 1}};
+        exits = (struct numbers){1, {own->exit_layer ? own->exit_layer : info->n_layers > 4 ? info->n_layers / 4 : 1}};
     if (asked && !drafts.n)
-        drafts = (struct numbers){1, {info->num_speculations ? info->num_speculations : 4}};
+        drafts = (struct numbers){1, {own->num_speculations ? own->num_speculations : 4}};
     for (int e = 0; !r && e < exits.n; e++)
         r = check_exit_layer(info, exits.value[e], err);
     for (int i = 0; !r && i < a->depth.n; i++) {
@@ -111,6 +129,8 @@ static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *e
         for (int k = 0; !r && k + 1 < a->pairs.n; k += 2)
             r = add_replies(b, a->pairs.value[k], a->pairs.value[k + 1], a->depth.value[i], &exits, &drafts, err);
     }
+    if (!r && a->save_profile && !best_trial(b))
+        r = complain(err, LSK_EUSAGE, "--save-profile: no reply would be drafted: give --n-gen, --exit-layer and --num-speculations");
     return r || b->n_trials ? r : complain(err, LSK_EUSAGE, "no tests: give --n-prompt, --n-gen or --pg");
 }
 
@@ -322,6 +342,36 @@ static int run_trials(struct bench *b, lsk_error *err)
     return r;
 }
 
+static const double least_gain = 1.03; /* less is what measurements differ by anyway */
+
+static int save_profile(const struct bench *b, lsk_error *err)
+{
+    const struct trial *t = best_trial(b);
+    const struct outcome o = outcome_of(b, t);
+    const lsk_profile draft = o.speedup >= least_gain ? (lsk_profile){t->exit_layer, t->drafts} : (lsk_profile){0, 0};
+    struct record r = {0};
+    char path[4096];
+    record_text(&r, "date", b->started);
+    record_text(&r, "version", lsk_version());
+    record_text(&r, "model", b->info->path);
+    record_text(&r, "weight_type", b->info->weight_type);
+    record_text(&r, "device", b->info->device);
+    record_text(&r, "cpu_info", b->cpu);
+    record_whole(&r, "n_threads", (unsigned)b->info->threads);
+    record_text(&r, "test", o.test);
+    record_number(&r, "speedup", "%.6g", o.speedup);
+    record_number(&r, "acceptance_rate", "%.6g", o.acceptance);
+    record_number(&r, "median_ts", "%.6g", samples_median(&t->rate));
+    int rc = profile_save(b->info, draft, &r, err);
+    if (rc < 0 || (rc = profile_path(b->info, path, sizeof path, err)) < 0)
+        return rc;
+    fputs("profile saved to ", stderr);
+    print_shown(stderr, path);
+    fprintf(stderr, draft.exit_layer ? ": exit layer %d, %d drafts in a round\n" : ": drafting gains less than 3 %%, plain decoding stays\n", draft.exit_layer,
+            draft.num_speculations);
+    return 0;
+}
+
 static void describe_machine(struct bench *b)
 {
     char line[256];
@@ -343,14 +393,15 @@ static int prepare(struct bench *b, lsk_error *err)
     char *text = NULL;
     size_t n = 0;
     int r = a->file ? read_stream(a->file, &text, &n, err) : 0;
-    lsk_model *m = r < 0 ? NULL : open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err);
     if (r >= 0)
-        r = m ? 0 : err->code;
+        r = (b->model = open_model(&a->model, err)) ? 0 : err->code;
     if (r >= 0 && n)
-        r = b->n_text = encode_prompt(m, &(struct prompt_args){.bos = 1}, text, n, &b->text, err);
-    if (r >= 0)
-        r = plan_trials(b, lsk_model_about(m), err);
-    lsk_model_close(m);
+        r = b->n_text = encode_prompt(b->model, &(struct prompt_args){.bos = 1}, text, n, &b->text, err);
+    if (r >= 0) {
+        b->info = lsk_model_about(b->model);
+        b->profile = profile_find(b->info);
+        r = plan_trials(b, b->info, err);
+    }
     free(text);
     b->tokens = r < 0 ? NULL : malloc((size_t)b->room * sizeof *b->tokens);
     return r < 0 || b->tokens ? r : complain(err, LSK_EOS, "out of memory");
@@ -365,14 +416,13 @@ static int measure(struct bench *b, lsk_error *err)
     b->read = a->read_gib ? lsk_measure_read((uint64_t)a->read_gib << 30, a->model.threads, err) : 0;
     if (b->read < 0)
         return err->code;
-    lsk_model *m = open_model(&a->model, &a->show, &needs, err);
-    b->session = m ? lsk_session_open(m, err) : NULL;
-    b->info = m ? lsk_model_about(m) : NULL;
-    int r = b->session ? run_trials(b, err) : err->code;
+    int r = load_model(b->model, &a->model, &a->show, &needs, err);
+    if (r >= 0)
+        r = (b->session = lsk_session_open(b->model, err)) ? run_trials(b, err) : err->code;
     if (r >= 0 && b->read > 0 && !strcmp(a->output, "md"))
         printf("\nmemory reads %.2f GB/s with %d threads in this run\n", b->read / 1e9, b->info->threads);
-    lsk_session_close(b->session);
-    lsk_model_close(m);
+    if (r >= 0 && a->save_profile && !terminal_interrupted())
+        r = save_profile(b, err);
     return r;
 }
 
@@ -389,6 +439,8 @@ static int bench(const void *args, lsk_error *err)
         r = measure(&b, err);
     if (!strcmp(b.args->output, "json") && (b.rows || r >= 0 || terminal_interrupted())) /* whatever ended it, what stands there is an array */
         puts(b.rows ? "\n]" : "[]");
+    lsk_session_close(b.session);
+    lsk_model_close(b.model);
     free(b.trials);
     free(b.text);
     free(b.tokens);

@@ -4,6 +4,7 @@
 #include "command.h"
 #include "common.h"
 #include "messages.h"
+#include "profile.h"
 #include "record.h"
 #include "summary.h"
 
@@ -22,7 +23,8 @@ static const struct option plan_options[] = {
 
 static const struct option form_options[] = {
     {"tensors", OPT_FLAG, offsetof(struct info_args, tensors), .help = "list the tensors as they are stored"},
-    {"check", OPT_FLAG, offsetof(struct info_args, check), .help = "read every weight and warn of those that are no numbers (NaN, infinity)"},
+    {"check", OPT_FLAG, offsetof(struct info_args, check),
+     .help = "read every weight and warn of those that are no numbers (NaN, infinity); exit status 1 when there are any"},
     {"json", OPT_FLAG, offsetof(struct info_args, json), .help = "print JSON, one object in a line"},
     {0}};
 
@@ -32,7 +34,25 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"messages", show_options, offsetof(struct info_args, show)},
                                              {0}};
 
-static void print_text(const lsk_model_info *i)
+static void print_profile(const lsk_model_info *i, const struct profile *p)
+{
+    char path[4096];
+    lsk_error err;
+    if (p->draft.exit_layer)
+        printf("LayerSkip      profile %s: drafts leave after layer %d of %d, %d in a round\n", p->source, p->draft.exit_layer, i->n_layers,
+               p->draft.num_speculations);
+    else if (*p->source)
+        printf("LayerSkip      profile %s: plain decoding, drafting gained less than 3 %%\n", p->source);
+    else
+        printf("LayerSkip      no profile: decoding is plain unless --exit-layer or --num-speculations ask for drafts\n");
+    if (profile_path(i, path, sizeof path, &err))
+        return;
+    fputs("               `bench --save-profile` keeps its measurements in ", stdout);
+    print_shown(stdout, path);
+    putchar('\n');
+}
+
+static void print_text(const lsk_model_info *i, const struct profile *profile)
 {
     char b[4][32];
     fputs("path           ", stdout);
@@ -45,13 +65,12 @@ static void print_text(const lsk_model_info *i)
     for (int k = 0; k < i->n_eos; k++)
         printf("%s%d", k ? ", " : " ", i->eos[k]);
     printf("%s\n", i->has_chat_template ? "; has a chat template" : "");
-    if (i->temperature >= 0)
+    if (i->temperature == 0)
+        printf("generation     the model's files ask for greedy decoding\n");
+    if (i->temperature > 0)
         printf("generation     the model's files suggest temperature %g, top-k %d, top-p %g (used where you give them)\n", i->temperature, i->top_k,
                i->top_p);
-    if (i->exit_layer)
-        printf("LayerSkip      drafts leave after layer %d of %d, %d in a round\n", i->exit_layer, i->n_layers, i->num_speculations);
-    else
-        printf("LayerSkip      no profile: decoding is plain unless --exit-layer or --num-speculations ask for drafts\n");
+    print_profile(i, profile);
     printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels and %d threads\n", i->weight_type, i->kv_type, i->compute,
            i->device, i->kernels, i->threads);
     printf("one pass       reads %s: %d layers of %s and a head of %s\n", bytes_text(i->pass_bytes, b[0], 32), i->n_layers,
@@ -61,14 +80,25 @@ static void print_text(const lsk_model_info *i)
     printf("context        %d of at most %d tokens\n", i->context, i->context_max);
 }
 
-static void print_json(const lsk_model_info *i)
+static void print_json(const lsk_model_info *i, const struct profile *profile)
 {
     struct record r = {0};
     const struct {
         const char *key, *value;
-    } texts[] = {{"path", i->path},           {"format", i->format},           {"family", i->family},       {"name", i->name},
-                 {"file_type", i->file_type}, {"weight_type", i->weight_type}, {"kv_type", i->kv_type},     {"compute", i->compute},
-                 {"device", i->device},       {"kernels", i->kernels},         {"tokenizer", i->tokenizer}, {"rope", i->rope}};
+    } texts[] = {{"id", i->id},
+                 {"profile", profile->source},
+                 {"path", i->path},
+                 {"format", i->format},
+                 {"family", i->family},
+                 {"name", i->name},
+                 {"file_type", i->file_type},
+                 {"weight_type", i->weight_type},
+                 {"kv_type", i->kv_type},
+                 {"compute", i->compute},
+                 {"device", i->device},
+                 {"kernels", i->kernels},
+                 {"tokenizer", i->tokenizer},
+                 {"rope", i->rope}};
     const struct {
         const char *key;
         uint64_t value;
@@ -112,9 +142,20 @@ static void print_json(const lsk_model_info *i)
 static void warn(void *ud, const char *line)
 {
     (void)ud;
-    fputs("layerskip: warning: ", stderr);
-    print_shown(stderr, line);
-    fputc('\n', stderr);
+    print_warning(line);
+}
+
+/* Reads every weight. 1 when some are no numbers. */
+static int check(const lsk_model *m, int json, lsk_error *err)
+{
+    int n = lsk_model_check(m, warn, NULL, err);
+    if (n >= 0 && json)
+        printf("{\"damaged_tensors\": %d}\n", n);
+    else if (n > 0)
+        printf("weights        %d tensor%s DAMAGED: stored values are no numbers (NaN, infinity)\n", n, n == 1 ? " is" : "s are");
+    else if (n == 0)
+        puts("weights        every stored value is a number");
+    return n > 0 ? 1 : n;
 }
 
 static void print_tensor(const char *line, int json)
@@ -132,29 +173,33 @@ static int info(const void *args, lsk_error *err)
 {
     const struct info_args *a = args;
     char line[256];
-    lsk_model_options needs = {.context = a->context, .sessions = a->sessions, .max_drafts = a->drafts, .load = LSK_LOAD_PLAN};
-    lsk_model *m = open_model(&a->model, &a->show, &needs, err);
+    lsk_model *m = open_model(&a->model, err);
     if (!m)
         return err->code;
-    (a->json ? print_json : print_text)(lsk_model_about(m));
-    for (int i = 0; a->tensors && lsk_model_tensor(m, i, line, sizeof line) > 0; i++)
+    struct profile profile = profile_find(lsk_model_about(m));
+    lsk_model_options needs = {
+        .context = a->context, .sessions = a->sessions, .max_drafts = a->drafts, .profile = &profile.draft, .load = LSK_LOAD_PLAN};
+    int r = load_model(m, &a->model, &a->show, &needs, err);
+    if (r >= 0)
+        (a->json ? print_json : print_text)(lsk_model_about(m), &profile);
+    for (int i = 0; r >= 0 && a->tensors && lsk_model_tensor(m, i, line, sizeof line) > 0; i++)
         print_tensor(line, a->json);
-    int rc = a->check ? lsk_model_check(m, warn, NULL, err) : 0;
-    if (a->check && rc == 0 && !a->json)
-        puts("weights        every stored value is a number");
+    if (r >= 0 && a->check)
+        r = check(m, a->json, err);
     lsk_model_close(m);
-    return rc < 0 ? rc : 0;
+    return r;
 }
 
-const struct command command_info = {"info",
-                                     "shows what a model is and what memory it takes",
-                                     "[MODEL] [OPTIONS]",
-                                     "Reads the headers only and allocates nothing large. The memory plan is for --ctx-size tokens, without it for the model's maximum;\n"
-                                     "`run` takes only what prompt and reply need.",
-                                     "  layerskip info model.gguf\n"
-                                     "  layerskip info ./layerskip-llama2-13B --weights q8 --ctx-size 4096 --json\n",
-                                     "model",
-                                     groups,
-                                     sizeof(struct info_args),
-                                     info,
-                                     NULL};
+const struct command command_info = {
+    "info",
+    "shows what a model is and what memory it takes",
+    "[MODEL] [OPTIONS]",
+    "Reads the headers only and allocates nothing large. The memory plan is for --ctx-size tokens, without it for the model's maximum;\n"
+    "`run` takes only what prompt and reply need.",
+    "  layerskip info model.gguf\n"
+    "  layerskip info ./layerskip-llama2-13B --weights q8 --ctx-size 4096 --json\n",
+    "model",
+    groups,
+    sizeof(struct info_args),
+    info,
+    NULL};

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "common.h"
 #include "messages.h"
+#include "profile.h"
 #include "summary.h"
 
 struct reply_args {
@@ -30,7 +30,7 @@ struct run_args {
 
 static const struct option reply_options[] = {
     {"n-predict max-tokens max-steps max-new-tokens n", OPT_INT, offsetof(struct reply_args, n_predict), "N", "256", -2, 1 << 30,
-     .help = "most tokens of the reply; -1 or -2 is until the context is full"},
+     .help = "most tokens of the reply; 0 reads the prompt and gives the statistics, -1 or -2 is until the context is full"},
     {"ctx-size c", OPT_INT, offsetof(struct reply_args, context), "N", "-1", -1, 1 << 30,
      .help = "tokens that memory is taken for; -1 is prompt and reply (4096 more than the prompt with -n -1), 0 the model's maximum"},
     {"reverse-prompt stop stop-words r", OPT_TEXTS, offsetof(struct reply_args, stop), "TEXT",
@@ -58,7 +58,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {0}};
 
 struct writer {
-    int colour, tinted, at_line_start;
+    int colour, tinted, wrote;
     enum lsk_finish finish;
     lsk_error *err;
     int failed;
@@ -73,20 +73,17 @@ static int write_event(void *ud, const lsk_event *e)
         if (w->colour && e->drafted != w->tinted)
             fputs(e->drafted ? "\033[32m" : "\033[0m", stdout);
         w->tinted = e->drafted;
-        w->at_line_start = e->text[e->n_text - 1] == '\n';
+        w->wrote = 1;
         w->failed = terminal_write(e->text, e->n_text, w->err);
     }
     return w->failed || terminal_interrupted();
 }
 
 /* How many tokens a session must hold: counted with the tokenizer alone, before memory is taken. */
-static int plan_context(const struct run_args *a, const char *text, size_t n, int32_t **tokens, int *n_tokens, lsk_error *err)
+static int plan_context(const struct run_args *a, const lsk_model *m, const char *text, size_t n, int32_t **tokens, int *n_tokens, lsk_error *err)
 {
-    lsk_model *m = open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err);
-    if (!m)
-        return err->code;
     const lsk_model_info *info = lsk_model_about(m);
-    int wanted = a->reply.context, room = a->reply.n_predict < 0 ? 4096 : a->reply.n_predict, context = wanted, r;
+    int wanted = a->reply.context, room = a->reply.n_predict < 0 ? 4096 : a->reply.n_predict ? a->reply.n_predict : 1, context = wanted, r;
     r = *n_tokens = encode_prompt(m, &a->prompt, text, n, tokens, err);
     for (int i = 0; a->output.verbose_prompt && i < *n_tokens; i++)
         fprintf(stderr, "%8d  \"%s\"\n", (*tokens)[i], piece_of(m, (*tokens)[i]).text);
@@ -99,15 +96,14 @@ static int plan_context(const struct run_args *a, const char *text, size_t n, in
                      context < info->context_max ? " or give a larger --ctx-size" : "");
     if (r >= 0)
         r = check_exit_layer(info, a->draft.exit_layer, err);
-    lsk_model_close(m);
     return r < 0 ? r : context;
 }
 
 static int fill_options(const struct run_args *a, lsk_generate_options *o, struct texts *stop, lsk_error *err)
 {
-    if (a->reply.n_predict == 0)
-        return complain(err, LSK_EUSAGE, "--n-predict: 0 would generate nothing: give 1 or more, or -1");
-    apply_sampling(&a->sampling, o);
+    int r = apply_sampling(&a->sampling, o, err);
+    if (r < 0)
+        return r;
     o->max_tokens = a->reply.n_predict < 0 ? 0 : a->reply.n_predict;
     o->ignore_eos = a->reply.ignore_eos;
     o->eos = a->reply.stop_ids.value;
@@ -128,25 +124,39 @@ static int fill_options(const struct run_args *a, lsk_generate_options *o, struc
     return apply_drafting(&a->draft, o, err);
 }
 
-static int generate(const struct run_args *a, lsk_model *m, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_error *err)
+/* The text, and a newline that belongs to none, so that statistics begin a line wherever both go. */
+static int write_reply(const struct run_args *a, lsk_session *s, struct writer *w)
 {
-    struct writer w = {.colour = terminal_colour(a->output.colour), .err = err, .at_line_start = 1};
-    lsk_session *s = lsk_session_open(m, err);
-    int r = s ? reply(s, tokens, n, o, write_event, &w, err) : err->code;
-    if (w.colour && w.tinted)
+    int r = a->reply.n_predict ? finish_reply(s, write_event, w, w->err) : 0;
+    if (w->colour && w->tinted)
         fputs("\033[0m", stdout);
-    if (terminal_is(STDOUT_FILENO) && !w.at_line_start)
+    if (w->wrote || (r >= 0 && a->reply.n_predict))
         fputc('\n', stdout);
-    r = w.failed ? w.failed : r;
+    r = w->failed ? w->failed : r;
+    return r < 0 ? r : terminal_flush(w->err);
+}
+
+/* Did it decide? Not where an option did. */
+static int decided(const struct profile *p, const lsk_generate_options *o, const lsk_stats *s)
+{
+    return *p->source && !strcmp(o->drafter, "auto") && !o->exit_layer && !o->num_speculations && s->exit_layer == p->draft.exit_layer;
+}
+
+static int generate(const struct run_args *a, lsk_model *m, const struct profile *profile, const int32_t *tokens, int n,
+                    const lsk_generate_options *o, lsk_error *err)
+{
+    struct writer w = {.colour = terminal_colour(a->output.colour), .err = err, .finish = a->reply.n_predict ? LSK_RUNNING : LSK_FINISH_LENGTH};
+    struct progress progress = progress_start(a->show.progress);
+    lsk_session *s = lsk_session_open(m, err);
+    int r = s ? start_reply(s, tokens, n, o, &progress, err) : err->code;
     if (r >= 0)
-        r = terminal_flush(err);
-    if (r >= 0 && terminal_is(STDERR_FILENO) && strcmp(a->output.stats, "none"))
-        fputc('\n', stderr);
-    const struct reply_facts facts = {w.finish ? w.finish : LSK_FINISH_CANCELLED, o->seed, peak_rss()};
-    if (r >= 0 && !strcmp(a->output.stats, "json"))
-        summary_json(stderr, lsk_session_stats(s), lsk_model_about(m), &facts);
-    else if (r >= 0 && !strcmp(a->output.stats, "text"))
-        summary_text(stderr, lsk_session_stats(s), lsk_model_about(m), &facts);
+        r = write_reply(a, s, &w);
+    if (r >= 0 && strcmp(a->output.stats, "none")) {
+        const lsk_stats *stats = lsk_session_stats(s);
+        const struct reply_facts facts = {terminal_interrupted() || !w.finish ? LSK_FINISH_CANCELLED : w.finish, peak_rss(),
+                                          decided(profile, o, stats) ? profile->source : NULL};
+        (strcmp(a->output.stats, "json") ? summary_text : summary_json)(stderr, stats, lsk_model_about(m), &facts);
+    }
     lsk_session_close(s);
     return r;
 }
@@ -164,11 +174,14 @@ static int run(const void *args, lsk_error *err)
     if (r >= 0)
         r = read_prompt(&a->prompt, &text, &n, err);
     if (r >= 0)
-        r = context = plan_context(a, text, n, &tokens, &n_tokens, err);
+        r = (m = open_model(&a->model, err)) ? 0 : err->code;
+    if (r >= 0)
+        r = context = plan_context(a, m, text, n, &tokens, &n_tokens, err);
     if (r >= 0) {
-        int drafts = o.num_speculations > 0 ? o.num_speculations : 0;
-        m = open_model(&a->model, &a->show, &(lsk_model_options){.context = context, .max_drafts = drafts}, err);
-        r = m ? generate(a, m, tokens, n_tokens, &o, err) : err->code;
+        struct profile profile = profile_find(lsk_model_about(m));
+        lsk_model_options needs = {.context = context, .max_drafts = o.num_speculations > 0 ? o.num_speculations : 0, .profile = &profile.draft};
+        r = load_model(m, &a->model, &a->show, &needs, err);
+        r = r < 0 ? r : generate(a, m, &profile, tokens, n_tokens, &o, err);
     }
     lsk_model_close(m);
     free(tokens);

@@ -3,6 +3,7 @@
 
 #include "command.h"
 #include "common.h"
+#include "messages.h"
 #include "record.h"
 
 struct tokenize_args {
@@ -14,7 +15,8 @@ struct tokenize_args {
 
 static const struct option form_options[] = {
     {"ids", OPT_FLAG, offsetof(struct tokenize_args, ids), .help = "print the ids on one line"},
-    {"json", OPT_FLAG, offsetof(struct tokenize_args, json), .help = "print an array of {id, piece}"},
+    {"json", OPT_FLAG, offsetof(struct tokenize_args, json),
+     .help = "print an array of {id, piece}, and {bytes} of a piece that is not whole UTF-8 characters"},
     {"count", OPT_FLAG, offsetof(struct tokenize_args, count), .help = "print how many tokens there are, nothing else"},
     {0}};
 
@@ -24,6 +26,17 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"messages", show_options, offsetof(struct tokenize_args, show)},
                                              {0}};
 
+/* A piece that is not whole characters, byte for byte: its text cannot say them. */
+static void print_bytes(const char *piece, size_t n)
+{
+    size_t at = 0;
+    for (int length = 1; at < n && length; at += (size_t)length)
+        length = utf8_length(piece + at, n - at);
+    for (size_t i = 0; at < n && i < n; i++)
+        printf("%s%d", i ? ", " : ", \"bytes\": [", (unsigned char)piece[i]);
+    fputs(at < n ? "]" : "", stdout);
+}
+
 static void print_tokens(const struct tokenize_args *a, const lsk_model *m, const int32_t *tokens, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -32,6 +45,7 @@ static void print_tokens(const struct tokenize_args *a, const lsk_model *m, cons
         if (a->json) {
             printf("%s{\"id\": %d, \"piece\": ", i ? ",\n " : "[", tokens[i]);
             print_json_string(stdout, piece, piece ? length : 0);
+            print_bytes(piece, piece ? length : 0);
             putchar('}');
         } else if (a->ids) {
             printf("%s%d", i ? " " : "", tokens[i]);
@@ -51,7 +65,7 @@ static int tokenize(const void *args, lsk_error *err)
     lsk_model *m = NULL;
     int n = read_prompt(&a->prompt, &text, &n_text, err);
     if (n >= 0)
-        n = (m = open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err)) ? 0 : err->code;
+        n = (m = open_model(&a->model, err)) ? 0 : err->code;
     if (n >= 0)
         n = encode_prompt(m, &a->prompt, text, n_text, &tokens, err);
     if (n >= 0 && a->count)

@@ -5,6 +5,7 @@
 #include "command.h"
 #include "common.h"
 #include "messages.h"
+#include "profile.h"
 #include "summary.h"
 
 struct verify_args {
@@ -28,9 +29,9 @@ static const struct option prompt_list_options[] = {
 
 static const struct option combination_options[] = {
     {"exit-layer", OPT_NUMBERS, offsetof(struct verify_args, exit_layers), "LIST", NULL, 1, 1023,
-     .help = "exit layers, as 2,4,8 or 1-29 or 4-12+4; without it a quarter, half and three quarters of the layers"},
-    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct verify_args, drafts), "LIST", "1,4,12", 0, LSK_MAX_DRAFTS,
-     .help = "drafts in a round"},
+     .help = "exit layers, as 2,4,8 or 1-29 or 4-12+4; without it the profile's, or else a quarter, half and three quarters of the layers"},
+    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct verify_args, drafts), "LIST", NULL, 0, LSK_MAX_DRAFTS,
+     .help = "drafts in a round; without it the profile's, or else 1,4,12"},
     {"temp temperature", OPT_REALS, offsetof(struct verify_args, temperatures), "LIST", "0", 0, 100, .help = "temperatures"},
     {"seed s", OPT_NUMBERS, offsetof(struct verify_args, seeds), "LIST", "0", 0, 2147483647, .help = "seeds, for each temperature above 0"},
     {"drafter", OPT_CHOICE, offsetof(struct verify_args, drafter), NULL, "exit", .choices = "exit none", .help = "what proposes drafts"},
@@ -62,7 +63,8 @@ struct plan {
     int n_prompts;
     struct sample *samples;
     int n_samples;
-    struct numbers exit_layers;
+    struct numbers exit_layers, drafts;
+    struct profile profile;
 };
 
 static int collect(void *ud, const lsk_event *e)
@@ -154,6 +156,15 @@ static int compare(const struct verify_args *a, const struct plan *p, lsk_sessio
     return r;
 }
 
+static void print_head(const struct plan *p)
+{
+    printf("%d prompts, %d plain replies", p->n_prompts, p->n_samples);
+    if (*p->profile.source && p->profile.draft.exit_layer)
+        printf("; profile %s: exit layer %d, %d drafts in a round", p->profile.source, p->profile.draft.exit_layer,
+               p->profile.draft.num_speculations);
+    putchar('\n');
+}
+
 static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m, lsk_error *err)
 {
     lsk_session *s = lsk_session_open(m, err);
@@ -165,10 +176,12 @@ static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m
             r = reply_tokens(a, s, &p->samples[i], 0, 0, &p->samples[i].plain, err);
     }
     if (r >= 0)
-        printf("%d prompts, %d plain replies\nexit layer  drafts    tokens  different  acceptance  accepted length\n", p->n_prompts, p->n_samples);
+        print_head(p);
+    if (r >= 0)
+        printf("exit layer  drafts    tokens  different  acceptance  accepted length\n");
     for (int e = 0; r >= 0 && e < p->exit_layers.n; e++)
-        for (int d = 0; r >= 0 && d < a->drafts.n && !terminal_interrupted(); d++)
-            r = compare(a, p, s, m, p->exit_layers.value[e], a->drafts.value[d], &all, err);
+        for (int d = 0; r >= 0 && d < p->drafts.n && !terminal_interrupted(); d++)
+            r = compare(a, p, s, m, p->exit_layers.value[e], p->drafts.value[d], &all, err);
     lsk_session_close(s);
     if (r >= 0)
         puts(all.different            ? "NOT the same text"
@@ -209,11 +222,16 @@ static int plan_samples(const struct verify_args *a, struct plan *p, lsk_error *
     return 0;
 }
 
-static int plan_exits(const struct verify_args *a, const lsk_model_info *info, struct plan *p, lsk_error *err)
+/* Which exit layers and drafts: those asked for, else the profile's, else some of each. */
+static int plan_drafts(const struct verify_args *a, const lsk_model_info *info, struct plan *p, lsk_error *err)
 {
     int r = 0;
-    p->exit_layers = a->exit_layers;
-    for (int quarter = 1; !a->exit_layers.n && quarter <= 3; quarter++) {
+    const lsk_profile *own = &p->profile.draft;
+    p->exit_layers = a->exit_layers.n || !own->exit_layer ? a->exit_layers : (struct numbers){1, {own->exit_layer}};
+    p->drafts = a->drafts.n                                ? a->drafts
+                : own->exit_layer && own->num_speculations ? (struct numbers){1, {own->num_speculations}}
+                                                           : (struct numbers){3, {1, 4, 12}};
+    for (int quarter = 1, few = !p->exit_layers.n; few && quarter <= 3; quarter++) {
         int e = info->n_layers * quarter / 4;
         if (e > 0 && (!p->exit_layers.n || e > p->exit_layers.value[p->exit_layers.n - 1]))
             p->exit_layers.value[p->exit_layers.n++] = e;
@@ -223,15 +241,15 @@ static int plan_exits(const struct verify_args *a, const lsk_model_info *info, s
     return r;
 }
 
-/* Opens the model with room for the longest prompt and its reply. */
-static lsk_model *open_for(const struct verify_args *a, const struct plan *p, lsk_error *err)
+/* Loads the model with room for the longest prompt and its reply. */
+static int load_for(const struct verify_args *a, lsk_model *m, const struct plan *p, lsk_error *err)
 {
     lsk_model_options needs = {.max_drafts = 1};
     for (int i = 0; i < p->n_prompts; i++)
         needs.context = p->prompts[i].n + a->n_predict > needs.context ? p->prompts[i].n + a->n_predict : needs.context;
-    for (int i = 0; i < a->drafts.n; i++)
-        needs.max_drafts = a->drafts.value[i] > needs.max_drafts ? a->drafts.value[i] : needs.max_drafts;
-    return open_model(&a->model, &a->show, &needs, err);
+    for (int i = 0; i < p->drafts.n; i++)
+        needs.max_drafts = p->drafts.value[i] > needs.max_drafts ? p->drafts.value[i] : needs.max_drafts;
+    return load_model(m, &a->model, &a->show, &needs, err);
 }
 
 static int verify(const void *args, lsk_error *err)
@@ -241,19 +259,23 @@ static int verify(const void *args, lsk_error *err)
     char *lines = NULL;
     size_t n = 0;
     lsk_model *m = NULL;
-    int r = a->file ? read_stream(a->file, &lines, &n, err) : 0;
+    int r = !strcmp(a->drafter, "none") ? complain(err, LSK_EUSAGE, "--drafter none: plain decoding has nothing to be compared with: give exit") : 0;
+    if (r >= 0 && a->file)
+        r = read_stream(a->file, &lines, &n, err);
     if (r >= 0)
-        r = (m = open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, err)) ? 0 : err->code;
+        r = (m = open_model(&a->model, err)) ? 0 : err->code;
+    if (r >= 0)
+        p.profile = profile_find(lsk_model_about(m));
     if (r >= 0)
         r = read_prompts(a, m, lines, &p, err);
     if (r >= 0)
         r = plan_samples(a, &p, err);
     if (r >= 0)
-        r = plan_exits(a, lsk_model_about(m), &p, err);
-    lsk_model_close(m);
-    m = r >= 0 ? open_for(a, &p, err) : NULL;
+        r = plan_drafts(a, lsk_model_about(m), &p, err);
     if (r >= 0)
-        r = m ? compare_all(a, &p, m, err) : err->code;
+        r = load_for(a, m, &p, err);
+    if (r >= 0)
+        r = compare_all(a, &p, m, err);
     lsk_model_close(m);
     for (int i = 0; i < p.n_samples; i++)
         free(p.samples[i].plain.token);

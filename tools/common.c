@@ -13,7 +13,8 @@ const struct option model_options[] = {
     {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH",
      .help = "a Hugging Face folder, a .safetensors or a .gguf file; may also stand first without -m"},
     {"weights", OPT_CHOICE, offsetof(struct model_args, weights), NULL, "file", .choices = "file bf16 q8 q4",
-     .help = "type that weights are kept in: as stored, or converted while loading"},
+     .help =
+         "type that weights are kept in: as stored, or converted while loading; what a file has quantised already stays as it is, with a warning"},
     {"kv", OPT_CHOICE, offsetof(struct model_args, kv), NULL, "auto", .choices = "auto bf16 f32",
      .help = "type of the KV cache; auto is bf16, and f32 with --compute f32"},
     {"compute", OPT_CHOICE, offsetof(struct model_args, compute), NULL, "native", .choices = "native f32",
@@ -44,6 +45,9 @@ const struct option prompt_options[] = {
 const struct option sampling_options[] = {
     {"temp temperature", OPT_REAL, offsetof(struct sampling_args, temperature), "T", "0", 0, 100,
      .help = "0 is greedy, also where the model's files suggest another temperature"},
+    {"sample", OPT_SAID, offsetof(struct sampling_args, sample), "[True|False]", .sets = "temp=0.6",
+     .help = "as in the original scripts: True samples, at temperature 0.6 unless --temp says otherwise (0 is refused); False is greedy, whatever "
+             "the temperature"},
     {"top-k", OPT_INT, offsetof(struct sampling_args, top_k), "K", "0", 0, 1 << 24, .help = "sample from the K likeliest tokens; 0 is off"},
     {"top-p", OPT_REAL, offsetof(struct sampling_args, top_p), "P", "1", 0, 1,
      .help = "sample from the likeliest tokens that together have probability P; 1 is off"},
@@ -68,14 +72,25 @@ const struct option draft_options[] = {
      .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
     {0}};
 
-lsk_model *open_model(const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err)
+static const char *const *ignored(const struct model_args *a)
+{
+    return a->ignore_config.n ? a->ignore_config.item : NULL;
+}
+
+lsk_model *open_model(const struct model_args *a, lsk_error *err)
+{
+    if (a->path)
+        return lsk_model_open(a->path, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER, .ignore_config = ignored(a)}, err);
+    complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
+    return NULL;
+}
+
+int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err)
 {
     struct progress progress = progress_start(show->progress);
     lsk_model_options o = *needs;
-    if (!a->path) {
-        complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
-        return NULL;
-    }
+    const lsk_model_info *info = lsk_model_about(m);
+    char line[160];
     o.device = a->device;
     o.weights = a->weights;
     o.kv = a->kv;
@@ -83,12 +98,16 @@ lsk_model *open_model(const struct model_args *a, const struct show_args *show, 
     o.kernels = a->kernels;
     o.threads = a->threads;
     o.batch = a->batch;
-    o.ignore_config = a->ignore_config.n ? a->ignore_config.item : NULL;
     o.progress = progress_show;
     o.progress_ud = &progress;
-    lsk_model *m = lsk_model_open(a->path, &o, err);
+    int r = lsk_model_load(m, &o, err);
     progress_end(&progress);
-    return m;
+    if (r < 0 || !info->n_kept)
+        return r;
+    snprintf(line, sizeof line, "--weights %s: %d tensors are quantised in the file (mostly %s) and stay as they are", a->weights, info->n_kept,
+             info->kept_type);
+    print_warning(line);
+    return 0;
 }
 
 static int hex_digit(char c)
@@ -198,24 +217,26 @@ uint64_t seed_of(uint64_t asked)
     return asked == UINT64_MAX ? (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid() << 16 : asked;
 }
 
-void apply_sampling(const struct sampling_args *a, lsk_generate_options *o)
+int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_error *err)
 {
-    o->temperature = (float)a->temperature;
+    if (a->sample > 0 && a->temperature == 0)
+        return complain(err, LSK_EUSAGE, "--sample and --temp 0 contradict each other: give one of them");
+    o->temperature = a->sample < 0 ? 0 : (float)a->temperature;
     o->top_k = a->top_k;
     o->top_p = a->top_p < 1 ? (float)a->top_p : 0;
     o->min_p = (float)a->min_p;
     o->seed = seed_of(a->seed);
+    return 0;
 }
 
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err)
 {
     int plain = !strcmp(a->strategy, "autoregressive");
-    int drafted = !plain && strcmp(a->strategy, "auto"), asked = drafted || a->exit_layer > 0 || a->num_speculations > 0 || a->min_conf > 0;
-    int automatic = !strcmp(a->drafter, "auto");
+    int drafted = !plain && strcmp(a->strategy, "auto"), automatic = !strcmp(a->drafter, "auto");
     if ((plain && !automatic && strcmp(a->drafter, "none")) || (drafted && !strcmp(a->drafter, "none")))
         return complain(err, LSK_EUSAGE, "--generation-strategy %s and --drafter %s contradict each other: give one of them", a->strategy,
                         excerpt_of(a->drafter).text);
-    o->drafter = plain || !a->num_speculations ? "none" : automatic && asked ? "exit" : a->drafter;
+    o->drafter = plain ? "none" : drafted && automatic ? "exit" : a->drafter; /* what "auto" is, the library decides */
     o->exit_layer = a->exit_layer > 0 && !plain ? a->exit_layer : 0;
     o->num_speculations = a->num_speculations > 0 ? a->num_speculations : a->num_speculations == 0 ? -1 : 0;
     o->draft_min_conf = (float)a->min_conf;
@@ -243,20 +264,36 @@ static int pass_event(void *ud, const lsk_event *e)
     return l->emit ? l->emit(l->ud, e) : 0;
 }
 
-int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err)
+int start_reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, struct progress *p, lsk_error *err)
+{
+    int r = lsk_session_prompt(s, tokens, n, o, err), done;
+    while (r >= 0 && (done = lsk_session_stats(s)->prompt_done) < n - 1 && !terminal_interrupted()) {
+        progress_tokens(p, "reading the prompt", done, n);
+        r = lsk_step(&s, 1, NULL, NULL, err);
+    }
+    progress_end(p);
+    return r < 0 ? r : 0;
+}
+
+int finish_reply(lsk_session *s, lsk_emit_fn emit, void *ud, lsk_error *err)
 {
     struct listener l = {.emit = emit, .ud = ud};
-    int r = lsk_session_prompt(s, tokens, n, o, err);
-    if (r >= 0)
-        do
-            r = lsk_step(&s, 1, pass_event, &l, err);
-        while (r > 0 && !terminal_interrupted());
+    int r = 1;
+    while (r > 0 && !terminal_interrupted())
+        r = lsk_step(&s, 1, pass_event, &l, err);
     if (r >= 0 && l.finish == LSK_FINISH_ERROR)
         r = complain(err, LSK_EDATA,
                      "the model's logits are not finite (NaN or infinity) at token %d of the reply: its weights are damaged or overflow; "
                      "`layerskip info --check` names the tensors",
                      lsk_session_stats(s)->reply_tokens + 1);
     return r;
+}
+
+int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err)
+{
+    struct progress silent = {.on = 0};
+    int r = start_reply(s, tokens, n, o, &silent, err);
+    return r < 0 ? r : finish_reply(s, emit, ud, err);
 }
 
 struct piece_text piece_of(const lsk_model *m, int32_t token)

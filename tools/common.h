@@ -21,7 +21,7 @@ struct prompt_args {
 };
 struct sampling_args {
     double temperature, top_p, min_p;
-    int top_k;
+    int top_k, sample;
     uint64_t seed;
 };
 struct draft_args {
@@ -32,8 +32,11 @@ struct draft_args {
 
 extern const struct option model_options[], show_options[], prompt_options[], sampling_options[], draft_options[];
 
-/* Opens the model that the options name; `needs` brings context, max_drafts, sessions and load. NULL with err set. */
-lsk_model *open_model(const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err);
+/* The model that the options name: headers and tokenizer. NULL with err set. */
+lsk_model *open_model(const struct model_args *a, lsk_error *err);
+
+/* Then its weights (or their plan); `needs` brings context, max_drafts, sessions, profile and load. */
+int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err);
 
 /* A prompt as bytes: from -p (escapes replaced), from a file, or from stdin when that is no terminal (one newline at the end is dropped). Caller
  * frees *text. */
@@ -47,12 +50,15 @@ int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *t
 uint64_t seed_of(uint64_t asked); /* itself; another one each time for UINT64_MAX, which is what -1 reads as */
 
 /* Sampling and drafting options as the library wants them; the rest of *o is left as it is. */
-void apply_sampling(const struct sampling_args *a, lsk_generate_options *o);
+int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_error *err);
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);
 
 int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
 
-/* Like lsk_generate, but an interruption also ends it between the steps of a long prompt, and LSK_FINISH_ERROR is LSK_EDATA. */
+/* Like lsk_generate, but an interruption also ends it between the steps of a long prompt, and LSK_FINISH_ERROR is LSK_EDATA.
+   In two parts: all tokens of the prompt but the last, whose pass gives the reply's first token; then the reply. */
+int start_reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, struct progress *p, lsk_error *err);
+int finish_reply(lsk_session *s, lsk_emit_fn emit, void *ud, lsk_error *err);
 int reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_error *err);
 
 /* A token's bytes as show_character gives them; "" of no token. */

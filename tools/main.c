@@ -9,8 +9,8 @@
 
 extern char **environ;
 
-static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth, &command_train,
-                                                 &command_generate_corpus, &command_plot};
+static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth, &command_quantize,
+                                                 &command_train, &command_generate_corpus, &command_plot};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void)
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
         status = flushed < 0 ? flushed : status;
     }
     if (terminal_interrupted())
-        return 130;
+        return 128 + terminal_interrupted();
     if (status < 0)
         print_error(err.text);
     return status < 0 ? -status : status;

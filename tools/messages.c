@@ -59,6 +59,13 @@ void print_shown(FILE *out, const char *text)
     }
 }
 
+void print_warning(const char *text)
+{
+    fputs("layerskip: warning: ", stderr);
+    print_shown(stderr, text);
+    fputc('\n', stderr);
+}
+
 struct excerpt excerpt_of(const char *text)
 {
     struct excerpt e;

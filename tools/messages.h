@@ -20,6 +20,9 @@ size_t show_character(const char *text, size_t n, struct shown *out);
 /* A whole text so: one line, nothing that a terminal obeys. */
 void print_shown(FILE *out, const char *text);
 
+/* "layerskip: warning: TEXT" on stderr, shown so. */
+void print_warning(const char *text);
+
 /* Text from outside for a message: at most 64 bytes, shown as above, "..." where it was cut. */
 struct excerpt {
     char text[96];

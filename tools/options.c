@@ -108,13 +108,19 @@ static int store_number(struct parser *p, struct place at, const char *name, con
                  : 0;
 }
 
+/* 1, 0, or -1 for a text that is neither. */
+static int on_or_off(const char *text)
+{
+    size_t n = strlen(text), length;
+    return word_of("1 on true True yes enabled", text, n, &length) ? 1 : word_of("0 off false False no disabled", text, n, &length) ? 0 : -1;
+}
+
 static int store_flag(struct parser *p, struct place at, const char *name, const char *text)
 {
-    size_t n;
-    int on = word_of("1 on true yes enabled", text, strlen(text), &n) != NULL;
-    if (!on && !word_of("0 off false no disabled", text, strlen(text), &n))
+    int on = on_or_off(text);
+    if (on < 0)
         return complain(p->err, LSK_EUSAGE, "%s: \"%s\" is neither on nor off", name, excerpt_of(text).text);
-    *(int *)at.value = on;
+    *(int *)at.value = on || at.option->type == OPT_FLAG ? on : -1;
     return 0;
 }
 
@@ -159,7 +165,7 @@ static int store_texts(struct parser *p, struct place at, const char *name, cons
 static int store(struct parser *p, struct place at, enum source source, const char *name, const char *text)
 {
     static int (*const by_type[])(struct parser *, struct place, const char *, const char *) = {
-        store_flag, store_number, store_seed, store_number, store_text, store_text, store_texts, store_number, store_number};
+        store_flag, store_flag, store_number, store_seed, store_number, store_text, store_text, store_texts, store_number, store_number};
     enum option_type type = at.option->type;
     if (source < *at.source)
         return 0;
@@ -192,6 +198,11 @@ static int needs_value(struct parser *p, const struct option *o, const char *nam
     return complain(p->err, LSK_EUSAGE, "%s needs a value: %s", name, o->value ? o->value : o->choices);
 }
 
+static int is_switch(const struct option *o)
+{
+    return o->type == OPT_FLAG || o->type == OPT_SAID;
+}
+
 /* argv[*i] starts with a dash: stores its value, which may be the next argument. */
 static int take_option(struct parser *p, int argc, char *const *argv, int *i)
 {
@@ -201,10 +212,10 @@ static int take_option(struct parser *p, int argc, char *const *argv, int *i)
     char shown[80];
     if (!find(p, name, n, &at)) {
         if (n < 4 || !same(name, "no-", 3) || !find(p, name + 3, n - 3, &at) || value ||
-            (at.option->type != OPT_FLAG && !word_of(at.option->choices, "none", 4, &length)))
+            (!is_switch(at.option) && !word_of(at.option->choices, "none", 4, &length)))
             return unknown(p, argument, name, n);
-        value = at.option->type == OPT_FLAG ? "off" : "none";
-    } else if (!value && at.option->type == OPT_FLAG) {
+        value = is_switch(at.option) ? "off" : "none";
+    } else if (!value && is_switch(at.option) && !(at.option->type == OPT_SAID && *i + 1 < argc && on_or_off(argv[*i + 1]) >= 0)) {
         value = "on";
     }
     snprintf(shown, sizeof shown, "%.*s", (int)(name - argument + (long)n), argument);

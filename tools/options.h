@@ -19,6 +19,7 @@ struct texts {
 
 enum option_type {
     OPT_FLAG,    /* int, 0 or 1; --no-NAME clears it */
+    OPT_SAID,    /* int: 1 or -1 when it was said, else 0; like a flag, but "--name true" and "--name False" are taken too */
     OPT_INT,     /* int */
     OPT_SEED,    /* uint64_t; "-1" stands for UINT64_MAX */
     OPT_REAL,    /* double */

@@ -20,8 +20,10 @@ static uint64_t plain_bytes(const lsk_stats *s, const lsk_model_info *m)
 struct figures figures_of(const lsk_stats *s, const lsk_model_info *m)
 {
     double reply_s = (double)s->reply_ns / 1e9;
+    int evaluated = s->prompt_done - s->cached_tokens;
     return (struct figures){
-        .prompt_rate = over(s->prompt_tokens - 1 - s->cached_tokens, (double)s->prompt_ns / 1e9),
+        .evaluated = evaluated,
+        .prompt_rate = over(evaluated, (double)s->prompt_ns / 1e9),
         .reply_rate = over(s->reply_tokens, reply_s),
         .token_ms = over(reply_s * 1e3, s->reply_tokens),
         .gb_per_s = over((double)s->reply_bytes / 1e9, reply_s),
@@ -72,8 +74,8 @@ static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
     int last = LSK_MAX_DRAFTS;
     while (last && !s->drafted_at[last - 1])
         last--;
-    fprintf(out, "drafts     exit layer %d, %d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (", s->exit_layer,
-            s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
+    fprintf(out, "drafts     exit layer %d, %d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (",
+            s->exit_layer, s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
     for (int i = 0; i < last; i++)
         fprintf(out, "%s%.3f", i ? ", " : "", over(s->accepted_at[i], s->drafted_at[i]));
     fprintf(out, ")\n           reads %.2f times the weights that plain decoding reads: ", f->reads);
@@ -87,14 +89,20 @@ void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
 {
     struct figures f = figures_of(s, m);
     char b[5][32];
-    fprintf(out, "prompt     %d tokens (%d of them cached)  %.1f ms  %.1f tokens/s\n", s->prompt_tokens, s->cached_tokens, (double)s->prompt_ns / 1e6,
-            f.prompt_rate);
+    fprintf(out, "prompt     %d tokens: %d cached, %d evaluated, the last with the reply  %.1f ms  %.1f tokens/s\n", s->prompt_tokens,
+            s->cached_tokens, f.evaluated, (double)s->prompt_ns / 1e6, f.prompt_rate);
     fprintf(out, "reply      %d tokens (%s)  %.1f ms  %.2f ms/token  %.2f tokens/s  %.2f GB/s\n", s->reply_tokens, finish_name(facts->finish),
             (double)s->reply_ns / 1e6, f.token_ms, f.reply_rate, f.gb_per_s);
+    if (s->temperature > 0)
+        fprintf(out, "sampling   temperature %g, seed %llu\n", (double)s->temperature, (unsigned long long)s->seed);
+    else
+        fprintf(out, "sampling   greedy\n");
+    if (facts->profile && s->exit_layer)
+        fprintf(out, "profile    %s: exit layer %d, %d drafts in a round\n", facts->profile, s->exit_layer, s->num_speculations);
+    else if (facts->profile)
+        fprintf(out, "profile    %s: plain decoding\n", facts->profile);
     if (s->drafted)
         print_drafts(out, s, &f);
-    if (facts->seed)
-        fprintf(out, "seed       %llu\n", (unsigned long long)facts->seed);
     fprintf(out, "memory     weights %s, KV cache %s, scratch %s (%s of it for drafts); peak resident %s\n", bytes_text(m->memory.weights, b[0], 32),
             bytes_text(m->memory.kv, b[1], 32), bytes_text(m->memory.scratch, b[2], 32), bytes_text(m->memory.drafts, b[3], 32),
             bytes_text(facts->rss, b[4], 32));
@@ -106,6 +114,7 @@ void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
     struct record r = {0};
     record_whole(&r, "prompt_tokens", (unsigned)s->prompt_tokens);
     record_whole(&r, "cached_tokens", (unsigned)s->cached_tokens);
+    record_whole(&r, "evaluated_tokens", (unsigned)f.evaluated);
     record_number(&r, "prompt_ms", "%.3f", (double)s->prompt_ns / 1e6);
     record_number(&r, "prompt_tokens_per_second", "%.3f", f.prompt_rate);
     record_whole(&r, "reply_tokens", (unsigned)s->reply_tokens);
@@ -114,7 +123,12 @@ void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
     record_number(&r, "ms_per_token", "%.4f", f.token_ms);
     record_number(&r, "tokens_per_second", "%.3f", f.reply_rate);
     record_number(&r, "gb_per_second", "%.3f", f.gb_per_s);
-    record_whole(&r, "seed", facts->seed);
+    record_text(&r, "sampling", s->temperature > 0 ? "sampled" : "greedy");
+    record_number(&r, "temperature", "%.6g", (double)s->temperature);
+    if (s->temperature > 0)
+        record_whole(&r, "seed", s->seed);
+    if (facts->profile)
+        record_text(&r, "profile", facts->profile);
     record_whole(&r, "depth", (unsigned)s->depth);
     record_whole(&r, "exit_layer", (unsigned)s->exit_layer);
     record_whole(&r, "num_speculations", (unsigned)s->num_speculations);

@@ -10,9 +10,9 @@
 
 /* The figures that follow from lsk_stats; 0 where there is nothing to divide by. */
 struct figures {
-    double
-        prompt_rate; /* prompt tokens per second: without cached ones and the last, whose pass gives the first token of the reply and counts there */
-    double reply_rate; /* tokens per second */
+    int evaluated;      /* prompt tokens that prompt_ns is the time of: neither those in the cache nor the last, whose pass is the reply's first */
+    double prompt_rate; /* of these, per second */
+    double reply_rate;  /* tokens per second */
     double token_ms;
     double gb_per_s;   /* weights read while replying */
     double acceptance; /* accepted / drafted */
@@ -24,7 +24,8 @@ struct figures figures_of(const lsk_stats *s, const lsk_model_info *m);
 /* What the library's figures do not say. */
 struct reply_facts {
     enum lsk_finish finish;
-    uint64_t seed, rss; /* rss: peak, bytes */
+    uint64_t rss;        /* peak, bytes */
+    const char *profile; /* where the profile is from that decided on drafts, or NULL */
 };
 
 const char *finish_name(enum lsk_finish f);

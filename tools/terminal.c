@@ -16,8 +16,7 @@ static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
-    interrupted = 1;
+    interrupted = signal_number;
 }
 
 void terminal_prepare(void)
@@ -27,6 +26,7 @@ void terminal_prepare(void)
         if (fcntl(fd, F_GETFD) < 0)
             (void)!open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR); /* the lowest free number is fd; writing results there shall fail */
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 int terminal_interrupted(void)
@@ -71,9 +71,8 @@ struct progress progress_start(int wanted)
     return (struct progress){.on = wanted && isatty(STDERR_FILENO), .start_ns = now_ns()};
 }
 
-int progress_show(void *progress, const char *what, uint64_t done, uint64_t total)
+static int show(struct progress *p, const char *what, uint64_t done, uint64_t total, double scale, const char *unit)
 {
-    struct progress *p = progress;
     int64_t now = now_ns();
     if (!p->what || strcmp(p->what, what)) {
         p->what = what;
@@ -82,11 +81,21 @@ int progress_show(void *progress, const char *what, uint64_t done, uint64_t tota
     double seconds = (double)(now - p->start_ns) / 1e9, speed = seconds > 0 ? (double)done / seconds : 0;
     if (p->on && seconds > 0.3 && now - p->shown_ns > 100000000) {
         p->shown_ns = now;
-        fprintf(stderr, "\r\033[K%s  %3.0f %%  %.2f GB/s  %.0f s left", what, total ? 100.0 * (double)done / (double)total : 0, speed / 1e9,
+        fprintf(stderr, "\r\033[K%s  %3.0f %%  %.2f %s  %.0f s left", what, total ? 100.0 * (double)done / (double)total : 0, speed / scale, unit,
                 speed > 0 && total > done ? (double)(total - done) / speed : 0);
         fflush(stderr);
     }
     return interrupted;
+}
+
+int progress_show(void *progress, const char *what, uint64_t done, uint64_t total)
+{
+    return show(progress, what, done, total, 1e9, "GB/s");
+}
+
+int progress_tokens(struct progress *p, const char *what, int done, int total)
+{
+    return show(p, what, (uint64_t)done, (uint64_t)total, 1, "tokens/s");
 }
 
 void progress_line(struct progress *p, const char *text)

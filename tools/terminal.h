@@ -8,9 +8,10 @@
 
 #include "layerskip.h"
 
-/* Gives every standard descriptor that is closed a stand-in, so that no file of ours gets its number; and catches SIGINT. */
+/* Gives every standard descriptor that is closed a stand-in, so that no file of ours gets its number; and catches SIGINT
+   and SIGTERM. */
 void terminal_prepare(void);
-int terminal_interrupted(void); /* SIGINT came; a second one ends the program at once */
+int terminal_interrupted(void); /* the signal that came, or 0; a second one of its kind ends the program at once */
 int terminal_is(int fd);
 
 /* mode: "on", "off" or "auto": a terminal, TERM that is not "dumb" and no NO_COLOR. */
@@ -30,6 +31,7 @@ struct progress {
 };
 struct progress progress_start(int wanted);
 int progress_show(void *progress, const char *what, uint64_t done, uint64_t total); /* an lsk_progress_fn: non-zero once interrupted */
+int progress_tokens(struct progress *p, const char *what, int done, int total);     /* the same in tokens */
 void progress_line(struct progress *p, const char *text);                           /* shows this text, without figures */
 void progress_end(struct progress *p);
 

@@ -101,6 +101,14 @@ static unsigned char_length(const uint8_t *p, size_t n)
 bool utf8_valid(struct bytes b, size_t *bad_at)
 {
     for (size_t i = 0; i < b.n;) {
+        uint64_t eight;
+        if (b.n - i >= sizeof eight) { /* nearly all text is ASCII */
+            memcpy(&eight, b.p + i, sizeof eight);
+            if (!(eight & 0x8080808080808080u)) {
+                i += sizeof eight;
+                continue;
+            }
+        }
         unsigned len = char_length(b.p + i, b.n - i);
         if (!len) {
             if (bad_at)

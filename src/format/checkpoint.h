@@ -41,6 +41,9 @@ struct meta {
     double real;         /* REAL, and INT as a double */
     const char *text;    /* TEXT; OTHER: a short rendering for messages */
     const int64_t *ints; /* INTS */
+    struct {
+        uint64_t offset, bytes;
+    } pair;              /* where key and value lie in the first shard; bytes 0: nowhere, or in another format than GGUF */
 };
 
 /* The vocabulary where the file itself carries it (GGUF); n == 0: look into dir for tokenizer.json or tokenizer.model. */

@@ -23,8 +23,7 @@ enum {
     ALIGNMENT_MAX = 4096
 };
 
-enum value_type { V_U8, V_I8, V_U16, V_I16, V_U32, V_I32, V_F32, V_BOOL, V_TEXT, V_ARRAY, V_U64, V_I64, V_F64, V_COUNT };
-static const unsigned char value_bytes[V_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8}; /* the least that one takes */
+static const unsigned char value_bytes[GGUF_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8}; /* the least that one takes */
 
 /* Tensor types by their number in the file; type < 0: known by name only. Numbers that are not here were removed or never given out. */
 static const struct {
@@ -38,6 +37,14 @@ static const struct {
     [26] = {"I32", -1},       [27] = {"I64", -1},       [28] = {"F64", -1},      [29] = {"IQ1_M", -1},    [30] = {"BF16", DT_BF16}, [34] = {"TQ1_0", -1},
     [35] = {"TQ2_0", -1},     [39] = {"MXFP4", -1},
 };
+
+uint32_t gguf_type_number(enum dtype type)
+{
+    uint32_t i = 0;
+    while (!tensor_types[i].name || tensor_types[i].type != (int)type)
+        i++;
+    return i;
+}
 
 /* One file being read, through a window; strings go to a pool in the checkpoint's arena. */
 struct gguf {
@@ -139,22 +146,22 @@ static int take_scalar(struct gguf *g, uint64_t type, struct meta *m)
     if (rc)
         return rc;
     unsigned unused = 64 - 8 * value_bytes[type];
-    bool sign = type == V_I8 || type == V_I16 || type == V_I32 || type == V_I64;
-    if (type == V_F32 || type == V_F64) {
+    bool sign = type == GGUF_I8 || type == GGUF_I16 || type == GGUF_I32 || type == GGUF_I64;
+    if (type == GGUF_F32 || type == GGUF_F64) {
         float f;
         uint32_t u = (uint32_t)v;
         memcpy(&f, &u, sizeof f);
         memcpy(&m->real, &v, sizeof m->real);
-        if (type == V_F32)
+        if (type == GGUF_F32)
             m->real = f;
         m->type = META_REAL;
         return 0;
     }
-    if (type == V_BOOL && v > 1)
+    if (type == GGUF_BOOL && v > 1)
         return refuse(g, m->key, v, "a bool is 0 or 1");
-    if (type == V_U64 && v > INT64_MAX)
+    if (type == GGUF_U64 && v > INT64_MAX)
         return refuse(g, m->key, v, "out of range");
-    m->type = type == V_BOOL ? META_BOOL : META_INT;
+    m->type = type == GGUF_BOOL ? META_BOOL : META_INT;
     m->i = sign ? (int64_t)(v << unused) >> unused : (int64_t)v;
     m->real = (double)m->i;
     return 0;
@@ -208,14 +215,14 @@ static int describe(struct gguf *g, struct meta *m, uint64_t n, const char *what
 /* Lists that nobody asked for are walked, so that what they hold is checked too; short ones of whole numbers are kept. */
 static int take_list(struct gguf *g, struct meta *m, uint64_t type, uint64_t n)
 {
-    bool keep = type != V_TEXT && type != V_F32 && type != V_F64 && n <= INTS_MAX;
+    bool keep = type != GGUF_TEXT && type != GGUF_F32 && type != GGUF_F64 && n <= INTS_MAX;
     int64_t *ints = keep ? arena_array(&g->c->arena, n, sizeof *ints) : NULL;
     if (keep && !ints)
         return fill_memory(g->err);
     for (uint64_t i = 0; i < n; i++) {
         struct meta one = {.key = m->key};
         uint64_t length = 0;
-        int rc = type == V_TEXT ? take_number(g, 8, &length, m->key) : take_scalar(g, type, &one);
+        int rc = type == GGUF_TEXT ? take_number(g, 8, &length, m->key) : take_scalar(g, type, &one);
         if (!rc && length > left(g))
             return refuse(g, m->key, length, "a string length that goes past the end of the file");
         if (rc)
@@ -225,7 +232,7 @@ static int take_list(struct gguf *g, struct meta *m, uint64_t type, uint64_t n)
             ints[i] = one.i;
     }
     if (!keep)
-        return describe(g, m, n, type == V_TEXT ? "strings" : "numbers");
+        return describe(g, m, n, type == GGUF_TEXT ? "strings" : "numbers");
     m->type = META_INTS;
     m->i = (int64_t)n;
     m->ints = ints;
@@ -241,9 +248,9 @@ static int take_array(struct gguf *g, struct meta *m)
         rc = take_number(g, 8, &n, m->key);
     if (rc)
         return rc;
-    if (type >= V_COUNT)
+    if (type >= GGUF_COUNT)
         return refuse(g, m->key, type, "no such value type in a list");
-    if (type == V_ARRAY)
+    if (type == GGUF_ARRAY)
         return refuse(g, m->key, n, "lists of lists are not supported");
     if (n > left(g) / value_bytes[type])
         return refuse(g, m->key, n, "more entries than the file has bytes left for");
@@ -254,15 +261,15 @@ static int take_array(struct gguf *g, struct meta *m)
         const void **words;
         int *n;
     } known[] = {
-        {"tokenizer.ggml.tokens", V_TEXT, &t->text, NULL, &t->n},
-        {"tokenizer.ggml.merges", V_TEXT, &t->merge, NULL, &t->n_merges},
-        {"tokenizer.ggml.scores", V_F32, NULL, (const void **)&t->score, &n_scores},
-        {"tokenizer.ggml.token_type", V_I32, NULL, (const void **)&t->type, &n_scores},
+        {"tokenizer.ggml.tokens", GGUF_TEXT, &t->text, NULL, &t->n},
+        {"tokenizer.ggml.merges", GGUF_TEXT, &t->merge, NULL, &t->n_merges},
+        {"tokenizer.ggml.scores", GGUF_F32, NULL, (const void **)&t->score, &n_scores},
+        {"tokenizer.ggml.token_type", GGUF_I32, NULL, (const void **)&t->type, &n_scores},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(m->key, known[i].key))
             continue;
-        if (type != known[i].type && !(type == V_U32 && known[i].type == V_I32))
+        if (type != known[i].type && !(type == GGUF_U32 && known[i].type == GGUF_I32))
             return refuse(g, m->key, type, "the wrong value type for this list");
         rc = known[i].text ? take_texts(g, n, known[i].text, known[i].n, m->key) : take_words(g, n, known[i].words, m->key);
         return rc ? rc : describe(g, m, n, "entries");
@@ -282,7 +289,7 @@ static int check_key(struct gguf *g, const char *key)
 
 static int take_pair(struct gguf *g)
 {
-    struct meta m = {0};
+    struct meta m = {.pair = {.offset = g->at}};
     uint64_t type;
     int rc = take_name(g, &m.key, KEY_BYTES_MAX, "key length");
     if (!rc)
@@ -291,21 +298,22 @@ static int take_pair(struct gguf *g)
         rc = take_number(g, 4, &type, m.key);
     if (rc)
         return rc;
-    if (type >= V_COUNT)
+    if (type >= GGUF_COUNT)
         return refuse(g, m.key, type, "no such value type");
-    if (!strcmp(m.key, "general.alignment") && type != V_U32)
+    if (!strcmp(m.key, "general.alignment") && type != GGUF_U32)
         return refuse(g, m.key, type, "the alignment must be of type u32 (4)");
-    if (type == V_TEXT) {
+    if (type == GGUF_TEXT) {
         m.type = META_TEXT;
         rc = take_name(g, &m.text, INT32_MAX, m.key);
     } else {
-        rc = type == V_ARRAY ? take_array(g, &m) : take_scalar(g, type, &m);
+        rc = type == GGUF_ARRAY ? take_array(g, &m) : take_scalar(g, type, &m);
     }
     if (!rc && !strcmp(m.key, "general.alignment")) {
         if (m.i < 8 || m.i > ALIGNMENT_MAX || (m.i & (m.i - 1)))
             return refuse(g, m.key, (uint64_t)m.i, "must be a power of two from 8 to 4096");
         g->alignment = (uint32_t)m.i;
     }
+    m.pair.bytes = g->at - m.pair.offset;
     return rc ? rc : fill_meta(g->c, &m, g->err);
 }
 

@@ -14,6 +14,25 @@ static const struct stem layer_stems[] = {
 };
 const struct naming gguf_names = {"blk.", global_stems, layer_stems};
 
+size_t gguf_tensor_name(const char *canonical, char *out, size_t cap)
+{
+    const char *at = canonical, *dot = strrchr(canonical, '.');
+    const struct stem *table = global_stems;
+    int digits = 0;
+    if (!strncmp(at, "layers.", 7) && (digits = (int)strspn(at + 7, "0123456789")) && at[7 + digits] == '.') {
+        table = layer_stems;
+        at += 7 + digits + 1;
+    }
+    bool bias = dot && !strcmp(dot, ".bias");
+    size_t n = bias ? (size_t)(dot - at) : strlen(at);
+    for (const struct stem *s = table; s->file; s++)
+        if (strlen(s->canonical) == n && !memcmp(s->canonical, at, n)) {
+            int length = snprintf(out, cap, "%s%.*s%s%s.%s", digits ? gguf_names.layers : "", digits, canonical + 7 * (digits > 0), digits ? "." : "", s->file, bias ? "bias" : "weight");
+            return (size_t)length < cap ? (size_t)length : 0;
+        }
+    return 0;
+}
+
 /* Keys behind "ARCHITECTURE."; general.*: facts about the file's making. */
 static const struct key {
     const char *gguf, *canonical;

@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/pull.h"
 #include "format/fill.h"
 #include "format/hf.h"
-#include "format/pull.h"
 
 #define ULL(x) ((unsigned long long)(x))
 

@@ -8,21 +8,14 @@
 #include <stdint.h>
 
 #include "base/arena.h"
-#include "base/dtype.h"
 #include "base/error.h"
 #include "base/file.h"
-
-struct tensor_out {
-    const char *name; /* as the file spells it */
-    enum dtype type;  /* F32, F16 or BF16 */
-    int rank;         /* 1 or 2 */
-    uint64_t dim[2];  /* as in struct view */
-};
+#include "format/tensor_out.h"
 
 struct place; /* of a tensor: shard, offset, bytes */
 struct safetensors_out {
     char *folder; /* owned */
-    const struct tensor_out *tensor; /* [n_tensors], borrowed until commit or abandon */
+    const struct tensor_out *tensor; /* [n_tensors], F32, F16 or BF16; borrowed until commit or abandon */
     struct place *place;             /* [n_tensors] */
     int n_tensors, n_shards;
     struct file_out *shard; /* [n_shards] */

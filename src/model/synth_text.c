@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "model/byte_text.h"
 
 static int write_text(const char *folder, const char *name, const char *text, struct error *err)
 {
@@ -55,23 +56,6 @@ static json_t *make_config(const struct shape *s, int layers, int tied, enum dty
                      "attention_bias", s->biases, "mlp_bias", s->biases, "initializer_range", s->range, "bos_token_id", s->bos, "eos_token_id");
 }
 
-/* The text by which byte-level vocabularies write a byte: itself where it prints, else a character from U+0100 on. out: at most 2 bytes and a zero. */
-static void spell_byte(int byte, char out[3])
-{
-    unsigned c = (unsigned)byte, odd = 0;
-    for (int b = 0; b <= byte; b++) {
-        bool prints = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-        if (b == byte && !prints)
-            c = 256 + odd;
-        odd += !prints;
-    }
-    int n = 0;
-    if (c >= 128)
-        out[n++] = (char)(0xc0 | c >> 6);
-    out[n++] = (char)(c < 128 ? c : 0x80 | (c & 63));
-    out[n] = 0;
-}
-
 /* Ids in order: the two control tokens have theirs, the bytes take the lowest that are free, the rest is named by number. */
 static json_t *make_vocab(const struct shape *s)
 {
@@ -82,7 +66,7 @@ static json_t *make_vocab(const struct shape *s)
         if (id == s->bos || id == s->eos)
             snprintf(text, sizeof text, "%s", id == s->bos ? "<s>" : "</s>");
         else if (byte < 256)
-            spell_byte(byte++, text);
+            byte_text(byte++, text);
         else
             snprintf(text, sizeof text, "<%d>", id);
         bad = json_object_set_new(vocab, text, json_integer(id));

@@ -3,14 +3,28 @@
 
 #include <string.h>
 
+/* The first 8 bytes of n, or all of fewer, in loads of fixed size: a memcpy of n bytes would be a call. */
+static uint64_t word(const uint8_t *p, size_t n)
+{
+    uint64_t v;
+    uint32_t head, tail;
+    if (n >= 8) {
+        memcpy(&v, p, 8);
+        return v;
+    }
+    if (n < 4)
+        return p[0] | (uint64_t)p[n / 2] << 8 | (uint64_t)p[n - 1] << 16;
+    memcpy(&head, p, 4);
+    memcpy(&tail, p + n - 4, 4);
+    return head | (uint64_t)tail << 32;
+}
+
 static uint32_t hash(const uint8_t *p, size_t n)
 {
     uint64_t h = n * 0x9e3779b97f4a7c15u;
-    for (; n; ) {
+    while (n) {
         size_t k = n < 8 ? n : 8;
-        uint64_t v = 0;
-        memcpy(&v, p, k);
-        h = (h ^ v) * 0xd6e8feb86659fd93u;
+        h = (h ^ word(p, n)) * 0xd6e8feb86659fd93u;
         h ^= h >> 32;
         p += k;
         n -= k;
@@ -19,11 +33,13 @@ static uint32_t hash(const uint8_t *p, size_t n)
 }
 
 /* The slot of these bytes, or the free one where they belong. */
-static int32_t *find(const struct piece_map *m, const uint8_t *p, size_t n)
+static struct piece_slot *find(const struct piece_map *m, uint32_t h, const uint8_t *p, size_t n)
 {
-    uint32_t i = hash(p, n) & m->mask;
-    for (; m->slot[i] >= 0; i = (i + 1) & m->mask) {
-        struct bytes k = m->key[m->slot[i]];
+    uint32_t i = h & m->mask;
+    for (; m->slot[i].id >= 0; i = (i + 1) & m->mask) {
+        if (m->slot[i].hash != h)
+            continue;
+        struct bytes k = m->key[m->slot[i].id];
         if (k.n == n && memcmp(k.p, p, n) == 0)
             break;
     }
@@ -43,10 +59,12 @@ bool piece_map_init(struct piece_map *m, struct arena *a, const struct bytes *ke
 
 int32_t piece_map_add(struct piece_map *m, int32_t id)
 {
-    int32_t *slot = find(m, m->key[id].p, m->key[id].n);
-    if (*slot < 0)
-        *slot = id;
-    return *slot;
+    struct bytes k = m->key[id];
+    uint32_t h = hash(k.p, k.n);
+    struct piece_slot *slot = find(m, h, k.p, k.n);
+    if (slot->id < 0)
+        *slot = (struct piece_slot){h, id};
+    return slot->id;
 }
 
-int32_t piece_map_find(const struct piece_map *m, const void *p, size_t n) { return *find(m, p, n); }
+int32_t piece_map_find(const struct piece_map *m, const void *p, size_t n) { return find(m, hash(p, n), p, n)->id; }

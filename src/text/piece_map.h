@@ -8,7 +8,10 @@
 
 struct piece_map {
     const struct bytes *key; /* [ids] */
-    int32_t *slot;           /* [mask + 1], -1: free */
+    struct piece_slot {
+        uint32_t hash; /* so that keys are touched for equal hashes only */
+        int32_t id;    /* -1: free */
+    } *slot; /* [mask + 1] */
     uint32_t mask;
 };
 

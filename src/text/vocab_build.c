@@ -202,21 +202,26 @@ bool byte_piece(struct bytes text, uint8_t *byte)
     return high && low;
 }
 
-/* Byte-level files write every byte as a printable character: the printable ones of Latin-1 as themselves, the others as U+0100 and following. */
+/* Byte-level files write every byte as a printable character: the printable ones of Latin-1 as themselves, the others (0 to 32, 127 to 160, 173)
+   as U+0100 and following. -1: not in this alphabet. */
+static int byte_of(uint32_t c)
+{
+    if (c < 256)
+        return (c > 32 && c < 127) || (c > 160 && c != 173) ? (int)c : -1;
+    c -= 256;
+    return c < 33 ? (int)c : c < 67 ? (int)c + 94 : c == 67 ? 173 : -1;
+}
+
 static size_t decode_byte_level(struct bytes text, uint8_t *out)
 {
-    uint8_t other[68];
-    int n = 0;
-    for (int c = 0; c < 256; c++)
-        if (!((c > 32 && c < 127) || (c > 160 && c != 173)))
-            other[n++] = (uint8_t)c;
     size_t at = 0, size = 0;
     while (at < text.n) {
         uint32_t c;
         at += (size_t)utf8_next(text.p + at, text.n - at, &c);
-        if (c >= 256 + (uint32_t)n || (c < 256 && memchr(other, (int)c, (size_t)n)))
+        int byte = byte_of(c);
+        if (byte < 0)
             return 0;
-        out[size++] = c < 256 ? (uint8_t)c : other[c - 256];
+        out[size++] = (uint8_t)byte;
     }
     return size;
 }

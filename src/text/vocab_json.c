@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer.json. Everything in it that changes ids is honoured or refused by name. */
-#include <jansson.h>
 #include <string.h>
 
+#include "text/json_tables.h"
 #include "text/vocab_build.h"
 
 #define SPACE_MARK "\xe2\x96\x81"
@@ -10,6 +10,7 @@
 struct reading {
     struct build *b;
     struct vocab *v;
+    const struct json_tables *tables;
     json_t *root, *model;
     bool prepend, replace;                 /* normalizers */
     bool digits, byte_level, gpt2, metaspace; /* pre-tokenizers */
@@ -182,39 +183,53 @@ static int choose_pretok(struct reading *r)
 
 /* ---- tokens ---- */
 
-static int place(struct reading *r, json_t *id, struct bytes text)
+static int place(struct reading *r, long long id, struct bytes text)
 {
-    json_int_t i = json_is_integer(id) ? json_integer_value(id) : -1;
-    if (i < 0 || i >= r->v->n)
-        return fail(r->b->err, ERR_DATA, "%s: token \"%.*s\": id %lld; %d tokens need ids 0 to %d", r->b->name, (int)(text.n < 64 ? text.n : 64), text.p,
-                    (long long)i, r->v->n, r->v->n - 1);
-    if (r->b->text[i].p)
-        return fail(r->b->err, ERR_DATA, "%s: id %lld is given to \"%.64s\" and to \"%.64s\"", r->b->name, (long long)i, (const char *)r->b->text[i].p,
+    if (id < 0 || id >= r->v->n)
+        return fail(r->b->err, ERR_DATA, "%s: token \"%.64s\": id %lld; %d tokens need ids 0 to %d", r->b->name, (const char *)text.p, id, r->v->n, r->v->n - 1);
+    if (r->b->text[id].p)
+        return fail(r->b->err, ERR_DATA, "%s: id %lld is given to \"%.64s\" and to \"%.64s\"", r->b->name, id, (const char *)r->b->text[id].p,
                     (const char *)text.p);
-    r->b->text[i] = text;
+    r->b->text[id] = text;
     return 0;
 }
 
-static int read_vocab(struct reading *r, json_t *vocab, json_t *added)
+/* A plain decimal, or -1. */
+static long long id_of(struct bytes raw)
 {
-    const char *key;
-    json_t *id;
+    long long id = 0;
+    size_t i = 0;
+    for (; i < raw.n && i < 10 && raw.p[i] >= '0' && raw.p[i] <= '9'; i++)
+        id = id * 10 + raw.p[i] - '0';
+    return i == raw.n && (i == 1 || *raw.p != '0') ? id : -1;
+}
+
+/* The index of a text in model.vocab, or -1. */
+static int32_t find_token(const struct reading *r, json_t *text) { return piece_map_find(&r->tables->map, json_string_value(text), json_string_length(text)); }
+
+static int read_vocab(struct reading *r, json_t *added)
+{
+    const struct json_texts *token = &r->tables->token, *ids = &r->tables->id;
     int rc = 0;
-    json_object_foreach(vocab, key, id)
-        if ((rc = place(r, id, (struct bytes){(const uint8_t *)key, strlen(key)})) < 0)
-            return rc;
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        json_t *a = json_array_get(added, i), *content = json_object_get(a, "content"), *known;
-        id = json_object_get(a, "id");
+    for (size_t i = 0; rc == 0 && i < token->n; i++) {
+        long long id = id_of(ids->p[i]);
+        if (id < 0)
+            return fail(r->b->err, ERR_DATA, "%s: token \"%.64s\": id %.*s; expected a whole number from 0 up", r->b->name, (const char *)token->p[i].p,
+                        (int)(ids->p[i].n < 64 ? ids->p[i].n : 64), ids->p[i].p);
+        rc = place(r, id, token->p[i]);
+    }
+    for (size_t i = 0; rc == 0 && i < json_array_size(added); i++) {
+        json_t *a = json_array_get(added, i), *content = json_object_get(a, "content"), *number = json_object_get(a, "id");
+        long long id = json_is_integer(number) ? json_integer_value(number) : -1;
         if (!json_is_string(content) || !json_string_length(content))
             return malformed(r, "added_tokens", "a content for every token");
-        known = json_object_get(vocab, json_string_value(content));
-        if (known && !json_equal(known, id))
-            return fail(r->b->err, ERR_DATA, "%s: added token \"%.64s\": has another id in the vocabulary", r->b->name, json_string_value(content));
-        if (!known && (rc = place(r, id, bytes_of(content))) < 0)
-            return rc;
+        int32_t known = find_token(r, content);
+        if (known < 0)
+            rc = place(r, id, bytes_of(content));
+        else if (id != id_of(ids->p[known]))
+            rc = fail(r->b->err, ERR_DATA, "%s: added token \"%.64s\": has another id in the vocabulary", r->b->name, json_string_value(content));
     }
-    return 0;
+    return rc;
 }
 
 /* What a `normalized` token looks like behind the normalizer. */
@@ -253,30 +268,17 @@ static int read_added(struct reading *r, json_t *added)
     return rc;
 }
 
-static int read_merges(struct reading *r, json_t *merges)
+static int read_merges(struct reading *r)
 {
-    size_t n = json_array_size(merges);
+    const struct json_texts *part = &r->tables->part;
+    size_t n = part->n / 2;
     if (n > 1u << 26 || !(r->v->merge = arena_array(&r->v->arena, n + 1, sizeof *r->v->merge)))
         return build_no_memory(r->b);
-    for (size_t i = 0; i < n; i++) {
-        json_t *m = json_array_get(merges, i), *left = json_array_get(m, 0), *right = json_array_get(m, 1);
-        struct bytes a = bytes_of(left), b = bytes_of(right);
-        if (json_is_string(m)) {
-            struct bytes both = bytes_of(m);
-            const uint8_t *space = both.n ? memchr(both.p, ' ', both.n) : NULL;
-            a = (struct bytes){both.p, space ? (size_t)(space - both.p) : both.n};
-            b = (struct bytes){both.p + both.n, 0};
-            if (space)
-                b = (struct bytes){space + 1, both.n - a.n - 1};
-        }
-        if (!a.n || !b.n || (!json_is_string(m) && json_array_size(m) != 2))
-            return fail(r->b->err, ERR_DATA, "%s: merge %zu: expected two pieces", r->b->name, i);
-        int rc = build_merge(r->b, (int)i, a, b);
-        if (rc < 0)
-            return rc;
-    }
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = build_merge(r->b, (int)i, part->p[2 * i], part->p[2 * i + 1]);
     r->v->n_merges = (int)n;
-    return 0;
+    return rc;
 }
 
 static int read_model(struct reading *r, json_t *added)
@@ -284,7 +286,7 @@ static int read_model(struct reading *r, json_t *added)
     struct vocab *v = r->v;
     json_t *m = r->model, *unk = json_object_get(m, "unk_token");
     uint8_t byte;
-    int rc = read_vocab(r, json_object_get(m, "vocab"), added);
+    int rc = read_vocab(r, added);
     if (rc < 0 || (rc = build_index(r->b)) < 0)
         return rc;
     bool byte_fallback = is_on(m, "byte_fallback", false);
@@ -295,7 +297,7 @@ static int read_model(struct reading *r, json_t *added)
             v->type[i] = TOKEN_BYTE;
     v->ignore_merges = is_on(m, "ignore_merges", false);
     v->fuse_unk = is_on(m, "fuse_unk", false);
-    if ((rc = read_merges(r, json_object_get(m, "merges"))) < 0 || (rc = read_added(r, added)) < 0)
+    if ((rc = read_merges(r)) < 0 || (rc = read_added(r, added)) < 0)
         return rc;
     if (json_is_string(unk)) {
         v->unk = piece_map_find(&r->b->map, json_string_value(unk), json_string_length(unk));
@@ -321,6 +323,10 @@ static int check_root(struct reading *r)
     }
     if (!has_text(r->model, "type", "BPE"))
         return refuse(r, "model", "type", json_string_value(json_object_get(r->model, "type")));
+    if (!json_is_object(json_object_get(r->model, "vocab")))
+        return malformed(r, "model.vocab", "an object of ids by text");
+    if (!json_is_array(json_object_get(r->model, "merges")))
+        return malformed(r, "model.merges", "an array of pairs");
     int rc = 0; /* truncation and padding are passed over: they belong to a call, and transformers sets them anew in each */
     for (size_t i = 0; rc == 0 && i < sizeof unused / sizeof *unused; i++)
         rc = check_unused(r, r->model, unused[i]);
@@ -328,12 +334,12 @@ static int check_root(struct reading *r)
 }
 
 /* The tokens of the model, and the added ones that it does not have. */
-static uint64_t count_tokens(json_t *vocab, json_t *added)
+static uint64_t count_tokens(const struct reading *r, json_t *added)
 {
-    uint64_t n = json_object_size(vocab);
+    uint64_t n = r->tables->token.n;
     for (size_t i = 0; i < json_array_size(added); i++) {
-        const char *content = json_string_value(json_object_get(json_array_get(added, i), "content"));
-        n += !content || !json_object_get(vocab, content);
+        json_t *content = json_object_get(json_array_get(added, i), "content");
+        n += !json_is_string(content) || find_token(r, content) < 0;
     }
     return n;
 }
@@ -365,17 +371,19 @@ static int read_root(struct reading *r, const struct vocab_wish *wish)
 
 int vocab_from_tokenizer_json(struct vocab *v, const char *name, struct bytes json, const struct vocab_wish *wish, struct error *err)
 {
-    json_error_t e;
     struct build b;
-    struct reading r = {.b = &b, .v = v, .template = {.add_bos = -1, .add_eos = -1, .bos = -1, .eos = -1}};
+    struct json_tables tables;
+    struct reading r = {.b = &b, .v = v, .tables = &tables, .template = {.add_bos = -1, .add_eos = -1, .bos = -1, .eos = -1}};
     *v = (struct vocab){0};
-    r.root = json_loadb((const char *)json.p, json.n, JSON_REJECT_DUPLICATES, &e);
-    if (!r.root)
-        return fail(err, ERR_DATA, "%s: offset %d: %s", name, e.position, e.text);
+    int rc = json_tables_open(&tables, name, json, err);
+    if (rc < 0)
+        return rc;
+    r.root = tables.rest;
     r.model = json_object_get(r.root, "model");
-    int rc = build_open(&b, v, name, VOCAB_CHARS, count_tokens(json_object_get(r.model, "vocab"), json_object_get(r.root, "added_tokens")), err);
+    rc = build_open(&b, v, name, VOCAB_CHARS, count_tokens(&r, json_object_get(r.root, "added_tokens")), err);
     if (rc == 0)
         rc = read_root(&r, wish);
-    json_decref(r.root);
-    return build_close(&b, rc);
+    rc = build_close(&b, rc);
+    json_tables_close(&tables);
+    return rc;
 }

@@ -168,6 +168,85 @@ static void test_tokenizer_alone(void **state)
     lsk_model_close(m);
 }
 
+/* Opened for its tokenizer, a model can be loaded later: without another look at the headers, and again after a failure. */
+static void test_load_completes(void **state)
+{
+    (void)state;
+    lsk_error err = {0};
+    lsk_model_options o = {.context = 5000, .threads = 1};
+    lsk_model *m = folder_open(&folder, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER});
+    assert_int_equal(unlink(folder_file(&folder, "config.json")), 0);
+    assert_int_equal(unlink(folder_file(&folder, "tokenizer.json")), 0);
+    assert_int_equal(lsk_model_load(m, &o, &err), LSK_EUSAGE);
+    assert_non_null(strstr(err.text, "context 5000"));
+    assert_null(lsk_session_open(m, &err));
+    o.context = 300;
+    o.load = LSK_LOAD_PLAN;
+    assert_int_equal(lsk_model_load(m, &o, &err), 0);
+    const lsk_memory plan = lsk_model_about(m)->memory;
+    assert_null(lsk_session_open(m, &err));
+    o.load = LSK_LOAD_ALL;
+    assert_int_equal(lsk_model_load(m, &o, &err), 0);
+    assert_memory_equal(&plan, &lsk_model_about(m)->memory, sizeof plan);
+    assert_int_equal(lsk_model_about(m)->context, 300);
+    assert_int_equal(lsk_model_load(m, &o, &err), LSK_EUSAGE);
+    assert_non_null(strstr(err.text, "loaded already"));
+    lsk_session *s = must_session(m); /* and is as good as before */
+    assert_int_equal(lsk_generate(s, (int32_t[]){5, 6}, 2, &(lsk_generate_options){.max_tokens = 3}, NULL, NULL, NULL, &err), 0);
+    lsk_session_close(s);
+    lsk_model_close(m);
+}
+
+static lsk_model_info about(const lsk_model_options *o)
+{
+    lsk_model *m = folder_open(&folder, o);
+    lsk_model_info i = *lsk_model_about(m);
+    lsk_model_close(m);
+    return i;
+}
+
+/* The caller's profile stands in for the checkpoint's, also where it says that plain decoding is best. */
+static void test_profile(void **state)
+{
+    (void)state;
+    static const lsk_profile bad[] = {{4, 2}, {-1, 2}, {2, 33}, {2, -1}};
+    lsk_model_options o = {.load = LSK_LOAD_PLAN, .threads = 1};
+    lsk_error err = {0};
+    assert_int_equal(about(&o).exit_layer, 0);
+    folder_set(&folder, "config.json", "layerskip", json_pack("{s:i}", "exit_layer", 2));
+    lsk_model_info i = about(&o);
+    assert_int_equal(i.exit_layer, 2);
+    assert_int_equal(i.num_speculations, 4); /* not said */
+    o.profile = &(lsk_profile){3, 20};
+    i = about(&o);
+    assert_int_equal(i.exit_layer, 3);
+    assert_int_equal(i.num_speculations, 20);
+    o.batch = 1;
+    assert_int_equal(about(&o).memory.drafts, 20 * 64 * 4); /* memory is taken for as many */
+    o.profile = &(lsk_profile){0, 0};
+    assert_int_equal(about(&o).exit_layer, 0);
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+        o.profile = &bad[k];
+        assert_null(lsk_model_open(folder.path, &o, &err));
+        assert_int_equal(err.code, LSK_EUSAGE);
+        assert_non_null(strstr(err.text, "profile: "));
+    }
+}
+
+/* A tied model's own head lies in the file and is never read. */
+static void test_unused_head(void **state)
+{
+    (void)state;
+    lsk_model_options o = {.load = LSK_LOAD_PLAN, .threads = 1};
+    lsk_model_info with = about(&o);
+    folder_set(&folder, "config.json", "tie_word_embeddings", json_true());
+    lsk_model_info tied = about(&o);
+    assert_true(tied.tied && tied.n_params == with.n_params - 515 * 64);
+    assert_true(tied.file_bytes == with.file_bytes);
+    assert_true(tied.head_bytes == with.head_bytes && tied.pass_bytes == with.pass_bytes); /* the embedding is the head */
+    assert_true(tied.memory.weights < with.memory.weights);
+}
+
 /* Drafting costs hidden rows in flight and nothing else. */
 static void test_drafts_add_rows_in_flight(void **state)
 {
@@ -259,6 +338,9 @@ int main(void)
         TEST(test_about),
         TEST(test_plan_equals_load),
         TEST(test_tokenizer_alone),
+        TEST(test_load_completes),
+        TEST(test_profile),
+        TEST(test_unused_head),
         TEST(test_drafts_add_rows_in_flight),
 #if !SANITIZED
         TEST(test_peak_memory),

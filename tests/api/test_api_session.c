@@ -55,23 +55,56 @@ static void get_alone(const int32_t *prompt, int n, const lsk_generate_options *
 
 /* ---- options ---- */
 
+struct bad_options {
+    lsk_generate_options o;
+    const char *word;
+};
+
+/* Each is refused with its word, nothing runs, and the session is as good as before. */
+static void refuse_options(const struct bad_options *bad, size_t n)
+{
+    static const int32_t prompt[] = {5, 6, 7};
+    lsk_session *s = must_session(model);
+    for (size_t i = 0; i < n; i++) {
+        lsk_error err = {0};
+        assert_int_equal(lsk_session_prompt(s, prompt, 3, &bad[i].o, &err), LSK_EUSAGE);
+        if (!strstr(err.text, bad[i].word))
+            fail_msg("\"%s\" is not in: %s", bad[i].word, err.text);
+        assert_int_equal(err.code, LSK_EUSAGE);
+        assert_int_equal(lsk_step(&s, 1, NULL, NULL, &err), 0);
+    }
+    struct reply r;
+    lsk_generate_options o = {.max_tokens = 3};
+    reply_get(s, prompt, 3, &o, &r);
+    assert_int_equal(r.n, 3);
+    lsk_session_close(s);
+}
+
+/* The limit is in the message. */
+static void item_30_exit_layers_and_drafts_out_of_range(void **state)
+{
+    (void)state;
+    static const struct bad_options bad[] = {
+        {{.drafter = "exit", .exit_layer = 4}, "exit layer 4: must be 1 to 3"},
+        {{.exit_layer = 4}, "exit layer 4: must be 1 to 3"},
+        {{.drafter = "exit", .exit_layer = -1}, "exit layer -1: must be 1 to 3"},
+        {{.drafter = "exit", .exit_layer = 2, .depth = 2}, "exit layer 2: must be 1 to 1"},
+        {{.drafter = "exit", .num_speculations = 13}, "13 drafts in a round: this model was opened for at most 12"},
+        {{.num_speculations = 33}, "33 drafts in a round: this model was opened for at most 12"},
+    };
+    refuse_options(bad, sizeof bad / sizeof *bad);
+}
+
 static void test_options_are_checked(void **state)
 {
     (void)state;
-    static const int32_t prompt[] = {5, 6, 7}, bad_eos[] = {2, 515};
+    static const int32_t bad_eos[] = {2, 515};
     static const char *const empty[] = {"x", ""}, *const broken[] = {"\xff"};
     static char huge[4200];
     static const char *huge_stop[] = {huge};
     memset(huge, 'a', sizeof huge - 1);
-    const struct {
-        lsk_generate_options o;
-        const char *word;
-    } bad[] = {
+    const struct bad_options bad[] = {
         {{.drafter = "magic"}, "drafter \"magic\""},
-        {{.drafter = "exit", .exit_layer = 4}, "exit layer 4: must be 1 to 3"},
-        {{.drafter = "exit", .exit_layer = -1}, "exit layer -1"},
-        {{.drafter = "exit", .exit_layer = 2, .depth = 2}, "exit layer 2: must be 1 to 1"},
-        {{.drafter = "exit", .num_speculations = 13}, "13 drafts"},
         {{.depth = 5}, "depth 5: must be 1 to 4"},
         {{.depth = -1}, "depth -1"},
         {{.temperature = -0.5f}, "temperature -0.5"},
@@ -91,55 +124,49 @@ static void test_options_are_checked(void **state)
         {{.stop = huge_stop, .n_stop = 1}, "4096"},
         {{.stop = empty, .n_stop = 65}, "65 stop strings: at most 64"},
     };
+    refuse_options(bad, sizeof bad / sizeof *bad);
+}
+
+/* The engine never sees it. */
+static void refuse_prompt(const int32_t *ids, int n, const char *word, const char *number)
+{
+    lsk_error err = {0};
     lsk_session *s = must_session(model);
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        lsk_error err = {0};
-        assert_int_equal(lsk_session_prompt(s, prompt, 3, &bad[i].o, &err), LSK_EUSAGE);
-        if (!strstr(err.text, bad[i].word))
-            fail_msg("\"%s\" is not in: %s", bad[i].word, err.text);
-        assert_int_equal(err.code, LSK_EUSAGE);
-        assert_int_equal(lsk_step(&s, 1, NULL, NULL, &err), 0); /* nothing runs */
-    }
-    struct reply r;
-    lsk_generate_options o = {.max_tokens = 3};
-    reply_get(s, prompt, 3, &o, &r); /* and the session is as good as before */
-    assert_int_equal(r.n, 3);
+    assert_int_equal(lsk_generate(s, ids, n, NULL, NULL, NULL, NULL, &err), LSK_EUSAGE);
+    if (!strstr(err.text, word) || !strstr(err.text, number))
+        fail_msg("\"%s\" or \"%s\" is not in: %s", word, number, err.text);
+    assert_int_equal(lsk_generate(s, ids, n, NULL, NULL, NULL, NULL, NULL), LSK_EUSAGE); /* err may be NULL */
     lsk_session_close(s);
 }
 
-static void test_prompts_are_checked(void **state)
+static void item_35_empty_prompts(void **state)
 {
     (void)state;
-    int32_t ids[CONTEXT + 1], low[] = {5, -1}, high[] = {5, 6, 515};
+    refuse_prompt((int32_t[]){5}, 0, "empty", "at least one token");
+    refuse_prompt((int32_t[]){5}, -3, "empty", "at least one token");
+}
+
+static void item_36_prompts_as_long_as_the_context(void **state)
+{
+    (void)state;
+    int32_t ids[CONTEXT + 1];
     prompt_fill(ids, CONTEXT + 1, 1);
-    const struct {
-        const int32_t *ids;
-        int n;
-        const char *word, *number;
-    } bad[] = {
-        {ids, 0, "empty", ""},
-        {ids, -3, "empty", ""},
-        {low, 2, "token 1 of the prompt is -1", "0 to 514"},
-        {high, 3, "token 2 of the prompt is 515", "0 to 514"},
-        {ids, CONTEXT, "96 tokens", "context 96"},
-        {ids, CONTEXT + 1, "97 tokens", "context 96"},
-    };
-    lsk_session *s = must_session(model);
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        lsk_error err = {0};
-        assert_int_equal(lsk_generate(s, bad[i].ids, bad[i].n, NULL, NULL, NULL, NULL, &err), LSK_EUSAGE);
-        if (!strstr(err.text, bad[i].word) || !strstr(err.text, bad[i].number))
-            fail_msg("\"%s\" is not in: %s", bad[i].word, err.text);
-    }
-    assert_int_equal(lsk_generate(s, ids, 0, NULL, NULL, NULL, NULL, NULL), LSK_EUSAGE); /* err may be NULL */
-    lsk_session_close(s);
+    refuse_prompt(ids, CONTEXT, "96 tokens", "context 96");
+    refuse_prompt(ids, CONTEXT + 1, "97 tokens", "context 96");
+}
+
+static void item_40_tokens_that_are_none(void **state)
+{
+    (void)state;
+    refuse_prompt((int32_t[]){5, -1}, 2, "token 1 of the prompt is -1", "0 to 514");
+    refuse_prompt((int32_t[]){5, 6, 515}, 3, "token 2 of the prompt is 515", "0 to 514");
 }
 
 /* ---- where a reply ends ---- */
 
 /* A prompt of one token less than the context gives one token; every prompt fills the context to its last place, whatever is drafted. The context is a whole
    KV page here, so that a draft behind the end has no place to go. */
-static void test_context_fits_exactly(void **state)
+static void item_36_context_fits_exactly(void **state)
 {
     (void)state;
     enum { WHOLE = 256 };
@@ -492,6 +519,8 @@ static void test_statistics(void **state)
     memset(&r, 0, sizeof r);
     assert_int_equal(lsk_generate(s, ids, 40, &o, reply_take, &r, &stats, &err), 0);
     assert_int_equal(stats.prompt_tokens, 40);
+    assert_int_equal(stats.prompt_done, 39); /* the last one's pass is the reply's */
+    assert_true(stats.temperature == 0);
     assert_int_equal(stats.reply_tokens, 50);
     assert_int_equal(stats.rounds + stats.accepted, 50); /* every round adds one token of the model's own */
     assert_int_equal(stats.accepted, r.drafted);
@@ -504,6 +533,69 @@ static void test_statistics(void **state)
     assert_int_equal(accepted, stats.accepted);
     assert_true(stats.accepted > 0 && stats.accepted < stats.drafted && stats.rounds > 1);
     assert_true(stats.prompt_ns > 0 && stats.reply_ns > 0 && stats.reply_bytes >= lsk_model_about(model)->pass_bytes * (uint64_t)stats.rounds);
+    lsk_session_close(s);
+}
+
+/* What a drafter of no name means, the same for every caller. */
+static void test_automatic_drafting(void **state)
+{
+    (void)state;
+    static const struct {
+        lsk_generate_options o;
+        int profile, exit_layer, drafts; /* profile: exit layer 3, 2 drafts */
+    } cases[] = {
+        {{.drafter = NULL}, 0, 0, 0},
+        {{.drafter = "auto"}, 0, 0, 0},
+        {{.exit_layer = 2}, 0, 2, 4},
+        {{.num_speculations = 3}, 0, 1, 3},
+        {{.draft_min_conf = 0.5f}, 0, 1, 4},
+        {{.exit_layer = 2, .num_speculations = -1}, 0, 0, 0},
+        {{.drafter = "none", .exit_layer = 2}, 0, 0, 0},
+        {{.drafter = "exit", .num_speculations = -1}, 0, 0, 0},
+        {{.drafter = NULL}, 1, 3, 2},
+        {{.exit_layer = 2}, 1, 2, 2},
+        {{.num_speculations = 5}, 1, 3, 5},
+        {{.num_speculations = -1}, 1, 0, 0},
+        {{.drafter = "none"}, 1, 0, 0},
+        {{.depth = 3}, 1, 0, 0}, /* a profile that does not fit gives way */
+    };
+    lsk_model *with = folder_open(&folder, &(lsk_model_options){.context = CONTEXT, .threads = 1, .profile = &(lsk_profile){3, 2}});
+    lsk_session *s[2] = {must_session(model), must_session(with)};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lsk_error err = {0};
+        lsk_session *one = s[cases[i].profile];
+        if (lsk_session_prompt(one, (int32_t[]){5, 6, 7}, 3, &cases[i].o, &err))
+            fail_msg("case %d: %s", (int)i, err.text);
+        const lsk_stats *stats = lsk_session_stats(one);
+        if (stats->exit_layer != cases[i].exit_layer || stats->num_speculations != cases[i].drafts)
+            fail_msg("case %d: exit layer %d, %d drafts", (int)i, stats->exit_layer, stats->num_speculations);
+    }
+    lsk_session_close(s[0]);
+    lsk_session_close(s[1]);
+    lsk_model_close(with);
+}
+
+static void test_statistics_say_what_was_asked(void **state)
+{
+    (void)state;
+    int32_t ids[40];
+    lsk_error err = {0};
+    lsk_session *s = must_session(model);
+    lsk_generate_options o = {.temperature = 0.5f, .seed = 77, .max_tokens = 2};
+    static const int done[] = {32, 39, 39}; /* a batch, the seven before the last token, a round */
+    prompt_fill(ids, 40, 5);
+    assert_int_equal(lsk_session_stats(s)->prompt_done, 0); /* of no prompt */
+    assert_int_equal(lsk_session_prompt(s, ids, 40, &o, &err), 0);
+    assert_int_equal(lsk_session_stats(s)->prompt_done, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(lsk_step(&s, 1, NULL, NULL, &err), 1);
+        assert_int_equal(lsk_session_stats(s)->prompt_done, done[i]);
+    }
+    assert_true(lsk_session_stats(s)->temperature == 0.5f && lsk_session_stats(s)->seed == 77);
+    o.temperature = 1e-6f; /* greedy, and said so */
+    assert_int_equal(lsk_session_prompt(s, ids, 40, &o, &err), 0);
+    assert_int_equal(lsk_session_stats(s)->prompt_done, 39);
+    assert_true(lsk_session_stats(s)->temperature == 0);
     lsk_session_close(s);
 }
 
@@ -547,8 +639,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_options_are_checked),
-        TEST(test_prompts_are_checked),
-        TEST(test_context_fits_exactly),
+        TEST(item_30_exit_layers_and_drafts_out_of_range),
+        TEST(item_35_empty_prompts),
+        TEST(item_36_prompts_as_long_as_the_context),
+        TEST(item_40_tokens_that_are_none),
+        TEST(item_36_context_fits_exactly),
         TEST(test_max_tokens_is_exact),
         TEST(test_earliest_eos_wins),
         TEST(test_eos_of_the_checkpoint),
@@ -560,6 +655,8 @@ int main(void)
         TEST(test_depth_is_the_model_cut_off),
         TEST(test_score_ends_a_reply),
         TEST(test_statistics),
+        TEST(test_automatic_drafting),
+        TEST(test_statistics_say_what_was_asked),
         TEST(test_no_allocation_per_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,6 +99,15 @@ static void test_utf8_places(void **state)
     assert_false(utf8_valid((struct bytes){(const uint8_t *)"ab\xe2\x82z", 5}, &bad));
     assert_int_equal(bad, 2);
     assert_false(utf8_valid((struct bytes){(const uint8_t *)"\x80", 1}, NULL));
+    for (size_t n = 1; n < 40; n++) /* in runs of ASCII, which go by eight */
+        for (size_t at = 0; at < n; at++) {
+            uint8_t text[40];
+            memset(text, 'a', n);
+            assert_true(utf8_valid((struct bytes){text, n}, NULL));
+            text[at] = 0x80;
+            assert_false(utf8_valid((struct bytes){text, n}, &bad));
+            assert_int_equal(bad, at);
+        }
 }
 
 int main(void)

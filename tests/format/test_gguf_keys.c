@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
+#include "format/gguf.h"
 #include "format/make_files.h"
 
 /* A file that is refused as damaged, with these words. */
@@ -162,9 +163,29 @@ static void item_25_token_table(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
 
+static void canonical_names_have_names_there(void **state)
+{
+    (void)state;
+    char name[64];
+    for (int i = 0; i < M_TENSORS; i++) {
+        struct made_tensor t = tiny_tensor(i);
+        assert_int_equal(gguf_tensor_name(t.canonical, name, sizeof name), strlen(t.gguf));
+        assert_string_equal(name, t.gguf);
+        assert_int_equal(gguf_tensor_name(t.canonical, name, strlen(t.gguf)), 0); /* no room */
+    }
+    assert_int_equal(gguf_tensor_name("layers.17.q.bias", name, sizeof name), 18);
+    assert_string_equal(name, "blk.17.attn_q.bias");
+    assert_int_equal(gguf_tensor_name("rope_factors", name, sizeof name), 17);
+    assert_string_equal(name, "rope_freqs.weight");
+    static const char *const none[] = {"", "?odd", "layers.0", "layers.0.", "layers.0.embed", "q", "layers..q", "layers.0.q.weight"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        assert_int_equal(gguf_tensor_name(none[i], name, sizeof name), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(canonical_names_have_names_there),
         T(keys_get_their_other_names), T(another_architecture_is_not_in_pairs), T(biases_of_q_are_stored_in_pairs_too), T(sizes_of_heads_that_differ_are_refused),
         T(item_24_keys_of_the_shape), T(item_25_token_table),
     };

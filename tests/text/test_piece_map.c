@@ -28,8 +28,32 @@ static void test_add_and_find(void **state)
     arena_free(&a);
 }
 
+/* Keys that differ in one byte only, of any length and in any place, and one behind another in memory. */
+static void test_every_byte_counts(void **state)
+{
+    enum { LONGEST = 20, N = LONGEST * (LONGEST + 1) / 2 };
+    static uint8_t text[N][LONGEST];
+    static struct bytes key[N];
+    struct arena a = {0};
+    struct piece_map m;
+    int n = 0;
+    (void)state;
+    for (size_t size = 1; size <= LONGEST; size++)
+        for (size_t at = 0; at < size; at++, n++) {
+            key[n] = (struct bytes){text[n], size};
+            text[n][at] = 1;
+        }
+    assert_true(piece_map_init(&m, &a, key, N));
+    for (int i = 0; i < n; i++)
+        assert_int_equal(piece_map_add(&m, i), i);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(piece_map_find(&m, key[i].p, key[i].n), i);
+    assert_int_equal(piece_map_find(&m, text[0] + 1, 3), -1);
+    arena_free(&a);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_add_and_find)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_add_and_find), cmocka_unit_test(test_every_byte_counts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

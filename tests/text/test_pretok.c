@@ -70,7 +70,7 @@ static void test_names(void **state)
 }
 
 /* Every word looks at few bytes behind its end: 4 MB of anything take well below a second. */
-static void test_37_long_runs_are_linear(void **state)
+static void item_37_long_runs_are_linear(void **state)
 {
     static char text[4 << 20];
     static const char fill[] = " a^\n1'\t";
@@ -90,7 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gpt2),  cmocka_unit_test(test_smollm), cmocka_unit_test(test_llama3),
-        cmocka_unit_test(test_spaces_and_none), cmocka_unit_test(test_names),  cmocka_unit_test(test_37_long_runs_are_linear),
+        cmocka_unit_test(test_spaces_and_none), cmocka_unit_test(test_names),  cmocka_unit_test(item_37_long_runs_are_linear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

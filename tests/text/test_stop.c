@@ -43,7 +43,7 @@ static void check(const char *const *stops, int n, const char *in, const char *w
     stop_close(&s);
 }
 
-static void test_41_cut_exactly_across_pushes(void **state)
+static void item_41_cut_exactly_across_pushes(void **state)
 {
     (void)state;
     check((const char *[]){"STOP"}, 1, "text STOP more", "text ", true);
@@ -58,7 +58,7 @@ static void test_41_cut_exactly_across_pushes(void **state)
     check(NULL, 0, "anything", "anything", false);
 }
 
-static void test_41_nothing_that_may_start_a_stop_is_given_out(void **state)
+static void item_41_nothing_that_may_start_a_stop_is_given_out(void **state)
 {
     struct stop s;
     struct bytes b[] = {as_bytes("</end>")};
@@ -76,7 +76,7 @@ static void test_41_nothing_that_may_start_a_stop_is_given_out(void **state)
     stop_close(&s);
 }
 
-static void test_41_refused(void **state)
+static void item_41_refused(void **state)
 {
     struct stop s;
     struct error err = {0};
@@ -97,7 +97,7 @@ static void test_41_refused(void **state)
 }
 
 /* Against a search in the whole text: the stop that ends first, the longest of those. */
-static void test_41_random_against_plain_search(void **state)
+static void item_41_random_against_plain_search(void **state)
 {
     uint64_t seed = 3;
     (void)state;
@@ -132,10 +132,10 @@ static void test_41_random_against_plain_search(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_41_cut_exactly_across_pushes),
-        cmocka_unit_test(test_41_nothing_that_may_start_a_stop_is_given_out),
-        cmocka_unit_test(test_41_refused),
-        cmocka_unit_test(test_41_random_against_plain_search),
+        cmocka_unit_test(item_41_cut_exactly_across_pushes),
+        cmocka_unit_test(item_41_nothing_that_may_start_a_stop_is_given_out),
+        cmocka_unit_test(item_41_refused),
+        cmocka_unit_test(item_41_random_against_plain_search),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ static void test_first_token_keeps_its_space(void **state)
     small_close(&s);
 }
 
-static void test_42_whole_characters_only(void **state)
+static void item_42_whole_characters_only(void **state)
 {
     static struct small s;
     static const uint8_t euro[] = {0xe2, 0x82, 0xac};
@@ -50,7 +50,7 @@ static void test_42_whole_characters_only(void **state)
     small_close(&s);
 }
 
-static void test_42_broken_bytes(void **state)
+static void item_42_broken_bytes(void **state)
 {
     static struct small s;
     char out[256];
@@ -89,7 +89,7 @@ static void test_control_tokens(void **state)
 }
 
 /* What a stream writes is what Python's bytes.decode('utf-8', errors='replace') makes of the joined bytes: here, our own encode with replacement. */
-static void test_42_random_bytes(void **state)
+static void item_42_random_bytes(void **state)
 {
     static struct small s;
     uint64_t seed = 11;
@@ -121,8 +121,8 @@ static void test_42_random_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_token_keeps_its_space), cmocka_unit_test(test_42_whole_characters_only), cmocka_unit_test(test_42_broken_bytes),
-        cmocka_unit_test(test_control_tokens),              cmocka_unit_test(test_42_random_bytes),
+        cmocka_unit_test(test_first_token_keeps_its_space), cmocka_unit_test(item_42_whole_characters_only), cmocka_unit_test(item_42_broken_bytes),
+        cmocka_unit_test(test_control_tokens),              cmocka_unit_test(item_42_random_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

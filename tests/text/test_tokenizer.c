@@ -130,7 +130,7 @@ static void test_bos_never_twice(void **state)
     small_close(&s);
 }
 
-static void test_39_control_tokens_in_user_text_are_text(void **state)
+static void item_39_control_tokens_in_user_text_are_text(void **state)
 {
     (void)state;
     small_bytes(&s, "gpt-2", merges);
@@ -150,7 +150,7 @@ static void test_39_control_tokens_in_user_text_are_text(void **state)
     small_close(&s);
 }
 
-static void test_38_bytes_that_are_no_text(void **state)
+static void item_38_bytes_that_are_no_text(void **state)
 {
     static const struct { const char *text; size_t n, at; } bad[] = {
         {"ab\xff", 3, 2}, {"\xed\xa0\x80", 3, 0}, {"a\xe2\x82", 3, 1}, {"\xc0\x80", 2, 0},
@@ -196,7 +196,7 @@ static void encode_a_million(const char *unit)
     free(text);
 }
 
-static void test_37_a_megabyte_of_one_character(void **state)
+static void item_37_a_megabyte_of_one_character(void **state)
 {
     static const char *const same[] = {"a", " ", "^", "\xe4\xb8\xad", "aab", NULL};
     static const char *const doubling[] = {"a a", "aa aa", "aaaa aaaa", "^ ^", "^^ ^^", "\xc4\xa0 \xc4\xa0", "\xc4\xa0\xc4\xa0 \xc4\xa0\xc4\xa0", NULL};
@@ -237,9 +237,9 @@ int main(void)
         cmocka_unit_test(test_unknown_without_bytes),
         cmocka_unit_test(test_user_defined_tokens_always),
         cmocka_unit_test(test_bos_never_twice),
-        cmocka_unit_test(test_39_control_tokens_in_user_text_are_text),
-        cmocka_unit_test(test_38_bytes_that_are_no_text),
-        cmocka_unit_test(test_37_a_megabyte_of_one_character),
+        cmocka_unit_test(item_39_control_tokens_in_user_text_are_text),
+        cmocka_unit_test(item_38_bytes_that_are_no_text),
+        cmocka_unit_test(item_37_a_megabyte_of_one_character),
         cmocka_unit_test(test_small_buffers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

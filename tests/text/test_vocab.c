@@ -17,7 +17,7 @@ static void refused(int code, const char *says)
     assert_null(s.vocab.arena.head); /* nothing is held */
 }
 
-static void test_25_ids_types_and_scores(void **state)
+static void item_25_ids_types_and_scores(void **state)
 {
     (void)state;
     small_chars(&s, pieces);
@@ -45,7 +45,7 @@ static void test_25_ids_types_and_scores(void **state)
     }
 }
 
-static void test_25_byte_tokens(void **state)
+static void item_25_byte_tokens(void **state)
 {
     static const char *const bad[] = {"<0x-1>", "<0xGG>", "<0x0a>", "<0x1>", "<0x001>", "x", NULL};
     (void)state;
@@ -59,7 +59,7 @@ static void test_25_byte_tokens(void **state)
     refused(ERR_DATA, "255 of 256");
 }
 
-static void test_27_merges_and_texts(void **state)
+static void item_27_merges_and_texts(void **state)
 {
     (void)state;
     small_bytes(&s, "gpt-2", merges);
@@ -90,7 +90,7 @@ static void test_27_merges_and_texts(void **state)
     refused(ERR_DATA, "tokens");
 }
 
-static void test_28_unknown_names(void **state)
+static void item_28_unknown_names(void **state)
 {
     (void)state;
     small_bytes(&s, "qwen2", merges);
@@ -123,8 +123,8 @@ static void test_defaults_and_wishes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_25_ids_types_and_scores), cmocka_unit_test(test_25_byte_tokens),      cmocka_unit_test(test_27_merges_and_texts),
-        cmocka_unit_test(test_28_unknown_names),        cmocka_unit_test(test_defaults_and_wishes),
+        cmocka_unit_test(item_25_ids_types_and_scores), cmocka_unit_test(item_25_byte_tokens),      cmocka_unit_test(item_27_merges_and_texts),
+        cmocka_unit_test(item_28_unknown_names),        cmocka_unit_test(test_defaults_and_wishes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

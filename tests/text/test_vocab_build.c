@@ -31,6 +31,14 @@ static void test_byte_level_pieces(void **state)
         assert_int_equal(s.vocab.piece[s.vocab.byte_token[c]].p[0], c);
     }
     small_close(&s);
+    static const char *const strange[] = {" ", "\x7f", "\xc2\xa0", "\xc2\xad", "\xc5\x84"}; /* 32, 127, 160, 173 as themselves; one behind the alphabet */
+    for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
+        small_bytes(&s, "gpt-2", NULL);
+        small_add(&s, strange[i], TOKEN_NORMAL, 0);
+        assert_int_equal(small_open(&s, NULL), 0);
+        assert_int_equal(s.vocab.type[258], TOKEN_UNUSED);
+        small_close(&s);
+    }
 }
 
 /* Every way to cut a token in two is a merge of the token's rank; equal scores share one. */

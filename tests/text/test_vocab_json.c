@@ -142,7 +142,7 @@ static void test_added_tokens(void **state)
     refused(WITH(added, "7"), ERR_DATA, "content");
 }
 
-static void test_27_ids_and_merges(void **state)
+static void item_27_ids_and_merges(void **state)
 {
     struct parts p;
     (void)state;
@@ -158,6 +158,12 @@ static void test_27_ids_and_merges(void **state)
     refused(WITH(vocab, "\"a\":0,\"b\":3"), ERR_DATA, "id 3");
     refused(WITH(vocab, "\"a\":0,\"b\":-1"), ERR_DATA, "id -1");
     refused(WITH(vocab, "\"a\":0,\"b\":1.0"), ERR_DATA, "token \"b\"");
+    refused(WITH(vocab, "\"a\":0,\"b\":1.0"), ERR_DATA, "id 1.0;");
+    refused(WITH(vocab, "\"a\":0,\"b\":01"), ERR_DATA, "id 01;");
+    refused(WITH(vocab, "\"a\":0,\"b\":\"1\""), ERR_DATA, "id \"1\";");
+    refused(WITH(vocab, "\"a\":0,\"b\":[1,{\"c\":2}]"), ERR_DATA, "id [1,{\"c\":2}];");
+    refused(WITH(vocab, "\"a\":0,\"b\":18446744073709551617"), ERR_DATA, "id 18446744073709551617;");
+    refused(WITH(vocab, "\"a\":0,\"b\":4294967297"), ERR_DATA, "id 4294967297;");
     refused(WITH(vocab, "\"a\":0,\"a\":1"), ERR_DATA, "duplicate");
     refused(WITH(vocab, "\"a\":0,\"\":1,\"c\":2,\"ab\":3,\"abc\":4,\"d\":5,\"1\":6"), ERR_DATA, "token 1: empty");
     refused(WITH(added, "{\"id\":6,\"content\":\"<s>\",\"special\":true}"), ERR_DATA, "id 6");
@@ -165,7 +171,7 @@ static void test_27_ids_and_merges(void **state)
     refused(WITH(added, "{\"id\":5,\"content\":\"a\",\"special\":true}"), ERR_DATA, "another id");
 }
 
-static void test_28_refused_by_name(void **state)
+static void item_28_refused_by_name(void **state)
 {
     static const struct { size_t part; const char *value, *says; } rows[] = {
         {offsetof(struct parts, normalizer), "{\"type\":\"NFC\"}", "NFC"},
@@ -195,6 +201,58 @@ static void test_28_refused_by_name(void **state)
         struct parts p = usual;
         memcpy((char *)&p + rows[i].part, &rows[i].value, sizeof rows[i].value);
         refused(p, strcmp(rows[i].says, "dup") == 0 ? ERR_DATA : ERR_CONFIG, rows[i].says);
+    }
+}
+
+static int load_text(const char *text)
+{
+    err = (struct error){0};
+    return vocab_from_tokenizer_json(&v, "FILE", as_bytes(text), NULL, &err);
+}
+
+/* Keys come in any order: the file is the same. */
+static void test_order_of_keys(void **state)
+{
+    static const char *const files[] = {
+        "{\"model\":{\"merges\":[\"a b\",[\"ab\",\"\\u0120\"]],\"vocab\":{\"ab\\u0120\":4,\"a\":0,\"b\":1,\"\\u0120\":2,\"ab\":3},\"type\":\"BPE\"},"
+        "\"pre_tokenizer\":" NO_REGEX ",\"added_tokens\":[{\"id\":5,\"content\":\"<s>\",\"special\":true},{\"id\":1,\"content\":\"b\",\"special\":true}]}",
+        "{\"added_tokens\":[{\"id\":5,\"content\":\"<s>\",\"special\":true},{\"id\":1,\"content\":\"b\",\"special\":true}],\"pre_tokenizer\":" NO_REGEX ","
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"\xc4\xa0\":2,\"ab\":3,\"ab\xc4\xa0\":4},\"merges\":[\"a b\",\"ab \xc4\xa0\"]}}",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (load_text(files[i]) < 0)
+            assert_string_equal(err.text, "");
+        assert_int_equal(v.n, 6);
+        assert_true(bytes_equal(v.piece[4], "ab "));
+        assert_true(bytes_equal(v.piece[5], "<s>"));
+        assert_int_equal(v.type[1], TOKEN_CONTROL);
+        assert_int_equal(v.n_merges, 2);
+        assert_int_equal(v.merge[1].id, 4);
+        vocab_close(&v);
+    }
+}
+
+static void test_tables_of_another_kind(void **state)
+{
+    static const struct { const char *model, *says; int code; } rows[] = {
+        {"{\"type\":\"BPE\",\"merges\":[]}", "model.vocab: expected", ERR_DATA},
+        {"{\"type\":\"BPE\",\"vocab\":null,\"merges\":[]}", "model.vocab: expected", ERR_DATA},
+        {"{\"type\":\"BPE\",\"vocab\":[\"a\"],\"merges\":[]}", "model.vocab: expected", ERR_DATA},
+        {"{\"type\":\"BPE\",\"vocab\":{\"a\":0}}", "model.merges: expected", ERR_DATA},
+        {"{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":null}", "model.merges: expected", ERR_DATA},
+        {"{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":{\"a b\":0}}", "model.merges: expected", ERR_DATA},
+        {"{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":\"a b\"}", "model.merges: expected", ERR_DATA},
+        {"{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1.5]]}", "Unigram", ERR_CONFIG},
+        {"[]", "model", ERR_CONFIG},
+    };
+    char text[256];
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(text, sizeof text, "{\"added_tokens\":[{\"id\":1,\"content\":\"<s>\"}],\"model\":%s}", rows[i].model);
+        assert_int_equal(load_text(text), rows[i].code);
+        if (!strstr(err.text, rows[i].says))
+            assert_string_equal(err.text, rows[i].says);
     }
 }
 
@@ -232,9 +290,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_byte_level_files),   cmocka_unit_test(test_sentencepiece_files), cmocka_unit_test(test_added_tokens),
-        cmocka_unit_test(test_27_ids_and_merges),  cmocka_unit_test(test_28_refused_by_name),  cmocka_unit_test(test_broken_templates),
+        cmocka_unit_test(item_27_ids_and_merges),  cmocka_unit_test(item_28_refused_by_name),  cmocka_unit_test(test_broken_templates),
         cmocka_unit_test(test_not_json),           cmocka_unit_test(test_wishes_by_text),
-        cmocka_unit_test(test_truncation_and_padding_are_passed_over),
+        cmocka_unit_test(test_truncation_and_padding_are_passed_over), cmocka_unit_test(test_order_of_keys), cmocka_unit_test(test_tables_of_another_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

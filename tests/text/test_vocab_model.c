@@ -100,7 +100,7 @@ static void refused(struct settings s, const char *says)
     assert_null(v.arena.head);
 }
 
-static void test_28_refused_by_name(void **state)
+static void item_28_refused_by_name(void **state)
 {
     struct settings s;
     (void)state;
@@ -157,7 +157,7 @@ static void test_offsets_are_named(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reads), cmocka_unit_test(test_28_refused_by_name), cmocka_unit_test(test_truncated_and_flipped),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reads), cmocka_unit_test(item_28_refused_by_name), cmocka_unit_test(test_truncated_and_flipped),
                                        cmocka_unit_test(test_offsets_are_named)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
-touch m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf
+export XDG_CONFIG_HOME=$work/config
+touch own.gguf packed.gguf greedy.gguf slow-dear.gguf m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf
 failures=0 checks=0
 
 fail() {
@@ -59,7 +60,12 @@ refuse "the prompt is empty" ls_run -p ""
 refuse "the prompt is empty" ls_run
 refuse "give one of them" ls_run -p x -f y
 refuse "give one of them" env LAYERSKIP_PROMPT=x LAYERSKIP_FILE=y "$program" run m.gguf
-refuse "--n-predict" ls_run -p x -n 0
+refuse "contradict" ls_run -p x --sample --temp 0
+refuse "contradict" ls_run -p x --temp 0 --sample True
+refuse "is neither on nor off" ls_run -p x --sample=maybe
+refuse "--drafter none: plain decoding has nothing to be compared with" "$program" verify m.gguf -p x --drafter none
+refuse "--save-profile: no reply would be drafted" "$program" bench m.gguf -p 4 -n 4 --save-profile
+refuse "--save-profile: no reply would be drafted" "$program" bench m.gguf -p 4 -n 0 --exit-layer 2 --save-profile
 refuse "stop string may not be empty" ls_run -p x -r ""
 refuse "no model given" "$program" run -p x
 refuse "the prompt has 6 tokens, the context holds 6" ls_run -p hello -c 6
@@ -94,6 +100,8 @@ try "existing folder" 73 "$program" synth --shape tiny m.gguf
 try "run" 0 ls_run -p hello -n 60 --ignore-eos
 cp out plain
 says err "reply      60 tokens (token limit)"
+says err "sampling   greedy"
+says err "prompt     6 tokens: 0 cached, 5 evaluated, the last with the reply"
 try "drafted" 0 ls_run -p hello -n 60 --ignore-eos --exit-layer 3 --num-speculations 5
 says err "acceptance rate"
 same_text "the drafted text"
@@ -121,6 +129,38 @@ try "no statistics" 0 ls_run -p hello --no-stats
 silent err
 try "json statistics" 0 ls_run -p hello --stats json
 says err '"tokens_per_second": '
+says err '"sampling": "greedy"'
+try "sampling" 0 ls_run -p hello --sample --seed 7
+says err "sampling   temperature 0.6, seed 7"
+for sample in "--sample True --temp 0.3" "--sample true --temp 0.3" "--temp 0.3 --sample"; do
+    # shellcheck disable=SC2086
+    try "$sample" 0 ls_run -p hello $sample
+    says err "sampling   temperature 0.3, seed 0"
+done
+for sample in "--sample False" "--no-sample" "--sample=false --temp 0.3" "--preset layerskip --sample False -n 60"; do
+    # shellcheck disable=SC2086
+    try "$sample" 0 ls_run -p hello $sample -n 60 --ignore-eos
+    says err "sampling   greedy"
+    same_text "$sample"
+done
+try "a prompt without a reply" 0 ls_run -p hello -n 0
+silent out
+says err "prompt     6 tokens: 0 cached, 5 evaluated"
+says err "reply      0 tokens (token limit)"
+
+# The text and one newline behind it, and statistics begin a line, also where both go to one place.
+ls_run -p hello -n 6 --ignore-eos >out 2>err </dev/null
+ended "to a file" 0
+checks=$((checks + 1))
+[ "$(wc -c <out)" = 7 ] && [ "$(tail -c 1 out | od -An -tx1)" = " 0a" ] || fail "six bytes and a newline"
+[ "$(head -c 6 err)" = prompt ] || fail "statistics begin at once"
+ls_run -p hello -n 6 --ignore-eos >both 2>&1 </dev/null
+checks=$((checks + 1))
+cat out err | sed 's/[0-9.]* \(ms\|tokens.s\|GB.s\|MiB\)//g' >want
+sed 's/[0-9.]* \(ms\|tokens.s\|GB.s\|MiB\)//g' both | cmp -s - want || fail "text, newline, statistics"
+ls_run -p hello -n 60 -r " " --ignore-eos --no-stats >out 2>err </dev/null
+checks=$((checks + 1))
+[ "$(tail -c 1 out | od -An -tx1)" = " 0a" ] || fail "a newline also behind what was held back"
 try "no colour in pipes" 0 ls_run -p hello --drafter exit -n 60
 ! grep -q $'\033' out || fail "colour in a pipe"
 try "colour when asked" 0 ls_run -p hello --drafter exit -n 60 --ignore-eos --color on
@@ -137,10 +177,10 @@ try "no escapes" 0 "$program" tokenize m.gguf -p 'a\n' --no-bos --no-escape --co
 
 # Commands.
 try "help" 0 "$program" --help
-for command in run info tokenize bench verify synth; do
+for command in run info tokenize bench verify synth quantize; do
     says out "  $command "
 done
-for command in run info tokenize bench verify synth; do
+for command in run info tokenize bench verify synth quantize; do
     try "$command --help" 0 "$program" "$command" --help
     says out "usage: layerskip $command"
     [ "$(grep -c "^  layerskip $command " out)" = 2 ] || fail "two examples for $command"
@@ -152,6 +192,29 @@ says out "KV cache 64.00 KiB for 8192 tokens"
 says out "llama, fake, "
 try "info json" 0 "$program" info m.gguf --json
 says out '"n_layers": 8'
+try "greedy by the model's files" 0 "$program" info greedy.gguf
+says out "the model's files ask for greedy decoding"
+! grep -q "temperature" out || fail "greedy is no temperature"
+try "no damage" 0 "$program" info m.gguf --check
+says out "every stored value is a number"
+try "damage" 1 "$program" info nan.gguf --check
+says out "1 tensor is DAMAGED"
+says err "layerskip: warning: tensor fake: 1 values are not finite"
+try "damage in JSON" 1 "$program" info nan.gguf --check --json
+says out '{"damaged_tensors": 1}'
+for command in "run -p x" "info --json" "bench -p 4 -n 4 -r 1" "verify -p x"; do
+    # shellcheck disable=SC2086
+    try "quantised already: $command" 0 "$program" ${command%% *} packed.gguf ${command#* } --weights q8
+    says err "layerskip: warning: --weights q8: 7 tensors are quantised in the file (mostly Q4_1) and stay as they are"
+    checks=$((checks + 1))
+    [ "$(grep -c warning err)" = 1 ] || fail "one warning"
+done
+try "quantised, and kept so" 0 "$program" info packed.gguf
+silent err
+try "pieces that are no characters" 0 "$program" tokenize m.gguf --no-bos --json -p $'a\xc3\xa9'
+says out '{"id": 97, "piece": "a"}'
+says out '{"id": 195, "piece": "\ufffd", "bytes": [195]}'
+says out '{"id": 169, "piece": "\ufffd", "bytes": [169]}'
 try "a hostile name" 0 "$program" info evil.gguf
 says out 'llama, evil\x1B[31m\n|line, '
 try "a hostile name in JSON" 0 "$program" info evil.gguf --json --tensors
@@ -175,6 +238,63 @@ try "synth" 0 "$program" synth --shape tiny new --agreement
 says err "wrote new with seed 1"
 says out "agreement over 128 random tokens; all 8 layers"
 [ "$(grep -cE '^ +[1-7]  [01]\.[0-9]{3}  ' out)" = 7 ] || fail "seven exits"
+
+# A profile decides on drafts where nothing else does: the checkpoint's, or what was measured.
+saved=$XDG_CONFIG_HOME/layerskip/profiles/00000000000000fa.json
+try "no profile" 0 ls_run -p hello
+! grep -q "^profile\|^drafts" err || fail "nothing drafts by itself"
+try "info without a profile" 0 "$program" info m.gguf
+says out "no profile: decoding is plain"
+says out "$saved"
+try "the checkpoint's profile" 0 "$program" run own.gguf -p hello -n 60 --ignore-eos
+says err "profile    from the checkpoint: exit layer 3, 2 drafts in a round"
+same_text "profile"
+try "info with the checkpoint's profile" 0 "$program" info own.gguf
+says out "LayerSkip      profile from the checkpoint: drafts leave after layer 3 of 8, 2 in a round"
+try "verify by the profile" 0 "$program" verify own.gguf -p x
+says out "profile from the checkpoint: exit layer 3, 2 drafts"
+[ "$(grep -c '^ *[0-9][0-9]*  ' out)" = 1 ] || fail "one combination"
+try "a profile is measured" 0 "$program" bench slow.gguf -p 0 -n 24 -r 2 --exit-layer 2,5 --num-speculations 1,8 --save-profile
+says err "profile saved to $saved: exit layer "
+python3 -c 'import json, sys
+p = json.load(open(sys.argv[1]))
+sys.exit(not (p["exit_layer"] in (2, 5) and p["num_speculations"] == 8 and p["measured"]["speedup"] > 1))' "$saved" || fail "the profile's content"
+try "run by the measured profile" 0 ls_run -p hello -n 60 --ignore-eos
+says err "profile    measured 20"
+says err ", 8 drafts in a round"
+same_text "measured profile"
+try "the measured one before the checkpoint's" 0 "$program" run own.gguf -p hello --stats json
+says err '"num_speculations": 8'
+says err '"profile": "measured 20'
+try "an option before both" 0 ls_run -p hello --num-speculations 3
+! grep -q "^profile" err || fail "the profile did not decide"
+try "info with a measured profile" 0 "$program" info m.gguf --json
+says out '"profile": "measured 20'
+try "verify by the measured profile" 0 "$program" verify m.gguf -p x
+says out "profile measured 20"
+try "bench by the measured profile" 0 "$program" bench m.gguf -p 0 -n 8 -r 1
+says out " d8"
+try "drafting does not pay" 0 "$program" bench slow-dear.gguf -p 0 -n 24 -r 2 --exit-layer 2 --num-speculations 4 --save-profile
+says err "profile saved to $saved: drafting gains less than 3 %, plain decoding stays"
+try "plain by the measured profile" 0 "$program" run own.gguf -p hello
+says err "profile    measured 20"
+says err ": plain decoding"
+! grep -q "^drafts" err || fail "nothing drafts"
+try "info says so" 0 "$program" info own.gguf
+says out "plain decoding, drafting gained less than 3 %"
+printf '{"exit_layer": 99, "num_speculations": 2, "measured": {"date": "2026-11-23"}}' >"$saved"
+try "a broken profile" 0 "$program" run own.gguf -p hello -n 60 --ignore-eos --no-stats
+one_line
+says err "layerskip: warning: $saved: no profile: \"exit_layer\" must be a whole number from 0 to 7; decoding is plain"
+same_text "a broken profile"
+rm "$saved"
+(trap - INT; exec "$program" bench slow.gguf -p 0 -n 1000 --exit-layer 2 --save-profile >out 2>err) &
+child=$!
+sleep 0.3
+kill -INT "$child"
+wait "$child"
+ended "measuring interrupted" 130
+[ ! -e "$saved" ] || fail "half a measurement is none"
 
 # Streams.
 ls_run -p hello >/dev/full 2>err
@@ -206,6 +326,14 @@ if script -qec true typescript >/dev/null 2>&1 </dev/null; then
     [ "$(wc -l <rows)" = 2 ] || fail "two rows, nothing else on stdout"
     script -qec "'$program' bench m.gguf -p 4 -n 4 -r 2 --no-progress >rows" typescript >out 2>err </dev/null
     silent out
+    prompt=$(head -c 8000 /dev/zero | tr '\0' a)
+    script -qec "'$program' run slow.gguf -p '$prompt' -n 4 --ignore-eos >text" typescript >out 2>err </dev/null
+    ended "a long prompt on a terminal" 0
+    checks=$((checks + 1))
+    grep -q $'\r\033\\[Kreading the prompt  .* tokens/s  .*\r\033\\[Kprompt     8001 tokens' out || fail "progress that goes away before the statistics"
+    [ "$(wc -c <text)" = 5 ] || fail "progress is not part of the text"
+    script -qec "'$program' run slow.gguf -p '$prompt' -n 0 --no-progress" typescript >out 2>err </dev/null
+    ! grep -q "reading" out || fail "no progress when not wanted"
 fi
 
 # Interruption: the text so far, the statistics, 130.
@@ -216,6 +344,13 @@ kill -INT "$child"
 wait "$child"
 ended "interrupted" 130
 [ -s out ] || fail "no text before the interruption"
+says err "(cancelled)"
+"$program" run slow.gguf -p hello -n -1 --ignore-eos >out 2>err &
+child=$!
+sleep 0.5
+kill "$child"
+wait "$child"
+ended "terminated" 143
 says err "(cancelled)"
 (trap - INT; exec "$program" verify slow.gguf -p hello -n 100 --ignore-eos --exit-layer 1-7 --num-speculations 1 >out 2>err) &
 child=$!

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public header without an engine: bytes are tokens, and a hash of the last tokens is the model. It lets the program's own behaviour be tested
-   without weights. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
+   without weights. A process may open one model, once. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
-   "evil" has a hostile name, one with "nan" fails at the third token of a reply, one with "mute" says nothing. */
+   "dear" 2 ms for every draft more, one with "evil" has a hostile name, one with "nan" fails at the third token of a reply and has a damaged tensor,
+   one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "greedy" asks for that. */
 #include "layerskip.h"
 
 #include <stdarg.h>
@@ -12,12 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { VOCAB = 258, BOS = 256, EOS = 257, LAYERS = 8, CONTEXT = 8192, PASS = 1000000 };
+enum { VOCAB = 258, BOS = 256, EOS = 257, LAYERS = 8, CONTEXT = 8192, BATCH = 16, PASS = 1000000 };
 
 struct lsk_model {
     lsk_model_info info;
-    enum lsk_load load;
-    int broken, ends, slow, nan, mute;
+    int loaded, broken, ends, slow, dear, nan, mute, packed;
 };
 
 struct lsk_session {
@@ -55,6 +55,11 @@ const char *lsk_version(void)
 
 lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_error *err)
 {
+    static int opened;
+    if (opened++) {
+        refuse(err, LSK_EINTERNAL, "model: opened a second time: headers and tokenizer are read once");
+        return NULL;
+    }
     if (access(path, R_OK)) {
         refuse(err, LSK_ENOINPUT, "model: no such file");
         return NULL;
@@ -63,17 +68,14 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
         refuse(err, LSK_EDATA, "model: offset 0x8: the header is damaged");
         return NULL;
     }
-    if (o->context > CONTEXT) {
-        refuse(err, LSK_EUSAGE, "context: %d: give at most %d", o->context, CONTEXT);
-        return NULL;
-    }
     lsk_model *m = calloc(1, sizeof *m);
-    m->load = o->load;
     m->broken = strstr(path, "broken") != NULL;
     m->ends = strstr(path, "ends") != NULL;
     m->slow = strstr(path, "slow") != NULL;
     m->nan = strstr(path, "nan") != NULL;
     m->mute = strstr(path, "mute") != NULL;
+    m->dear = strstr(path, "dear") != NULL;
+    m->packed = strstr(path, "packed") != NULL;
     m->info = (lsk_model_info){.path = path,
                                .format = "fake",
                                .family = "llama",
@@ -94,8 +96,6 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
                                .head_dim = 16,
                                .n_vocab = VOCAB,
                                .context_max = CONTEXT,
-                               .context = o->context ? o->context : CONTEXT,
-                               .threads = o->threads ? o->threads : 1,
                                .rope_theta = 1e4,
                                .norm_eps = 1e-5,
                                .n_params = 1000000,
@@ -107,13 +107,34 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
                                .bos = BOS,
                                .n_eos = 1,
                                .eos = {EOS},
-                               .temperature = -1};
-    if (o->progress && o->load == LSK_LOAD_ALL && o->progress(o->progress_ud, "loading", 1, 2)) {
-        refuse(err, LSK_EUSAGE, "stopped");
-        free(m);
-        return NULL;
+                               .exit_layer = strstr(path, "own") ? 3 : 0,
+                               .num_speculations = strstr(path, "own") ? 2 : 0,
+                               .temperature = strstr(path, "greedy") ? 0 : -1};
+    strcpy(m->info.id, "00000000000000fa");
+    if (o->load == LSK_LOAD_TOKENIZER || !lsk_model_load(m, o, err))
+        return m;
+    free(m);
+    return NULL;
+}
+
+int lsk_model_load(lsk_model *m, const lsk_model_options *o, lsk_error *err)
+{
+    if (o->context > CONTEXT)
+        return refuse(err, LSK_EUSAGE, "context: %d: give at most %d", o->context, CONTEXT);
+    if (o->progress && o->load == LSK_LOAD_ALL && o->progress(o->progress_ud, "loading", 1, 2))
+        return refuse(err, LSK_EUSAGE, "stopped");
+    m->loaded = o->load == LSK_LOAD_ALL;
+    if (o->profile) {
+        m->info.exit_layer = o->profile->exit_layer;
+        m->info.num_speculations = o->profile->num_speculations;
     }
-    return m;
+    if (m->packed && o->weights && strcmp(o->weights, "file")) {
+        m->info.n_kept = 7;
+        m->info.kept_type = "Q4_1";
+    }
+    m->info.context = o->context ? o->context : CONTEXT;
+    m->info.threads = o->threads ? o->threads : 1;
+    return 0;
 }
 
 void lsk_model_close(lsk_model *m)
@@ -127,9 +148,10 @@ const lsk_model_info *lsk_model_about(const lsk_model *m)
 
 int lsk_model_check(const lsk_model *m, void (*report)(void *ud, const char *line), void *ud, lsk_error *err)
 {
-    (void)m, (void)err;
-    report(ud, "tensor fake: 1 values are not finite, the first at index 0");
-    return 1;
+    (void)err;
+    if (m->nan)
+        report(ud, "tensor fake: 1 values are not finite, the first at index 0");
+    return m->nan;
 }
 
 int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
@@ -166,7 +188,7 @@ const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n)
 
 lsk_session *lsk_session_open(lsk_model *m, lsk_error *err)
 {
-    lsk_session *s = m->load == LSK_LOAD_ALL ? calloc(1, sizeof *s) : NULL;
+    lsk_session *s = m->loaded ? calloc(1, sizeof *s) : NULL;
     if (s)
         s->m = m;
     else
@@ -198,10 +220,13 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
     s->n = s->n_prompt = n;
     s->n_computed = same;
     s->running = 1;
-    s->drafting = s->o.drafter && !strcmp(s->o.drafter, "exit") && s->o.num_speculations >= 0;
-    s->exit_layer = s->o.exit_layer ? s->o.exit_layer : 2;
-    s->drafts = s->drafting ? s->o.num_speculations ? s->o.num_speculations : 4 : 0;
-    s->stats = (lsk_stats){.prompt_tokens = n, .cached_tokens = same};
+    const lsk_model_info *info = &s->m->info;
+    int automatic = !s->o.drafter || !strcmp(s->o.drafter, "auto"), asked = s->o.exit_layer || s->o.num_speculations > 0 || info->exit_layer;
+    s->drafting = (automatic ? asked : !strcmp(s->o.drafter, "exit")) && s->o.num_speculations >= 0;
+    s->exit_layer = s->o.exit_layer ? s->o.exit_layer : info->exit_layer ? info->exit_layer : 2;
+    s->drafts = !s->drafting ? 0 : s->o.num_speculations ? s->o.num_speculations : info->num_speculations ? info->num_speculations : 4;
+    s->stats = (lsk_stats){.prompt_tokens = n, .cached_tokens = same, .prompt_done = same, .exit_layer = s->drafting ? s->exit_layer : 0, .num_speculations = s->drafts,
+                           .temperature = s->o.temperature, .seed = s->o.seed};
     return 0;
 }
 
@@ -262,8 +287,11 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
         return 0;
     if (s->m->slow)
         nanosleep(&(struct timespec){0, 2000000}, NULL);
-    if (s->n_computed < s->n_prompt) {
-        s->n_computed = s->n_prompt;
+    for (int i = 0; s->m->dear && i < s->drafts && s->n_computed == s->n_prompt - 1; i++)
+        nanosleep(&(struct timespec){0, 2000000}, NULL);
+    if (s->n_computed < s->n_prompt - 1) {
+        s->n_computed = s->n_prompt - 1 - s->n_computed < BATCH ? s->n_prompt - 1 : s->n_computed + BATCH;
+        s->stats.prompt_done = s->n_computed;
         s->stats.prompt_ns += now() - start + 1;
         return 1;
     }
@@ -331,6 +359,12 @@ int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err)
         return refuse(err, LSK_ECREATE, "folder: exists, or cannot be written");
     fclose(f);
     return 0;
+}
+
+int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o, lsk_error *err)
+{
+    (void)in, (void)out, (void)o;
+    return refuse(err, LSK_EDATA, "there are no weights here");
 }
 
 double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err)

@@ -60,13 +60,13 @@ static void drafting_as_asked(void **state)
     assert_string_equal(o.drafter, "auto");
     assert_int_equal(o.num_speculations, 0);
     o = drafting((struct draft_args){.exit_layer = 7, .num_speculations = -1}, 0);
-    assert_string_equal(o.drafter, "exit");
+    assert_string_equal(o.drafter, "auto"); /* what that is here, the library says */
     assert_int_equal(o.exit_layer, 7);
     o = drafting((struct draft_args){.exit_layer = -1, .num_speculations = 4}, 0);
-    assert_string_equal(o.drafter, "exit");
+    assert_string_equal(o.drafter, "auto");
     assert_int_equal(o.num_speculations, 4);
     o = drafting((struct draft_args){.exit_layer = 7, .num_speculations = 0}, 0);
-    assert_string_equal(o.drafter, "none");
+    assert_int_equal(o.num_speculations, -1);
     o = drafting((struct draft_args){.exit_layer = -1, .num_speculations = -1, .strategy = "self-speculative"}, 0);
     assert_string_equal(o.drafter, "exit");
     o = drafting((struct draft_args){.exit_layer = 7, .num_speculations = -1, .strategy = "autoregressive"}, 0);
@@ -76,8 +76,28 @@ static void drafting_as_asked(void **state)
     drafting((struct draft_args){.num_speculations = -1, .strategy = "autoregressive", .drafter = "exit"}, LSK_EUSAGE);
 }
 
+static float temperature(int sample, double temp, int expected)
+{
+    struct sampling_args a = {.sample = sample, .temperature = temp};
+    lsk_generate_options o = {0};
+    lsk_error err;
+    assert_int_equal(apply_sampling(&a, &o, &err), expected);
+    return o.temperature;
+}
+
+static void sampling_as_asked(void **state)
+{
+    (void)state;
+    assert_true(temperature(0, 0, 0) == 0);
+    assert_true(temperature(0, 0.5, 0) == 0.5f);
+    assert_true(temperature(1, 0.5, 0) == 0.5f);
+    assert_true(temperature(-1, 0.5, 0) == 0); /* as in the original scripts */
+    temperature(1, 0, LSK_EUSAGE);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_drafter_can_be_chosen), cmocka_unit_test(escapes), cmocka_unit_test(drafting_as_asked)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_drafter_can_be_chosen), cmocka_unit_test(escapes), cmocka_unit_test(drafting_as_asked),
+                                       cmocka_unit_test(sampling_as_asked)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

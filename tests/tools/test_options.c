@@ -10,7 +10,7 @@
 #include "options.h"
 
 struct inner {
-    int count, loud;
+    int count, loud, sample;
     double heat;
 };
 struct args {
@@ -31,6 +31,7 @@ static const struct option top[] = {
     {0}};
 static const struct option nested[] = {{"count max-tokens n", OPT_INT, offsetof(struct inner, count), "N", "3", -1, 10, .help = "count"},
                                        {"loud", OPT_FLAG, offsetof(struct inner, loud), NULL, "on", .help = "loud"},
+                                       {"sample", OPT_SAID, offsetof(struct inner, sample), "[True|False]", .sets = "temp=0.6", .help = "sample"},
                                        {"temp temperature", OPT_REAL, offsetof(struct inner, heat), "T", "0", 0, 100, .help = "heat"},
                                        {0}};
 static const struct option_group groups[] = {{"top", top, 0}, {"nested", nested, offsetof(struct args, inner)}, {0}};
@@ -156,6 +157,25 @@ static void presets_fill_what_is_not_given(void **state)
     assert_true(a.inner.heat == 0.6);
 }
 
+/* Said, denied or not said; with its value behind a blank too, as the original scripts write it. */
+static void a_flag_that_was_said(void **state)
+{
+    static const struct {
+        const char *line;
+        int sample;
+        double heat;
+    } cases[] = {{"m", 0, 0},          {"--sample m", 1, 0.6},        {"--sample True m", 1, 0.6}, {"m --sample false", -1, 0.6}, {"m --no-sample", -1, 0.6},
+                 {"--sample=off m", -1, 0.6}, {"m --sample --temp 0.3", 1, 0.3}, {"m --temp 0 --sample", 1, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(parse(cases[i].line), OPTIONS_OK);
+        assert_string_equal(a.model, "m");
+        assert_int_equal(a.inner.sample, cases[i].sample);
+        assert_true(a.inner.heat == cases[i].heat);
+    }
+    refused("m --sample=perhaps", "--sample: \"perhaps\" is neither on nor off");
+}
+
 static void too_many_texts(void **state)
 {
     char *argv[2 * (TEXTS_MAX + 1)];
@@ -209,7 +229,7 @@ int main(void)
                                        cmocka_unit_test(errors_name_flag_value_and_range),
                                        cmocka_unit_test(environment_is_between_default_and_command_line),
                                        cmocka_unit_test(presets_fill_what_is_not_given),
-                                       cmocka_unit_test(too_many_texts),
+                                       cmocka_unit_test(a_flag_that_was_said), cmocka_unit_test(too_many_texts),
                                        cmocka_unit_test(huge_arguments_give_short_messages),
                                        cmocka_unit_test(help_shows_every_option)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 static const lsk_model_info model = {.pass_bytes = 1000000000, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
 static const lsk_stats drafted = {.prompt_tokens = 13,
                                   .cached_tokens = 2,
+                                  .prompt_done = 12,
                                   .reply_tokens = 30,
                                   .prompt_ns = 100000000,
                                   .reply_ns = 2000000000,
@@ -22,8 +23,13 @@ static const lsk_stats drafted = {.prompt_tokens = 13,
                                   .accepted = 20,
                                   .drafted_at = {10, 10, 10, 10},
                                   .accepted_at = {9, 6, 4, 1},
-                                  .reply_bytes = 24000000000};
-static const struct reply_facts facts = {LSK_FINISH_STOP, 42, (uint64_t)2 << 30};
+                                  .reply_bytes = 24000000000,
+                                  .depth = 32,
+                                  .exit_layer = 8,
+                                  .num_speculations = 4,
+                                  .temperature = 0.6f,
+                                  .seed = 42};
+static const struct reply_facts facts = {LSK_FINISH_STOP, (uint64_t)2 << 30, "measured 2026-11-23"};
 
 static char *print(void (*form)(FILE *, const lsk_stats *, const lsk_model_info *, const struct reply_facts *), const lsk_stats *s)
 {
@@ -39,6 +45,7 @@ static void figures(void **state)
 {
     struct figures f = figures_of(&drafted, &model);
     (void)state;
+    assert_int_equal(f.evaluated, 10); /* 13, without the two in the cache and the last, which goes with the reply */
     assert_true(f.prompt_rate > 99.99 && f.prompt_rate < 100.01);
     assert_true(f.reply_rate > 14.99 && f.reply_rate < 15.01);
     assert_true(f.gb_per_s > 11.99 && f.gb_per_s < 12.01);
@@ -57,6 +64,8 @@ static void nothing_divides_by_zero(void **state)
     assert_null(strstr(text, "nan"));
     assert_null(strstr(text, "inf"));
     assert_null(strstr(text, "drafts  "));
+    assert_non_null(strstr(text, "sampling   greedy\n"));
+    assert_non_null(strstr(text, "profile    measured 2026-11-23: plain decoding\n"));
     free(text);
 }
 
@@ -64,10 +73,12 @@ static void text_for_people(void **state)
 {
     char *text = print(summary_text, &drafted);
     (void)state;
-    assert_non_null(strstr(text, "prompt     13 tokens (2 of them cached)  100.0 ms  100.0 tokens/s\n"));
+    assert_non_null(strstr(text, "prompt     13 tokens: 2 cached, 10 evaluated, the last with the reply  100.0 ms  100.0 tokens/s\n"));
     assert_non_null(strstr(text, "reply      30 tokens (stop string)  2000.0 ms  66.67 ms/token  15.00 tokens/s  12.00 GB/s\n"));
     assert_non_null(
         strstr(text, "acceptance rate 0.500 (20 accepted / 40 drafted), mean accepted length 3.00, by position (0.900, 0.600, 0.400, 0.100)\n"));
+    assert_non_null(strstr(text, "sampling   temperature 0.6, seed 42\n"));
+    assert_non_null(strstr(text, "profile    measured 2026-11-23: exit layer 8, 4 drafts in a round\n"));
     assert_non_null(strstr(text, "reads 0.80 times the weights that plain decoding reads: drafting can be up to 1.25 times as fast\n"));
     assert_non_null(strstr(text, "weights 1.50 GiB, KV cache 1.00 MiB, scratch 2.00 KiB (100 B of it for drafts); peak resident 2.00 GiB\n"));
     free(text);
@@ -82,7 +93,18 @@ static void json_for_programs(void **state)
     assert_int_equal(json_integer_value(json_object_get(j, "accepted")), 20);
     assert_string_equal(json_string_value(json_object_get(j, "finish")), "stop string");
     assert_true(json_number_value(json_object_get(j, "tokens_per_second")) == 15);
+    assert_int_equal(json_integer_value(json_object_get(j, "evaluated_tokens")), 10);
+    assert_string_equal(json_string_value(json_object_get(j, "sampling")), "sampled");
+    assert_true(json_number_value(json_object_get(j, "temperature")) == 0.6);
+    assert_int_equal(json_integer_value(json_object_get(j, "seed")), 42);
+    assert_string_equal(json_string_value(json_object_get(j, "profile")), "measured 2026-11-23");
     json_decref(j);
+    free(text);
+    lsk_stats greedy = drafted;
+    greedy.temperature = 0;
+    text = print(summary_json, &greedy);
+    assert_non_null(strstr(text, "\"sampling\": \"greedy\""));
+    assert_null(strstr(text, "seed"));
     free(text);
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format/pull.h"
+#include "base/pull.h"
 
 static struct error err;
 
@@ -100,11 +100,57 @@ static void members_are_separated_by_commas(void **state)
     }
 }
 
+/* Any value, and what stands behind it. */
+static void values_are_passed_over(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *raw, *rest; } good[] = {
+        {" 17,", "17", ","}, {"-1.5E+3]", "-1.5E+3", "]"}, {"null }", "null", " }"}, {"true", "true", ""}, {"\"a]\\\"}\\\\\":1", "\"a]\\\"}\\\\\"", ":1"},
+        {"\"\",", "\"\"", ","}, {"{}", "{}", ""}, {"\n[ ] 1", "[ ]", " 1"}, {"{\"a\":[1,{\"b\":\"}\"}]}}", "{\"a\":[1,{\"b\":\"}\"}]}", "}"},
+    };
+    static const struct { const char *text, *word; } bad[] = {
+        {"", "a value"}, {"  ", "a value"}, {",", "a value"}, {"]", "a value"}, {"}", "a value"}, {":", "a value"}, {"[", "inside a value"}, {"{\"a\":[1}", "inside a value"},
+        {"\"", "inside a string"}, {"\"a\\\"", "inside a string"}, {"\"a\\", "inside a string"}, {"[\"a]", "inside a string"}, {"\x80", "a value"},
+    };
+    struct bytes raw;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct pull j = open_text(good[i].text, strlen(good[i].text));
+        assert_int_equal(pull_skip(&j, &raw), 0);
+        assert_true(bytes_equal(raw, good[i].raw));
+        assert_true(bytes_equal((struct bytes){(uint8_t *)j.text + j.at, j.n - j.at}, good[i].rest));
+        free(j.text);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct pull j = open_text(bad[i].text, strlen(bad[i].text));
+        assert_int_equal(pull_skip(&j, &raw), ERR_DATA);
+        assert_non_null(strstr(err.text, bad[i].word));
+        free(j.text);
+    }
+}
+
+static void nesting_costs_nothing(void **state)
+{
+    (void)state;
+    enum { DEEP = 1000000 };
+    char *text = malloc(2 * DEEP);
+    struct bytes raw;
+    assert_non_null(text);
+    memset(text, '[', DEEP);
+    memset(text + DEEP, ']', DEEP);
+    for (size_t n = 2 * DEEP - 1; n <= 2 * DEEP; n++) {
+        struct pull j = open_text(text, n);
+        assert_int_equal(pull_skip(&j, &raw), n == 2 * DEEP ? 0 : ERR_DATA);
+        assert_true(raw.n == n);
+        free(j.text);
+    }
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_are_unescaped), cmocka_unit_test(item_03_strings_that_are_not_text), cmocka_unit_test(item_06_numbers_are_plain_decimals),
-        cmocka_unit_test(members_are_separated_by_commas),
+        cmocka_unit_test(members_are_separated_by_commas), cmocka_unit_test(values_are_passed_over), cmocka_unit_test(nesting_costs_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "format/pull.h"
+#include "base/pull.h"
 
 #include <string.h>
 
 int pull_refuse(struct pull *j, const char *what)
 {
-    return fail(j->err, ERR_DATA, "%s: offset 0x%llx: header: %s", j->path, (unsigned long long)(j->origin + j->at), what);
+    return fail(j->err, ERR_DATA, "%s: offset 0x%llx: %s", j->path, (unsigned long long)(j->origin + j->at), what);
 }
+
+static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 static void skip_space(struct pull *j)
 {
-    while (j->at < j->n && memchr(" \t\r\n", j->text[j->at], 4))
+    while (j->at < j->n && is_space(j->text[j->at]))
         j->at++;
 }
 
@@ -104,15 +106,15 @@ static int take_escape(struct pull *j, char **to)
     return 0;
 }
 
-int pull_string(struct pull *j, char **out)
+int pull_text(struct pull *j, struct bytes *out)
 {
     int rc = pull_expect(j, '"');
-    char *to = j->text + j->at;
-    *out = to;
+    char *from = j->text + j->at, *to = from;
     while (!rc && j->at < j->n) {
         char c = j->text[j->at++];
         if (c == '"') {
             *to = 0; /* at the latest in place of the quote */
+            *out = (struct bytes){(uint8_t *)from, (size_t)(to - from)};
             return 0;
         }
         if ((unsigned char)c < 0x20)
@@ -123,6 +125,14 @@ int pull_string(struct pull *j, char **out)
             *to++ = c;
     }
     return rc ? rc : pull_refuse(j, "ends inside a string");
+}
+
+int pull_string(struct pull *j, char **out)
+{
+    struct bytes text = {0};
+    int rc = pull_text(j, &text);
+    *out = (char *)text.p;
+    return rc;
 }
 
 int pull_number(struct pull *j, uint64_t *out)
@@ -140,6 +150,50 @@ int pull_number(struct pull *j, uint64_t *out)
         return pull_refuse(j, "a number must be a plain decimal: digits only, no leading zero");
     *out = v;
     return 0;
+}
+
+/* A string that nobody wants: only its end is looked for. */
+static int pass_string(struct pull *j)
+{
+    while (++j->at < j->n) {
+        if (j->text[j->at] == '"') {
+            j->at++;
+            return 0;
+        }
+        j->at += j->text[j->at] == '\\' && j->at + 1 < j->n;
+    }
+    return pull_refuse(j, "ends inside a string");
+}
+
+/* Of a number, true, false or null. */
+static bool in_scalar(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E'; }
+
+/* Brackets are counted, so that no depth of nesting costs anything. */
+int pull_skip(struct pull *j, struct bytes *raw)
+{
+    skip_space(j);
+    size_t from = j->at, depth = 0;
+    int rc = 0;
+    while (!rc && j->at < j->n) {
+        char c = j->text[j->at];
+        bool opens = c == '{' || c == '[', closes = c == '}' || c == ']';
+        if (c == '"') {
+            rc = pass_string(j);
+        } else if (depth || opens) {
+            depth += opens;
+            depth -= closes;
+            j->at++;
+        } else {
+            while (j->at < j->n && in_scalar(j->text[j->at]))
+                j->at++;
+        }
+        if (!depth)
+            break;
+    }
+    if (!rc && (depth || j->at == from))
+        rc = pull_refuse(j, depth ? "ends inside a value" : "expected a value");
+    *raw = (struct bytes){(const uint8_t *)j->text + from, j->at - from};
+    return rc;
 }
 
 int pull_end(struct pull *j)

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# `layerskip quantize` as its user meets it, over a small synthetic checkpoint. usage: LSK_PROGRAM=PROGRAM quantize_program.sh (arguments are not used)
+set -u
+program=$(realpath "${LSK_PROGRAM:?the program to test}") || exit
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit
+unset "${!LAYERSKIP_@}" NO_COLOR
+failures=0 checks=0
+
+check() { # WHAT COMMAND...
+    local what=$1
+    shift
+    checks=$((checks + 1))
+    "$@" && return
+    failures=$((failures + 1))
+    printf 'FAILED: %s\n  stdout: %s\n  stderr: %s\n' "$what" "$(head -c 400 out)" "$(head -c 400 err)"
+}
+try() { # STATUS COMMAND [ARGUMENTS]
+    local want=$1 status
+    shift
+    timeout 60 "$program" "$@" >out 2>err </dev/null
+    status=$?
+    check "status $want expected, not $status: $*" [ "$status" = "$want" ]
+}
+says() { check "$1 shall say: $2" grep -qF -- "$2" "$1"; }
+refuse() { # STATUS TEXT ARGUMENTS...
+    local status=$1 text=$2
+    shift 2
+    try "$status" quantize "$@"
+    says err "$text"
+    check "one line on stderr expected" [ "$(wc -l <err)" = 1 ]
+    check "nothing on stdout expected" [ ! -s out ]
+}
+text_of() { "$program" run "$1" -p "Hello, wörld" -n 24 --temp 0 "${@:2}" 2>err; }
+
+try 0 synth --shape tiny-llama3 model
+try 0 quantize model 16.gguf bf16
+says err "wrote 16.gguf"
+says out "total "
+check "the text is the folder's" [ "$(text_of model)" = "$(text_of 16.gguf)" ]
+
+# llama-quantize's order and spellings, and our own.
+try 0 quantize --token-embedding-type q4_1 --output-tensor-type F16 16.gguf 4.gguf Q4_0 2
+says out "Q4_1"
+try 0 quantize --leave-output-tensor --type q8_0 model -o 8.gguf --json
+check "the report is not JSON" python3 -c 'import json; r = json.load(open("out")); assert r["kinds"][-1]["kind"] == "total" and r["kinds"][0]["to"] == "Q8_0"'
+check "the head keeps its type" python3 -c 'import json; r = json.load(open("out")); assert [k["to"] for k in r["kinds"] if k["kind"] == "head"] == ["BF16"]'
+try 0 quantize model 8.gguf q8_0 --force
+check "the text is that of weights q8" [ "$(text_of model --weights q8)" = "$(text_of 8.gguf)" ]
+try 0 quantize model large.gguf f32 --split-max-size 1M
+says err "in parts"
+check "a split model runs" [ "$(text_of model --compute f32)" = "$(text_of large-00001-of-00004.gguf --compute f32)" ]
+try 0 quantize model --type q4_0 --dry-run
+check "nothing is written" [ ! -s err ]
+try 0 synth --shape tiny odd
+try 0 quantize odd odd.gguf q8_0
+says err "note: blk.0.ffn_down.weight: rows of 176 values"
+
+refuse 64 "no type given" model x.gguf
+refuse 64 "no output given" model
+refuse 64 "must be one of f32" model x.gguf q9
+refuse 64 "--split-max-size: \"50\": give a number and M or G" model x.gguf q8_0 --split-max-size 50
+refuse 64 "--allow-requantize" 8.gguf x.gguf q4_0
+refuse 64 "input and output are one file" 8.gguf ./8.gguf f32 --force
+refuse 73 "exists already" model 8.gguf q8_0
+refuse 73 "cannot create" model no/x.gguf q8_0
+refuse 66 "none" none x.gguf q8_0
+check "nothing but what was written" [ "$(ls | tr '\n' ' ')" = "16.gguf 4.gguf 8.gguf err large-00001-of-00004.gguf large-00002-of-00004.gguf large-00003-of-00004.gguf large-00004-of-00004.gguf model odd odd.gguf out " ]
+
+# Interrupted in the middle: nothing is left.
+try 0 synth --shape tinyllama-1.1b --layers 4 big
+"$program" quantize big big.gguf f32 --threads 1 >out 2>err &
+for _ in $(seq 400); do
+    compgen -G 'big.gguf.tmp-*' >/dev/null && break
+    sleep 0.01
+done
+kill -INT $!
+wait $!
+check "status 130 expected" [ $? = 130 ]
+check "nothing is left" [ -z "$(compgen -G 'big.gguf*')" ]
+
+echo "$checks checks, $failures failures"
+[ "$failures" = 0 ]
