@@ -20,6 +20,7 @@ python3-pip|python3 -m pip --version"
 test="$demo
 python3-venv|python3 -c 'import ensurepip'
 libcmocka-dev|pkg-config --exists cmocka
+libopenblas0-pthread|python3 -c 'import ctypes; ctypes.CDLL(\"libopenblas.so.0\")'
 g++|g++ --version
 universal-ctags|ctags --version | grep Universal
 clang|clang --version

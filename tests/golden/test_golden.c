@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include "smollm2.h"
 #include "synthetic.h"
 
 static const char *const shapes[] = {"tiny", "tiny-gqa", "tiny-tied", "tiny-llama3", "tiny-headdim", "tiny-bias"};
@@ -387,21 +388,6 @@ static void test_wrong_config_is_seen(void **state)
 }
 
 /* ---- SmolLM2-135M-Instruct, a real model ---- */
-
-/* The model file, or NULL with a line that says how to get it. */
-static const char *find_smollm2(void)
-{
-    static char path[512];
-    const char *given = getenv("LAYERSKIP_TEST_MODEL"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (given)
-        snprintf(path, sizeof path, "%s", given);
-    else
-        snprintf(path, sizeof path, "%s%s/layerskip/SmolLM2-135M-Instruct.Q4_1.gguf", cache ? cache : home ? home : "", cache ? "" : "/.cache");
-    if (access(path, R_OK) == 0)
-        return path;
-    print_message("%s is not there: get it with scripts/smollm2.sh, or set LAYERSKIP_TEST_MODEL\n", path);
-    return NULL;
-}
 
 static void check_smollm2(const struct mode *mode, double bound)
 {

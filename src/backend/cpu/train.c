@@ -80,7 +80,7 @@ static struct trainer *open_trainer(const struct model *m, const struct train_op
     }
     int rc = train_lay_out(t, m, o, &sizes, err);
     if (!rc)
-        rc = gemm_open(&t->gemm, err);
+        rc = gemm_open(&t->gemm, GEMM_LIBRARY, err);
     t->ops = ops_pick(NULL);
     t->rows = train_rows_pick();
     if (!rc)

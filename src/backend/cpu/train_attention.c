@@ -107,7 +107,7 @@ static void mix_queries(const struct block *b, float *out, const float *s, const
 static void soften(const struct block *b, float *s, float *stats, bool again)
 {
     for (int i = 0; i < b->rows; i++) {
-        int at = b->first + i, from = (b->start ? b->start[at] : 0) - b->key, to = at + 1 - b->key, n = train_pad(b->keys);
+        int at = b->first + i, from = (b->start ? b->start[at] : 0) - b->key, to = at + 1 - b->key, n = pad16(b->keys);
         float *row = s + (size_t)i * (size_t)b->t->score_pad, *stat = stats + b->stat + (size_t)i * (size_t)b->t->c->n_heads * 2;
         if (again)
             b->t->rows->attend_again(row, from, to, n, b->factor, stat);
@@ -149,9 +149,9 @@ static void attend_back_block(const struct attending *a, const struct block *b, 
     multiply_keys(b, ds, t->datt, a->k->v);
     for (int i = 0; i < b->rows; i++) {
         float *d = ds + (size_t)i * (size_t)t->score_pad;
-        for (int j = b->keys; j < train_pad(b->keys); j++)
+        for (int j = b->keys; j < pad16(b->keys); j++)
             d[j] = 0;
-        t->rows->attend_back(d, s + (size_t)i * (size_t)t->score_pad, train_pad(b->keys), b->factor);
+        t->rows->attend_back(d, s + (size_t)i * (size_t)t->score_pad, pad16(b->keys), b->factor);
     }
     mix_keys(b, t->dq, ds, a->k->k);
     mix_queries(b, t->dk, ds, a->k->q);

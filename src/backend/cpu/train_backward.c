@@ -4,8 +4,6 @@
 
 #include "backend/cpu/trainer.h"
 
-static size_t row_at(int row, int pad) { return (size_t)row * (size_t)pad; }
-
 /* ---- sums over rows ---- */
 
 struct sum {
@@ -28,7 +26,7 @@ static void bias_back(struct trainer *t, size_t bias, const float *dy, int n, in
 {
     if (bias == NOWHERE)
         return;
-    struct sum s = {t, t->gradient + bias, dy, NULL, rows, train_pad(n)};
+    struct sum s = {t, t->gradient + bias, dy, NULL, rows, pad16(n)};
     pool_each(t->pool, s.pad / 16, 1, sum_columns, &s);
 }
 

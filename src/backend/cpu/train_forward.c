@@ -4,8 +4,6 @@
 
 #include "backend/cpu/trainer.h"
 
-static size_t row_at(int row, int pad) { return (size_t)row * (size_t)pad; }
-
 int train_report(struct train_pass *p, struct error *err)
 {
     const struct train_options *o = &p->t->o;
@@ -97,7 +95,7 @@ static void add_row(void *ctx, int i, int worker)
 /* y [rows][n] += bias (NOWHERE: none) + x (NULL: none) */
 static void add(const struct train_pass *p, float *y, int n, size_t bias, const float *x, int rows)
 {
-    struct rows r = {p->t, y, x, bias == NOWHERE ? NULL : p->weights + bias, n, train_pad(n)};
+    struct rows r = {p->t, y, x, bias == NOWHERE ? NULL : p->weights + bias, n, pad16(n)};
     if (r.w || r.x)
         pool_each(p->t->pool, rows, 16, add_row, &r);
 }

@@ -8,20 +8,22 @@
 enum { ROW_MAJOR = 101, STRAIGHT = 111, TURNED = 112 }; /* as cblas.h numbers them */
 enum { TILE_M = 256, TILE_N = 512, TILE_STEP = 16 };
 
-int gemm_open(struct gemm *g, struct error *err)
+int gemm_open(struct gemm *g, const char *library, struct error *err)
 {
-    static const char name[] = "libopenblas.so.0";
+    static const char *const names[] = {"cblas_sgemm", "openblas_set_num_threads"};
+    void *found[2], *lib = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     void (*set_threads)(int);
-    void *lib = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!lib)
-        return fail(err, ERR_UNAVAILABLE, "training on the CPU needs OpenBLAS, and %s cannot be opened; install the Debian package libopenblas0-pthread", name);
-    void *sgemm = dlsym(lib, "cblas_sgemm"), *threads = dlsym(lib, "openblas_set_num_threads");
-    dlclose(lib); /* stays in memory all the same */
-    if (!sgemm || !threads)
-        return fail(err, ERR_UNAVAILABLE, "%s: has no %s; install the Debian package libopenblas0-pthread", name, sgemm ? "openblas_set_num_threads" : "cblas_sgemm");
-    memcpy(&g->sgemm, &sgemm, sizeof sgemm);
-    memcpy(&set_threads, &threads, sizeof threads);
-    set_threads(1);
+        return fail(err, ERR_UNAVAILABLE, "training on the CPU needs OpenBLAS, and %s cannot be opened; install the Debian package libopenblas0-pthread", library);
+    for (int i = 0; i < 2; i++)
+        found[i] = dlsym(lib, names[i]);
+    dlclose(lib); /* it stays in memory */
+    for (int i = 0; i < 2; i++)
+        if (!found[i])
+            return fail(err, ERR_UNAVAILABLE, "training on the CPU needs OpenBLAS, and %s has no %s; install the Debian package libopenblas0-pthread", library, names[i]);
+    memcpy(&g->sgemm, &found[0], sizeof g->sgemm);
+    memcpy(&set_threads, &found[1], sizeof set_threads);
+    set_threads(1); /* the threads are ours */
     return 0;
 }
 

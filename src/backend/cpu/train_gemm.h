@@ -22,7 +22,9 @@ struct gemm {
     void (*sgemm)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
 };
 
-int gemm_open(struct gemm *g, struct error *err); /* ERR_UNAVAILABLE names the package to install */
+#define GEMM_LIBRARY "libopenblas.so.0"
+
+int gemm_open(struct gemm *g, const char *library, struct error *err); /* ERR_UNAVAILABLE names the package to install */
 
 void gemm_one(const struct gemm *g, const struct product *p);                                   /* one call, in this thread */
 void gemm_run(const struct gemm *g, struct pool *pool, const struct product *p, int n_products); /* all threads; no product reads or writes what another writes */

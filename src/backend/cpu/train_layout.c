@@ -198,12 +198,12 @@ static void set_sizes(struct trainer *t)
     t->max_exits = t->o.exits ? t->o.exits : c->n_layers;
     t->q_dim = c->n_heads * c->head_dim;
     t->kv_dim = c->n_kv_heads * c->head_dim;
-    t->hidden_pad = train_pad(c->hidden);
-    t->q_pad = train_pad(t->q_dim);
-    t->kv_pad = train_pad(t->kv_dim);
-    t->ffn_pad = train_pad(c->ffn);
-    t->vocab_pad = train_pad(c->vocab);
-    t->score_pad = train_pad(t->o.length);
+    t->hidden_pad = pad16(c->hidden);
+    t->q_pad = pad16(t->q_dim);
+    t->kv_pad = pad16(t->kv_dim);
+    t->ffn_pad = pad16(c->ffn);
+    t->vocab_pad = pad16(c->vocab);
+    t->score_pad = pad16(t->o.length);
     t->chunk = CHUNK_FLOATS / t->vocab_pad > CHUNK_LEAST ? CHUNK_FLOATS / t->vocab_pad : CHUNK_LEAST;
     t->chunk = t->chunk < t->max_rows ? t->chunk : t->max_rows;
 }

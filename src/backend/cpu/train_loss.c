@@ -23,8 +23,6 @@ struct chunk {
     float *pull;              /* [rows][hidden] */
 };
 
-static size_t row_at(int row, int pad) { return (size_t)row * (size_t)pad; }
-
 /* ---- logits ---- */
 
 static void norm_row(void *ctx, int i, int worker)

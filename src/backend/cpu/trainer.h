@@ -4,12 +4,9 @@
 #ifndef BACKEND_CPU_TRAINER_H
 #define BACKEND_CPU_TRAINER_H
 
-#include "backend/backend.h"
-#include "backend/cpu/ops.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/train_gemm.h"
 #include "backend/cpu/train_rows.h"
-#include "base/arena.h"
-#include "base/pool.h"
 
 enum { QUERY_BLOCK = 64, UPDATE_BLOCK = 16384 };
 
@@ -137,28 +134,28 @@ void train_norm_back(struct trainer *t, float *dx, const float *x, size_t norm_a
 /* ---- update: train_update.c ---- */
 int train_update(struct trainer *t, const struct train_step *s, double *norm, struct error *err);
 
+static inline size_t row_at(int row, int pad) { return (size_t)row * (size_t)pad; } /* floats before a row */
+
 static inline const float *train_weight(const struct train_pass *p, int layer, enum layer_weight w) { return p->weights + p->t->at[layer].weight[w]; }
 
 /* ---- products of rows with a weight [out][in] ---- */
 
-static inline int train_pad(int n) { return (n + 15) / 16 * 16; }
-
 /* y [rows][out] = x w^T */
 static inline struct product product_forward(float *y, const float *x, const float *w, int rows, int in, int out)
 {
-    return (struct product){.a = x, .b = w, .c = y, .m = rows, .n = out, .k = in, .lda = train_pad(in), .ldb = in, .ldc = train_pad(out), .turn_b = true};
+    return (struct product){.a = x, .b = w, .c = y, .m = rows, .n = out, .k = in, .lda = pad16(in), .ldb = in, .ldc = pad16(out), .turn_b = true};
 }
 
 /* dx [rows][in] = or += dy w */
 static inline struct product product_back(float *dx, const float *dy, const float *w, int rows, int in, int out, bool add)
 {
-    return (struct product){.a = dy, .b = w, .c = dx, .m = rows, .n = in, .k = out, .lda = train_pad(out), .ldb = in, .ldc = train_pad(in), .add = add};
+    return (struct product){.a = dy, .b = w, .c = dx, .m = rows, .n = in, .k = out, .lda = pad16(out), .ldb = in, .ldc = pad16(in), .add = add};
 }
 
 /* dw [out][in] += dy^T x */
 static inline struct product product_weight(float *dw, const float *dy, const float *x, int rows, int in, int out)
 {
-    return (struct product){.a = dy, .b = x, .c = dw, .m = out, .n = in, .k = rows, .lda = train_pad(out), .ldb = train_pad(in), .ldc = in, .turn_a = true, .add = true};
+    return (struct product){.a = dy, .b = x, .c = dw, .m = out, .n = in, .k = rows, .lda = pad16(out), .ldb = pad16(in), .ldc = in, .turn_a = true, .add = true};
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/philox.h"
+#include "smollm2.h"
 #include "trainer_under_test.h"
 
 enum { EXITS_MAX = 8, POSITIONS_MAX = 512, SAMPLES_MAX = 64 };
@@ -202,8 +203,58 @@ static void test_gradients_are_pytorchs(void **state)
     json_decref(golden);
 }
 
+/* ---- a real model, from a quantised GGUF ---- */
+
+/* Losses after `layer` layers of the recorded rows' likeliest tokens over the first `length` positions: log-sum-exp less the largest logit. */
+static void check_real(struct trial *x, const json_t *c, int layer, int length)
+{
+    static int32_t token[POSITIONS_MAX], target[POSITIONS_MAX];
+    struct train_batch b = {.n = 1, .length = length, .token = token, .target = target};
+    struct train_result got;
+    struct error err = {0};
+    const json_t *ids = json_object_get(c, "ids"), *row;
+    double want = 0;
+    int rows = 0;
+    size_t i;
+    for (int pos = 0; pos < length; pos++) {
+        token[pos] = (int32_t)json_integer_value(json_array_get(ids, (size_t)pos));
+        target[pos] = -1;
+    }
+    json_array_foreach(json_object_get(c, "rows"), i, row)
+        if (whole(row, "layers") == layer && whole(row, "pos") < length) {
+            target[whole(row, "pos")] = (int32_t)json_integer_value(json_array_get(json_object_get(row, "top_ids"), 0));
+            want += number(row, "lse") - json_number_value(json_array_get(json_object_get(row, "top"), 0));
+            rows++;
+        }
+    if (x->ops->evaluate(x->t, &b, &layer, 1, &got, &err))
+        fail_with(err.text);
+    assert_int_equal(got.positions, rows);
+    print_message("smollm2, %d layers: %.7f, transformers %.7f\n", layer, got.ce, want / rows);
+    assert_true(rows > 0 && fabs(got.ce - want / rows) < 1e-4);
+}
+
+static void test_smollm2(void **state)
+{
+    (void)state;
+    json_error_t why;
+    struct error err = {0};
+    struct trial x = {.ops = backend_find("cpu", &err)->train};
+    const char *path = find_smollm2();
+    if (!path)
+        skip();
+    json_t *golden = json_load_file("tests/golden/smollm2.json", 0, &why);
+    assert_non_null(golden);
+    if (model_open(&x.model, path, NULL, &err) || !(x.t = x.ops->open(&x.model, &(struct train_options){.batch = 1, .length = 256, .exits = 1, .recompute = true}, &err)))
+        fail_with(err.text);
+    const json_t *c = json_array_get(json_object_get(golden, "cases"), 0);
+    check_real(&x, c, x.model.config.n_layers, 256);
+    check_real(&x, c, 15, 64);
+    trial_close(&x);
+    json_decref(golden);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients_are_pytorchs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients_are_pytorchs), cmocka_unit_test(test_smollm2)};
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
 }
