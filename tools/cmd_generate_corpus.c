@@ -62,6 +62,7 @@ struct corpus {
     struct prompt *prompt;
     int n_prompts, rows, longest, context;
     uint64_t identity; /* of everything that the rows depend on */
+    lsk_generate_options o;
     lsk_model *m;
     lsk_session **session; /* [parallel] */
     struct reply_slot *slot; /* [n_slots] row r lives in slot r % n_slots */
@@ -121,29 +122,37 @@ static int encode_prompts(struct corpus *c, const lsk_model *m)
     return 0;
 }
 
+/* What the rows depend on, but for the prompts. */
+static void identify(struct corpus *c)
+{
+    const struct model_args *a = &c->a->model;
+    const double numbers[] = {c->o.temperature, c->o.top_k, c->o.top_p, c->o.min_p, c->o.max_tokens, c->o.depth};
+    const char *const how[] = {lsk_model_about(c->m)->id, a->weights, a->compute, a->kv};
+    c->identity = mix(mix(0xcbf29ce484222325u, numbers, sizeof numbers), &c->o.seed, sizeof c->o.seed);
+    for (size_t i = 0; i < sizeof how / sizeof *how; i++)
+        c->identity = mix(c->identity, how[i], strlen(how[i]) + 1);
+}
+
 static int read_prompts(struct corpus *c)
 {
     const struct generate_args *a = c->a;
-    const double numbers[] = {a->sampling.temperature, a->sampling.top_k, a->sampling.top_p, a->sampling.min_p, a->corpus.n_predict, a->draft.depth};
+    const char *name = a->corpus.prompts;
     size_t n = 0;
-    c->identity = mix(mix(0xcbf29ce484222325u, numbers, sizeof numbers), &a->sampling.seed, sizeof a->sampling.seed);
-    c->identity = mix(c->identity, a->model.path, strlen(a->model.path));
-    const char *const how[] = {a->model.weights, a->model.compute, a->model.kv};
-    for (int i = 0; i < 3; i++)
-        c->identity = mix(c->identity, how[i], strlen(how[i]) + 1);
-    int r = read_stream(a->corpus.prompts, &c->file, &n, c->err);
+    int r = read_stream(name, &c->file, &n, c->err);
     if (r >= 0 && strlen(c->file) != n)
-        r = complain(c->err, LSK_EDATA, "%s: a zero byte at offset %zu: this is no text", excerpt_of(a->corpus.prompts).text, strlen(c->file));
+        r = complain(c->err, LSK_EDATA, "%s: a zero byte at offset %zu: this is no text", excerpt_of(name).text, strlen(c->file));
     if (r >= 0)
         r = split_prompts(c, c->file);
-    lsk_model *m = r < 0 ? NULL : open_model(&a->model, &a->show, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER}, c->err);
     if (r >= 0)
-        r = m ? encode_prompts(c, m) : c->err->code;
-    const int most = r < 0 ? 0 : lsk_model_about(m)->context_max;
+        r = (c->m = open_model(&a->model, c->err)) ? 0 : c->err->code;
+    if (r < 0)
+        return r;
+    identify(c);
+    r = encode_prompts(c, c->m);
+    const int most = lsk_model_about(c->m)->context_max;
     if (r >= 0 && c->longest >= most)
         r = complain(c->err, LSK_EUSAGE, "a prompt has %d tokens, the model's context is %d: shorten it", c->longest, most);
     c->context = a->corpus.n_predict > most - c->longest ? most : c->longest + a->corpus.n_predict;
-    lsk_model_close(m);
     c->rows = a->corpus.rows ? a->corpus.rows : c->n_prompts;
     return r;
 }
@@ -239,13 +248,11 @@ static int begin_row(struct corpus *c, int i)
 {
     struct reply_slot *s = &c->slot[c->next % c->n_slots];
     const struct prompt *p = &c->prompt[c->next % c->n_prompts];
-    lsk_generate_options o = {.choice = (uint32_t)c->next, .max_tokens = c->a->corpus.n_predict};
+    lsk_generate_options o = c->o;
     if (c->slot_of[i] >= 0 || c->next >= c->rows || s->row >= 0)
         return 0;
-    apply_sampling(&c->a->sampling, &o);
-    int r = apply_drafting(&c->a->draft, &o, c->err);
-    if (r >= 0)
-        r = lsk_session_prompt(c->session[i], p->token, p->n, &o, c->err);
+    o.choice = (uint32_t)c->next;
+    int r = lsk_session_prompt(c->session[i], p->token, p->n, &o, c->err);
     s->row = c->next++;
     s->done = s->n = 0;
     s->n_text = 0;
@@ -323,9 +330,9 @@ static int open_sessions(struct corpus *c)
     const struct corpus_args *k = &c->a->corpus;
     const size_t n = (size_t)k->parallel;
     const int drafts = c->a->draft.num_speculations > 0 ? c->a->draft.num_speculations : 0;
-    c->m = open_model(&c->a->model, &c->a->show, &(lsk_model_options){.context = c->context, .sessions = k->parallel, .max_drafts = drafts}, c->err);
-    if (!c->m)
-        return c->err->code;
+    int r = load_model(c->m, &c->a->model, &c->a->show, &(lsk_model_options){.context = c->context, .sessions = k->parallel, .max_drafts = drafts}, c->err);
+    if (r < 0)
+        return r;
     c->n_slots = 4 * k->parallel;
     c->session = calloc(n, sizeof(lsk_session *));
     c->running = calloc(n, sizeof(lsk_session *));
@@ -372,14 +379,15 @@ static void close_all(struct corpus *c)
 
 static int generate_corpus(const void *args, lsk_error *err)
 {
-    struct generate_args a = *(const struct generate_args *)args;
-    struct corpus c = {.a = &a, .progress = progress_start(a.show.progress), .err = err};
-    a.sampling.seed = seed_of(a.sampling.seed);
-    if (!a.model.path)
-        return complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
-    if (!a.corpus.prompts || !a.corpus.out)
-        return complain(err, LSK_EUSAGE, !a.corpus.out ? "no file given: -o NAME.jsonl, where the rows go" : "no prompts given: --prompts FILE, one in every line");
-    int r = read_prompts(&c);
+    const struct generate_args *a = args;
+    struct corpus c = {.a = a, .o = {.max_tokens = a->corpus.n_predict}, .progress = progress_start(a->show.progress), .err = err};
+    if (!a->corpus.prompts || !a->corpus.out)
+        return complain(err, LSK_EUSAGE, !a->corpus.out ? "no file given: -o NAME.jsonl, where the rows go" : "no prompts given: --prompts FILE, one in every line");
+    int r = apply_sampling(&a->sampling, &c.o, err);
+    if (r >= 0)
+        r = apply_drafting(&a->draft, &c.o, err);
+    if (r >= 0)
+        r = read_prompts(&c);
     if (r >= 0)
         r = open_part(&c);
     if (r >= 0)

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "train/fingerprint.h"
+#include "train/hash.h"
 
 enum {
     PIECE = 1 << 20,     /* bytes of plain text that are encoded at once */
@@ -37,7 +37,7 @@ static int flush(struct work *w)
 {
     size_t bytes = (size_t)w->n_words * 4;
     int rc = file_write_at(&w->out, DATASET_HEADER + (w->header.tokens - (uint64_t)w->n_words) * 4, w->word, bytes, w->err);
-    w->header.content = fingerprint_add(w->header.content, w->word, bytes);
+    w->header.content = hash_add(w->header.content, w->word, bytes);
     w->n_words = 0;
     return rc;
 }
@@ -344,16 +344,16 @@ static int identify(struct work *w)
 {
     const struct corpus *c = w->c;
     const int32_t options[] = {c->end, c->special, c->bad_rows};
-    uint64_t h = fingerprint_add(FINGERPRINT_START, options, sizeof options);
+    uint64_t h = hash_add(HASH_START, options, sizeof options);
     for (int i = 0; i < c->n_files; i++) {
         struct stat st;
         if (stat(c->file[i], &st))
             return fail(w->err, ERR_NOINPUT, "%s: cannot open: %s", c->file[i], strerror(errno));
         const int64_t facts[] = {(int64_t)st.st_size, (int64_t)st.st_mtim.tv_sec, (int64_t)st.st_mtim.tv_nsec};
-        h = fingerprint_add(fingerprint_add(h, c->file[i], strlen(c->file[i]) + 1), facts, sizeof facts);
+        h = hash_add(hash_add(h, c->file[i], strlen(c->file[i]) + 1), facts, sizeof facts);
         w->total += (uint64_t)st.st_size;
     }
-    w->header = (struct dataset_header){.vocab = (uint32_t)c->vocab, .tokenizer = fingerprint_vocab(tokenizer_vocab(c->tokenizer)), .source = h, .content = FINGERPRINT_START};
+    w->header = (struct dataset_header){.vocab = (uint32_t)c->vocab, .tokenizer = hash_vocab(tokenizer_vocab(c->tokenizer)), .source = h, .content = HASH_START};
     return 0;
 }
 

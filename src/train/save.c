@@ -80,7 +80,7 @@ static json_t *describe(const struct training *t, const struct identity *id, int
         json_decref(settings);
         return NULL;
     }
-    return json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "step", step, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", hex(id->model), "data", hex(id->data),
+    return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o}", "step", step, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", id->model, "data", hex(id->data),
                      "settings", settings);
 }
 
@@ -112,7 +112,7 @@ static int same_hex(const struct checkpoint *c, const char *key, uint64_t value,
 static int check_same(const struct training *t, const struct identity *id, const struct checkpoint *c, struct error *err)
 {
     struct setting set[SETTINGS_MAX];
-    int n = list_settings(t, set), rc = same_hex(c, "model", id->model, err);
+    int n = list_settings(t, set), rc = same_text(c, "model", id->model, err);
     if (!rc)
         rc = same_text(c, "recipe", t->schedule.recipe.name, err);
     for (int i = 0; i < n && !rc; i++) {

@@ -8,7 +8,8 @@
 
 /* What a run is, beside its settings. */
 struct identity {
-    uint64_t model, data; /* fingerprints */
+    char model[17]; /* model_fingerprint */
+    uint64_t data;  /* hash of the tokens */
 };
 
 /* FOLDER/step-NNNNNN. Caller frees; NULL: out of memory. */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "train/fingerprint.h"
+#include "model/fingerprint.h"
 #include "train/log.h"
 #include "train/save.h"
 
@@ -375,7 +375,7 @@ static int open_run(struct run *r)
     if (!newest && t->resume && !rc)
         return fail(r->err, ERR_NOINPUT, "%s: no complete checkpoint to resume from", t->folder);
     if (rc >= 0)
-        rc = fingerprint_model(t->model, &r->id.model, r->err);
+        rc = model_fingerprint(t->model, r->id.model, r->err);
     if (!rc)
         rc = open_data(r);
     if (!rc)

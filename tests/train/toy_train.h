@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "backend/train.h"
-#include "train/fingerprint.h"
+#include "train/hash.h"
 
 enum { TOY_STATES = 4, TOY_TENSORS = 256 };
 
@@ -87,12 +87,12 @@ static int toy_set(struct trainer *t, int i, enum train_state what, const float 
 static uint64_t toy_hash(const struct trainer *t, const struct train_batch *b, const struct train_exit *x, int n)
 {
     const size_t count = (size_t)b->n * (size_t)b->length * 4;
-    uint64_t h = fingerprint_add(FINGERPRINT_START, b->token, count);
-    h = fingerprint_add(h, b->target, count);
-    h = fingerprint_add(h, b->start, count);
+    uint64_t h = hash_add(HASH_START, b->token, count);
+    h = hash_add(h, b->target, count);
+    h = hash_add(h, b->start, count);
     if (b->keep)
-        h = fingerprint_add(h, b->keep, (size_t)t->model->config.n_layers * (size_t)b->n);
-    return fingerprint_add(h, x, (size_t)n * sizeof *x);
+        h = hash_add(h, b->keep, (size_t)t->model->config.n_layers * (size_t)b->n);
+    return hash_add(h, x, (size_t)n * sizeof *x);
 }
 
 static double toy_distance(const struct trainer *t, float goal)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Training from the command line: text, a model's own replies, a run, its interruption, its curves. usage: LSK_PROGRAM=PROGRAM train.sh (arguments are not used)
+# Training from the command line: text, a model's own replies, a run, its interruption, its curves. usage: LSK_PROGRAM=PROGRAM training.sh (arguments are not used)
 set -u
 program=$(realpath "${LSK_PROGRAM:?the program to test}") || exit
 work=$(mktemp -d)
