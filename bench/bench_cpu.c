@@ -105,14 +105,14 @@ static void prepare_rows(struct bench *b, int from, int n)
 static double pass(struct bench *b, int from, int n, bool head)
 {
     static const struct sampling greedy;
-    const struct sampling *asks[ROWS_MAX];
+    struct ask asks[ROWS_MAX];
     struct pick picks[ROWS_MAX];
     prepare_rows(b, from, n);
     int64_t start = clock_ns();
     if (b->b->forward(b->kv, 0, b->model.config.n_layers, b->rows, n, NULL))
         die("forward failed");
     for (int i = 0; head && i < n; i++)
-        asks[i] = &greedy;
+        asks[i] = (struct ask){.s = &greedy};
     if (head && b->b->pick(b->kv, b->rows, asks, n, picks, NULL))
         die("pick failed");
     return since(start);

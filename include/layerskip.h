@@ -144,10 +144,11 @@ LSK_API lsk_session *lsk_session_open(lsk_model *m, lsk_error *err);
 LSK_API void lsk_session_close(lsk_session *s); /* NULL is fine */
 
 typedef struct lsk_generate_options {
-    const char *drafter;  /* NULL or "auto": "exit" where one of the three fields below asks for drafts or the model has a LayerSkip profile (with an
+    const char *drafter;  /* one of lsk_drafter, or several that draft together: "ngram+exit". NULL or "auto": "exit" where one of the three fields below asks for drafts or the model has a LayerSkip profile (with an
                              exit layer below `depth`), else "none" */
     int exit_layer;       /* layers that the draft runs, 1..L-1; 0: the profile's, else L/4 */
-    int num_speculations; /* drafts in a round; 0: the profile's, else 4; below 0: none, whatever the drafter */
+    int num_speculations; /* drafts in a round; 0: as long as a draft is worth its time as measured, at most the profile's, else 4 from the exit, and what the model
+                             was opened for with other drafters; below 0: none, whatever the drafter */
     float draft_min_conf; /* drafting ends at a draft that its exit gives less than this probability; 0: never */
     int depth;            /* early-exit-only decoding: the first `depth` layers are the whole model; 0: all */
     float temperature;    /* 0: greedy */
@@ -186,7 +187,7 @@ typedef struct lsk_stats {
     int rounds, drafted, accepted;
     int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
     uint64_t reply_bytes; /* weights read by the reply's passes */
-    int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: nothing drafted */
+    int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: no drafts of it */
     float temperature;                       /* 0: greedy */
     uint64_t seed;
 } lsk_stats;

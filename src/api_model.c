@@ -164,8 +164,9 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->layer_bytes = p->layer_bytes;
     i->head_bytes = p->head_bytes;
     i->pass_bytes = p->layer_bytes * (uint64_t)i->n_layers + p->head_bytes;
-    i->memory = (lsk_memory){.weights = p->weights, .kv = p->kv, .scratch = p->scratch,
-                             .drafts = (uint64_t)(rows_in_flight(o, max_drafts(m, o)) - rows_in_flight(o, 0)) * p->hidden_row};
+    uint64_t timelines = (uint64_t)m->o.n_seqs * timeline_bytes(m->o.n_slots, i->n_vocab);
+    i->memory = (lsk_memory){.weights = p->weights, .kv = p->kv, .scratch = p->scratch + timelines,
+                             .drafts = (uint64_t)(rows_in_flight(o, max_drafts(m, o)) - rows_in_flight(o, 0)) * p->hidden_row + timelines};
 }
 
 static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *err)
@@ -186,7 +187,7 @@ static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *e
     m->kv = m->device ? m->backend->kv_open(m->device, err) : NULL;
     if (!m->kv)
         return err->code;
-    return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, o->batch ? o->batch : 256, max_drafts(m, o), err);
+    return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, m->model.config.vocab, o->batch ? o->batch : 256, max_drafts(m, o), err);
 }
 
 static void close_engine(lsk_model *m)

@@ -51,17 +51,18 @@ static int refuse_drafter(const char *name, struct error *err)
         size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", drafter_at(i)->name);
     }
-    return fail(err, ERR_USAGE, "drafter \"%s\": must be auto or one of %s", name, list);
+    return fail(err, ERR_USAGE, "drafter \"%s\": must be auto or one of %s, or several joined by +", name, list);
 }
 
 /* What proposes drafts: as named; else the exit where the caller asks for drafts in any way, or the profile fits. */
-static const struct drafter *resolve_drafter(const lsk_session *s, const lsk_generate_options *o, int depth)
+static int resolve_drafters(const lsk_session *s, const lsk_generate_options *o, int depth, unsigned *out)
 {
     int profile = s->m->profile.exit_layer;
     bool named = o->drafter && strcmp(o->drafter, "auto"), asked = o->exit_layer || o->num_speculations > 0 || o->draft_min_conf > 0;
-    if (named && !drafter_find(o->drafter))
-        return NULL;
-    return drafter_find(o->num_speculations < 0 ? "none" : named ? o->drafter : asked || (profile && profile < depth) ? "exit" : "none");
+    int rc = drafters_find(named ? o->drafter : asked || (profile && profile < depth) ? "exit" : "none", out);
+    if (o->num_speculations < 0)
+        *out = 0;
+    return rc;
 }
 
 /* Exit layer, drafts and depth; with the model's profile where the user says nothing. */
@@ -71,21 +72,19 @@ static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o,
     const struct engine *e = &s->m->engine;
     const lsk_profile *p = &s->m->profile;
     r->depth = o->depth ? o->depth : c->n_layers;
-    r->drafter = resolve_drafter(s, o, r->depth);
+    if (resolve_drafters(s, o, r->depth, &r->drafters))
+        return refuse_drafter(o->drafter, err);
     r->exit_layer = o->exit_layer ? o->exit_layer : p->exit_layer ? p->exit_layer : c->n_layers / 4 ? c->n_layers / 4 : 1;
     r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : p->num_speculations ? p->num_speculations : 4;
-    if (!o->num_speculations && r->n_drafts > e->max_drafts)
-        r->n_drafts = e->max_drafts; /* a default gives way, a wish is refused */
+    if (!o->num_speculations && (r->n_drafts > e->max_drafts || r->drafters & ~(unsigned)DRAFT_EXIT))
+        r->n_drafts = e->max_drafts; /* a default gives way, a wish is refused; free drafts are as many as pay */
+    r->weighed = !o->num_speculations && r->drafters;
     r->draft_min_conf = o->draft_min_conf;
-    if (!r->drafter)
-        return refuse_drafter(o->drafter, err);
     if (r->depth < 1 || r->depth > c->n_layers)
         return fail(err, ERR_USAGE, "depth %d: must be 1 to %d, the model's layers", r->depth, c->n_layers);
-    if (!r->drafter->propose)
-        return 0;
-    if (r->exit_layer < 1 || r->exit_layer >= r->depth)
+    if (r->drafters & DRAFT_EXIT && (r->exit_layer < 1 || r->exit_layer >= r->depth))
         return fail(err, ERR_USAGE, "exit layer %d: must be 1 to %d, below the %d layers that verify", r->exit_layer, r->depth - 1, r->depth);
-    if (r->n_drafts > e->max_drafts)
+    if (r->drafters && r->n_drafts > e->max_drafts)
         return fail(err, ERR_USAGE, "%d drafts in a round: this model was opened for at most %d", r->n_drafts, e->max_drafts);
     return 0;
 }
@@ -234,8 +233,8 @@ const lsk_stats *lsk_session_stats(const lsk_session *cs)
                            .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes,
                            .prompt_done = s->t.n_kv < most ? s->t.n_kv : most, .depth = ask->depth,
                            .temperature = ask->sampling.temperature, .seed = ask->sampling.seed};
-    if (ask->drafter && ask->drafter->propose) {
-        s->stats.exit_layer = ask->exit_layer;
+    if (ask->drafters) {
+        s->stats.exit_layer = ask->drafters & DRAFT_EXIT ? ask->exit_layer : 0;
         s->stats.num_speculations = ask->n_drafts;
     }
     memcpy(s->stats.drafted_at, t->drafted_at, sizeof t->drafted_at);

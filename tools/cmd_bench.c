@@ -12,13 +12,13 @@
 #include "record.h"
 #include "summary.h"
 
-enum { TRIALS_MAX = 1024 };
+enum { TRIALS_MAX = 1024, TEAMS_MAX = 16 };
 
 struct bench_args {
     struct model_args model;
     struct show_args show;
     struct numbers n_prompt, n_gen, pairs, depth, exit_layers, drafts;
-    const char *file, *output;
+    const char *file, *output, *drafters;
     int repetitions, warmup, read_gib, save_profile;
 };
 
@@ -30,7 +30,9 @@ static const struct option test_options[] = {
     {"n-depth d", OPT_NUMBERS, offsetof(struct bench_args, depth), "LIST", "0", 0, 1 << 20, .help = "tokens that the context holds before"},
     {"exit-layer", OPT_NUMBERS, offsetof(struct bench_args, exit_layers), "LIST", NULL, 1, 1023,
      .help = "exit layers to draft from; with neither this nor --num-speculations the model's profile is measured, if it has one"},
-    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct bench_args, drafts), "LIST", NULL, 1, LSK_MAX_DRAFTS, .help = "drafts in a round"},
+    {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct bench_args, drafts), "LIST", NULL, 1, LSK_MAX_DRAFTS,
+     .help = "drafts in a round; with --drafter and without this: as many as are worth their time"},
+    {"drafter", OPT_TEXT, offsetof(struct bench_args, drafters), "LIST", .help = "drafters to compare, as exit,ngram,recycle,ngram+recycle; + joins those that draft together"},
     {"file f", OPT_TEXT, offsetof(struct bench_args, file), "FILE",
      .help = "replies continue this text (at a depth: its first tokens); without it they continue random tokens"},
     {0}};
@@ -56,7 +58,8 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
 
 struct trial {
     int n_prompt, n_gen, depth;
-    int exit_layer, drafts;    /* 0: plain */
+    const char *drafter;       /* NULL: plain */
+    int exit_layer, drafts;    /* 0: none of that drafter; as many as are worth their time */
     const struct trial *plain; /* what a drafted trial is compared with, or NULL */
     struct samples rate, ns;
     double bytes, reply_ns; /* over all repetitions */
@@ -69,6 +72,8 @@ struct bench {
     const lsk_model_info *info;
     struct profile profile;
     lsk_session *session;
+    char teams[256]; /* the drafters, each with a zero behind it */
+    int n_teams;
     struct trial *trials;
     int n_trials, n_text, room, rows; /* room: tokens that `tokens` holds; rows: that are printed */
     int32_t *text, *tokens;
@@ -89,22 +94,42 @@ static int add_trial(struct bench *b, struct trial t, lsk_error *err)
 /* Plain decoding, then every combination of exit layer and drafts. */
 static int add_replies(struct bench *b, int n_prompt, int n_gen, int depth, const struct numbers *exits, const struct numbers *drafts, lsk_error *err)
 {
+    static const struct numbers no_exit = {.n = 1};
     const struct trial *plain = &b->trials[b->n_trials];
     int r = add_trial(b, (struct trial){.n_prompt = n_prompt, .n_gen = n_gen, .depth = depth}, err);
-    for (int e = 0; e < exits->n; e++)
-        for (int d = 0; !r && d < drafts->n; d++)
-            r = add_trial(b, (struct trial){n_prompt, n_gen, depth, exits->value[e], drafts->value[d], .plain = plain}, err);
+    const char *team = b->teams;
+    for (int i = 0; i < b->n_teams; i++, team += strlen(team) + 1) {
+        const struct numbers *own = strstr(team, "exit") ? exits : &no_exit;
+        for (int e = 0; e < own->n; e++)
+            for (int d = 0; !r && d < drafts->n; d++)
+                r = add_trial(b, (struct trial){n_prompt, n_gen, depth, team, own->value[e], drafts->value[d], .plain = plain}, err);
+    }
     return r;
 }
 
-/* The drafted trial that is fastest against plain decoding, or NULL. */
+/* The trial with a number of drafts from an exit layer that is fastest against plain decoding, or NULL. */
 static const struct trial *best_trial(const struct bench *b)
 {
     const struct trial *best = NULL;
     for (const struct trial *t = b->trials; t < b->trials + b->n_trials; t++)
-        if (t->plain && (!best || samples_ratio(&t->rate, &t->plain->rate) > samples_ratio(&best->rate, &best->plain->rate)))
+        if (t->drafts && !strcmp(t->drafter, "exit") && (!best || samples_ratio(&t->rate, &t->plain->rate) > samples_ratio(&best->rate, &best->plain->rate)))
             best = t;
     return best;
+}
+
+/* "exit,ngram+recycle" as teams. */
+static int read_teams(struct bench *b, const char *list, lsk_error *err)
+{
+    int r = 0;
+    if (strlen(list) >= sizeof b->teams)
+        return complain(err, LSK_EUSAGE, "--drafter: longer than %zu characters", sizeof b->teams - 1);
+    strcpy(b->teams, list);
+    for (char *p = b->teams, *end; !r && p; p = end, b->n_teams++) {
+        if ((end = strchr(p, ',')))
+            *end++ = 0;
+        r = check_drafter(p, err);
+    }
+    return r;
 }
 
 static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *err)
@@ -112,11 +137,13 @@ static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *e
     const struct bench_args *a = b->args;
     struct numbers exits = a->exit_layers, drafts = a->drafts;
     const lsk_profile *own = &b->profile.draft;
-    int r = 0, asked = exits.n || drafts.n || own->exit_layer;
+    int r = 0, asked = exits.n || drafts.n || own->exit_layer || a->drafters;
+    if (asked)
+        r = read_teams(b, a->drafters ? a->drafters : "exit", err);
     if (asked && !exits.n)
         exits = (struct numbers){1, {own->exit_layer ? own->exit_layer : info->n_layers > 4 ? info->n_layers / 4 : 1}};
     if (asked && !drafts.n)
-        drafts = (struct numbers){1, {own->num_speculations ? own->num_speculations : 4}};
+        drafts = (struct numbers){1, {a->drafters ? 0 : own->num_speculations ? own->num_speculations : 4}};
     for (int e = 0; !r && e < exits.n; e++)
         r = check_exit_layer(info, exits.value[e], err);
     for (int i = 0; !r && i < a->depth.n; i++) {
@@ -164,9 +191,9 @@ static int lay_tokens(struct bench *b, const struct trial *t, int repetition)
 static int run_once(struct bench *b, struct trial *t, int repetition, int count, lsk_error *err)
 {
     int before = lay_tokens(b, t, repetition), r = 0;
-    lsk_generate_options o = {.drafter = t->drafts ? "exit" : "none",
+    lsk_generate_options o = {.drafter = t->drafter ? t->drafter : "none",
                               .exit_layer = t->exit_layer,
-                              .num_speculations = t->drafts ? t->drafts : -1,
+                              .num_speculations = t->drafter ? t->drafts : -1,
                               .max_tokens = 1,
                               .ignore_eos = 1};
     if (t->n_prompt && before)
@@ -190,9 +217,14 @@ static int run_once(struct bench *b, struct trial *t, int repetition, int count,
 
 static void test_name(const struct trial *t, char *out, size_t cap)
 {
-    char drafts[32] = "", depth[24] = "";
+    char drafts[64] = "", depth[24] = "";
+    size_t n = 0;
+    if (t->drafter && strcmp(t->drafter, "exit"))
+        n = (size_t)snprintf(drafts, sizeof drafts, " %.31s", t->drafter);
+    if (t->exit_layer)
+        n += (size_t)snprintf(drafts + n, sizeof drafts - n, " E%d", t->exit_layer);
     if (t->drafts)
-        snprintf(drafts, sizeof drafts, " E%d d%d", t->exit_layer, t->drafts);
+        snprintf(drafts + n, sizeof drafts - n, " d%d", t->drafts);
     if (t->depth)
         snprintf(depth, sizeof depth, " @ d%d", t->depth);
     if (t->n_prompt && t->n_gen)
@@ -202,7 +234,7 @@ static void test_name(const struct trial *t, char *out, size_t cap)
 }
 
 struct outcome {
-    char test[64], rate[40], size[32];
+    char test[128], rate[40], size[32];
     double gb_per_s, of_read, acceptance, length, speedup;
 };
 
@@ -310,7 +342,7 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
 
 static void show_round(struct progress *p, const struct trial *t, int repetition, int repetitions)
 {
-    char test[64], line[128];
+    char test[128], line[192];
     test_name(t, test, sizeof test);
     if (repetition < 0)
         snprintf(line, sizeof line, "%s  warm-up", test);
@@ -407,12 +439,17 @@ static int prepare(struct bench *b, lsk_error *err)
     return r < 0 || b->tokens ? r : complain(err, LSK_EOS, "out of memory");
 }
 
+static int most_drafts(const struct trial *t)
+{
+    return t->drafter && !t->drafts ? 12 : t->drafts;
+}
+
 static int measure(struct bench *b, lsk_error *err)
 {
     const struct bench_args *a = b->args;
     lsk_model_options needs = {.context = b->room, .max_drafts = 1};
     for (int i = 0; i < b->n_trials; i++)
-        needs.max_drafts = b->trials[i].drafts > needs.max_drafts ? b->trials[i].drafts : needs.max_drafts;
+        needs.max_drafts = most_drafts(&b->trials[i]) > needs.max_drafts ? most_drafts(&b->trials[i]) : needs.max_drafts;
     b->read = a->read_gib ? lsk_measure_read((uint64_t)a->read_gib << 30, a->model.threads, err) : 0;
     if (b->read < 0)
         return err->code;

@@ -34,7 +34,7 @@ static const struct option combination_options[] = {
      .help = "drafts in a round; without it the profile's, or else 1,4,12"},
     {"temp temperature", OPT_REALS, offsetof(struct verify_args, temperatures), "LIST", "0", 0, 100, .help = "temperatures"},
     {"seed s", OPT_NUMBERS, offsetof(struct verify_args, seeds), "LIST", "0", 0, 2147483647, .help = "seeds, for each temperature above 0"},
-    {"drafter", OPT_CHOICE, offsetof(struct verify_args, drafter), NULL, "exit", .choices = "exit none", .help = "what proposes drafts"},
+    {"drafter", OPT_TEXT, offsetof(struct verify_args, drafter), "NAMES", "exit", .choices = "exit ngram recycle none", .help = "what proposes drafts: one, or several joined by +"},
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct verify_args, model)},
@@ -259,7 +259,7 @@ static int verify(const void *args, lsk_error *err)
     char *lines = NULL;
     size_t n = 0;
     lsk_model *m = NULL;
-    int r = !strcmp(a->drafter, "none") ? complain(err, LSK_EUSAGE, "--drafter none: plain decoding has nothing to be compared with: give exit") : 0;
+    int r = !strcmp(a->drafter, "none") ? complain(err, LSK_EUSAGE, "--drafter none: plain decoding has nothing to be compared with: give exit") : check_drafter(a->drafter, err);
     if (r >= 0 && a->file)
         r = read_stream(a->file, &lines, &n, err);
     if (r >= 0)

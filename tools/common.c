@@ -61,13 +61,14 @@ const struct option draft_options[] = {
     {"exit-layer", OPT_INT, offsetof(struct draft_args, exit_layer), "E", "-1", -1, 1023,
      .help = "layers that a draft runs; -1 or 0 is the model's profile, else a quarter of its layers"},
     {"num-speculations num-assistant-tokens spec-draft-n-max draft-max", OPT_INT, offsetof(struct draft_args, num_speculations), "D", "-1", -1,
-     LSK_MAX_DRAFTS, .help = "drafts in a round; 0 is plain decoding, -1 the model's profile, else 4"},
+     LSK_MAX_DRAFTS, .help = "drafts in a round; 0 is plain decoding, -1 as many as are worth their time, from the exit layer at most the profile's, else 4"},
     {"generation-strategy", OPT_CHOICE, offsetof(struct draft_args, strategy), NULL, "auto", .choices = "auto autoregressive self_speculative",
      .help = "auto drafts where the model has a LayerSkip profile or one of these options asks for it; autoregressive with --exit-layer E is --depth "
              "E, as in the original scripts"},
     {"draft-p-min spec-draft-p-min assistant-confidence-threshold", OPT_REAL, offsetof(struct draft_args, min_conf), "P", "0", 0, 1,
      .help = "end a chain of drafts at one that its exit gives less than this probability"},
-    {"drafter", OPT_CHOICE, offsetof(struct draft_args, drafter), NULL, "auto", .choices = "auto none exit", .help = "what proposes drafts"},
+    {"drafter", OPT_TEXT, offsetof(struct draft_args, drafter), "NAMES", "auto", .choices = "auto none ngram exit recycle",
+     .help = "what proposes drafts: auto, none, or some of ngram (what followed before), exit (the first layers) and recycle (what the head gave last), joined by +"},
     {"depth early-exit-only", OPT_INT, offsetof(struct draft_args, depth), "N", "0", 0, 1024,
      .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
     {0}};
@@ -229,10 +230,26 @@ int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_e
     return 0;
 }
 
+int check_drafter(const char *names, lsk_error *err)
+{
+    const char *name, *p = names;
+    for (size_t n; p; p = p[n] ? p + n + 1 : NULL) {
+        int i = 0;
+        n = strcspn(p, "+");
+        while ((name = lsk_drafter(i, NULL)) && (strlen(name) != n || strncmp(name, p, n)))
+            i++;
+        if (!name)
+            return complain(err, LSK_EUSAGE, "--drafter: \"%s\": must be none, or ngram, exit, recycle or several of them joined by +", excerpt_of(names).text);
+    }
+    return 0;
+}
+
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err)
 {
     int plain = !strcmp(a->strategy, "autoregressive");
     int drafted = !plain && strcmp(a->strategy, "auto"), automatic = !strcmp(a->drafter, "auto");
+    if (!automatic && check_drafter(a->drafter, err) < 0)
+        return err->code;
     if ((plain && !automatic && strcmp(a->drafter, "none")) || (drafted && !strcmp(a->drafter, "none")))
         return complain(err, LSK_EUSAGE, "--generation-strategy %s and --drafter %s contradict each other: give one of them", a->strategy,
                         excerpt_of(a->drafter).text);

@@ -53,6 +53,7 @@ uint64_t seed_of(uint64_t asked); /* itself; another one each time for UINT64_MA
 int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_error *err);
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);
 
+int check_drafter(const char *names, lsk_error *err); /* one that there is, or several joined by + */
 int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
 
 /* Like lsk_generate, but an interruption also ends it between the steps of a long prompt, and LSK_FINISH_ERROR is LSK_EDATA.

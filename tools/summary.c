@@ -74,8 +74,11 @@ static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
     int last = LSK_MAX_DRAFTS;
     while (last && !s->drafted_at[last - 1])
         last--;
-    fprintf(out, "drafts     exit layer %d, %d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (",
-            s->exit_layer, s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
+    fprintf(out, "drafts     ");
+    if (s->exit_layer)
+        fprintf(out, "exit layer %d, ", s->exit_layer);
+    fprintf(out, "%d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (",
+            s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
     for (int i = 0; i < last; i++)
         fprintf(out, "%s%.3f", i ? ", " : "", over(s->accepted_at[i], s->drafted_at[i]));
     fprintf(out, ")\n           reads %.2f times the weights that plain decoding reads: ", f->reads);

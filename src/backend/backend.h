@@ -74,7 +74,7 @@ struct backend {
 
     /* Final norm + head + the choice rule at each row, whatever its depth; asks[i] belongs to rows[i]. The hidden state stays as it is.
        A row whose logits are not finite gets token -1. */
-    int (*pick)(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err);
+    int (*pick)(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err);
 
     /* The same as numbers: out [n][vocab]. */
     int (*logits)(struct kv *kv, const struct row *rows, int n, float *out, struct error *err);

@@ -25,10 +25,26 @@ struct sampling {
     uint64_t seed;
 };
 
+enum { PICK_TOP = 8 };
+
+/* What is wanted of a row: a choice, and the n_top (at most PICK_TOP) most probable tokens. */
+struct ask {
+    const struct sampling *s;
+    int n_top;
+};
+
+/* Log-probabilities are of the raw distribution, before temperature and cuts; natural log. */
+struct candidate {
+    int32_t token;
+    float logprob;
+};
+
 struct pick {
     int32_t token;  /* -1: the logits were not finite */
-    float logprob;  /* of the raw distribution, natural log */
+    float logprob;
     float conf;     /* exp(logprob) */
+    int32_t n_top;  /* candidates that follow: what was asked for, or the whole vocabulary if that is less */
+    struct candidate top[PICK_TOP]; /* by falling probability, equals by rising id */
 };
 
 /* Kept is what stands at or before the cut in the order (x descending, id ascending). */
@@ -116,6 +132,18 @@ static inline HOST_DEVICE uint32_t pick_key(float x)
     uint32_t u;
     memcpy(&u, &x, 4);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+
+/* One more into a list of m, at most n: among equals the one that came first stays ahead. Returns the list's new length. */
+static inline HOST_DEVICE int pick_insert(struct candidate *list, int m, int n, struct candidate c)
+{
+    int at = m;
+    for (; at > 0 && c.logprob > list[at - 1].logprob; at--)
+        if (at < n)
+            list[at] = list[at - 1];
+    if (at < n)
+        list[at] = c;
+    return m < n ? m + 1 : n;
 }
 
 /* log of the sum of exp(logit - max) from its fixed-point sum. */

@@ -8,7 +8,11 @@
 #define DECODE_DECODE_H
 
 #include "backend/backend.h"
+#include "decode/ngram.h"
+#include "decode/pace.h"
+#include "decode/recycle.h"
 #include "decode/reply.h"
+#include "decode/trust.h"
 
 enum { DRAFTS_MAX = 32 };
 
@@ -16,7 +20,8 @@ struct node {
     struct row row;
     int32_t parent; /* index; -1 at the root */
     int16_t at;     /* layers already behind it */
-    float conf;     /* probability that its drafter gave it; 1 at the root */
+    uint8_t kind;   /* of trust.h */
+    float reach;    /* probability, as its drafters see it, that the walk comes here; 1 at the root */
 };
 
 struct tree {
@@ -39,11 +44,15 @@ struct stats {
     uint64_t reply_bytes;
 };
 
+/* Drafters that a request wants, together: the sum of their bits; 0 is plain decoding. They propose in the order of the table. */
+enum { DRAFT_NGRAM = 1, DRAFT_EXIT = 2, DRAFT_RECYCLE = 4 };
+
 /* What a request asks for. */
 struct request {
-    const struct drafter *drafter;
+    unsigned drafters;
     int exit_layer, n_drafts, depth; /* layers of a draft, drafts in a round, layers of the whole */
     float draft_min_conf;
+    bool weighed; /* only drafts that are worth their time, n_drafts at most; else as many as there are */
     struct sampling sampling;
     int max_tokens;                  /* of the reply; at least 1 */
 };
@@ -57,6 +66,8 @@ struct timeline {
     struct reply reply;
     struct tree tree;
     struct walk walk;
+    struct ngram ngram; /* of prompt and reply */
+    struct recycle recycle;
     bool draft_ended; /* no more drafts in this round */
     struct stats stats;
 };
@@ -64,38 +75,43 @@ struct timeline {
 struct engine {
     const struct backend *b;
     struct kv *kv;
-    int n_layers, n_slots, batch, max_drafts, n_hidden;
+    int n_layers, n_vocab, n_slots, batch, max_drafts, n_hidden;
+    struct pace pace;
+    struct trust trust;
+    int n_rows; /* that this round is going to verify */
     /* scratch of a round, [n_hidden] each */
     struct node **list;
-    struct timeline **who;
+    struct timeline **who;   /* whose node list[i] is */
     struct timeline **ready; /* [timelines] */
     int16_t *to;
     struct row *rows;
-    const struct sampling **asks;
+    struct ask *asks;
     struct pick *picks;
 };
 
 struct drafter {
     const char *name, *help;
-    /* Grows t[i]->tree by at most budget of each; NULL: never proposes. */
+    unsigned bit;
+    /* Grows t[i]->tree by at most its budget; NULL: never proposes. */
     int (*propose)(struct engine *e, struct timeline **t, int n, struct error *err);
-    /* Sees what was committed; NULL: learns nothing. */
-    void (*learn)(struct timeline *t);
 };
 
-extern const struct drafter drafter_none, drafter_exit;
+extern const struct drafter drafter_none, drafter_ngram, drafter_exit, drafter_recycle;
 const struct drafter *drafter_at(int i);              /* NULL past the last */
-const struct drafter *drafter_find(const char *name); /* NULL: no such */
+int drafters_find(const char *names, unsigned *out);  /* "exit+ngram": their bits; below zero: one is not there */
 
 /* ---- engine.c ---- */
-int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int batch, int max_drafts, struct error *err);
+int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int n_vocab, int batch, int max_drafts, struct error *err);
 void engine_close(struct engine *e);
 
 /* Brings list[i] to layer to[i], each from where it stands; rows that stand at the same layer go together. */
 int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err);
-int engine_pick(struct engine *e, struct node **list, int n, const struct sampling *const *asks, struct pick *picks, struct error *err);
+
+/* A pick at e->list[i], as e->who[i] wants it, to e->picks[i]. */
+int engine_pick(struct engine *e, int n, struct error *err);
 
 /* ---- timeline.c ---- */
+uint64_t timeline_bytes(int n_slots, int n_vocab); /* that one takes for drafting */
 int timeline_open(struct timeline *t, struct engine *e, struct error *err);
 void timeline_close(struct timeline *t, struct engine *e);
 
@@ -104,7 +120,7 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
 void timeline_forget(struct timeline *t, struct engine *e); /* as if it had never held a token */
 bool timeline_has_prompt_left(const struct timeline *t); /* tokens before the pending one that no layer has seen */
 int timeline_prefill(struct timeline *t, struct engine *e, struct error *err); /* one batch of them */
-int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that may be proposed now */
+int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that the tree may still grow by */
 
 /* The only place where a timeline grows. Tokens go one by one through one stop check; what lies behind a stop leaves timeline and statistics. */
 int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
@@ -112,7 +128,14 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
 /* ---- round.c ---- */
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err);
 
+/* ---- worth.c ---- */
+void worth_keep(struct engine *e, struct timeline *t, int from);           /* of the nodes from that one on, whose chances fall, keeps the first that are worth verifying */
+bool worth_pass(const struct engine *e, const struct timeline *t);         /* one more draft from the exit layer? */
+
 /* ---- walk.c ---- */
+struct node *tree_add(struct tree *tree, int parent, int32_t token, int kind, float chance); /* a new last node, at layer 0; there must be room. chance: to follow parent */
+int tree_child(const struct tree *tree, int parent, int32_t token);              /* -1: none */
+
 /* picks: one for each node of the tree, in its order. */
 void walk_tree(struct walk *out, const struct tree *tree, const struct pick *picks);
 

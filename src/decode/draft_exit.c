@@ -5,36 +5,38 @@
 
 static struct node *last_node(struct timeline *t) { return &t->tree.node[t->tree.n - 1]; }
 
+/* Can the last node go through the first layers? Not below free drafts, which have seen none. */
+static bool stands(struct timeline *t)
+{
+    int parent = last_node(t)->parent;
+    return parent < 0 || t->tree.node[parent].at >= t->ask.exit_layer;
+}
+
 /* The last node of each timeline that goes on drafting. */
 static int gather(struct engine *e, struct timeline **t, int n)
 {
     int m = 0;
     for (int i = 0; i < n; i++) {
-        if (t[i]->draft_ended || t[i]->tree.n - 1 >= timeline_budget(t[i], e))
+        if (t[i]->draft_ended || !stands(t[i]) || timeline_budget(t[i], e) == 0 || !worth_pass(e, t[i]))
             continue;
         e->list[m] = last_node(t[i]);
         e->to[m] = (int16_t)t[i]->ask.exit_layer;
-        e->asks[m] = &t[i]->ask.sampling;
         e->who[m++] = t[i];
     }
     return m;
 }
 
-static void add_draft(struct timeline *t, const struct pick *p)
+/* The pick becomes a draft, unless it is too doubtful. */
+static void add(struct engine *e, struct timeline *t, const struct pick *p)
 {
-    struct tree *tree = &t->tree;
-    const struct node *parent = last_node(t);
-    struct node *child = &tree->node[tree->n];
-    *child = *parent;
-    child->parent = tree->n - 1;
-    child->at = 0;
-    child->conf = p->conf;
-    child->row.token = p->token;
-    child->row.pos++;
-    child->row.slot++;
-    child->row.h++;
-    child->row.also = parent->row.also << 1 | 1;
-    tree->n++;
+    int from = t->tree.n, kind = trust_kind(TRUST_EXIT, p->conf);
+    float chance = trust_chance(&e->trust, kind);
+    trust_found(&e->trust, chance);
+    if (p->token >= 0 && p->conf >= t->ask.draft_min_conf) {
+        tree_add(&t->tree, from - 1, p->token, kind, chance);
+        worth_keep(e, t, from);
+    }
+    t->draft_ended = t->tree.n == from || reply_ends(&t->reply, p->token); /* an end of text is still verified; but nothing follows it */
 }
 
 static int propose(struct engine *e, struct timeline **t, int n, struct error *err)
@@ -42,21 +44,13 @@ static int propose(struct engine *e, struct timeline **t, int n, struct error *e
     for (int m; (m = gather(e, t, n)) > 0;) {
         int rc = engine_advance(e, e->list, e->to, m, err);
         if (!rc)
-            rc = engine_pick(e, e->list, m, e->asks, e->picks, err);
+            rc = engine_pick(e, m, err);
         if (rc)
             return rc;
-        for (int i = 0; i < m; i++) {
-            const struct pick *p = &e->picks[i];
-            struct timeline *who = e->who[i];
-            if (p->token >= 0 && p->conf >= who->ask.draft_min_conf)
-                add_draft(who, p);
-            else
-                who->draft_ended = true;
-            if (reply_ends(&who->reply, p->token)) /* still verified; but nothing follows it */
-                who->draft_ended = true;
-        }
+        for (int i = 0; i < m; i++)
+            add(e, e->who[i], &e->picks[i]);
     }
     return 0;
 }
 
-const struct drafter drafter_exit = {.name = "exit", .help = "the model's first layers and its own head draft a chain of tokens", .propose = propose};
+const struct drafter drafter_exit = {.name = "exit", .help = "the model's first layers and its own head draft a chain of tokens", .bit = DRAFT_EXIT, .propose = propose};

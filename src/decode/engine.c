@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "decode/decode.h"
 
-int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int batch, int max_drafts, struct error *err)
+int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int n_vocab, int batch, int max_drafts, struct error *err)
 {
     size_t n = (size_t)o->n_hidden;
-    *e = (struct engine){.b = b, .kv = kv, .n_layers = n_layers, .n_slots = o->n_slots, .batch = batch, .max_drafts = max_drafts, .n_hidden = o->n_hidden};
+    *e = (struct engine){.b = b, .kv = kv, .n_layers = n_layers, .n_vocab = n_vocab, .n_slots = o->n_slots, .batch = batch, .max_drafts = max_drafts, .n_hidden = o->n_hidden};
     e->list = calloc(n, sizeof *e->list);
     e->who = calloc(n, sizeof *e->who);
     e->ready = calloc((size_t)o->n_seqs, sizeof *e->ready);
@@ -55,7 +56,9 @@ int engine_advance(struct engine *e, struct node **list, const int16_t *to, int 
         for (int i = 0; i < n; i++)
             if (list[i]->at == first && to[i] > first)
                 e->rows[m++] = list[i]->row;
+        int64_t start = clock_ns();
         int rc = e->b->forward(e->kv, first, last, e->rows, m, err);
+        pace_note(&e->pace, &e->pace.layer, m, last - first, clock_ns() - start);
         if (rc)
             return rc;
         for (int i = 0; i < n; i++)
@@ -65,9 +68,16 @@ int engine_advance(struct engine *e, struct node **list, const int16_t *to, int 
     return 0;
 }
 
-int engine_pick(struct engine *e, struct node **list, int n, const struct sampling *const *asks, struct pick *picks, struct error *err)
+int engine_pick(struct engine *e, int n, struct error *err)
 {
-    for (int i = 0; i < n; i++)
-        e->rows[i] = list[i]->row;
-    return e->b->pick(e->kv, e->rows, asks, n, picks, err);
+    for (int i = 0; i < n; i++) {
+        e->rows[i] = e->list[i]->row;
+        e->asks[i] = (struct ask){&e->who[i]->ask.sampling, e->who[i]->ask.drafters & DRAFT_RECYCLE ? PICK_TOP : 0};
+    }
+    int64_t start = clock_ns();
+    int rc = e->b->pick(e->kv, e->rows, e->asks, n, e->picks, err);
+    pace_note(&e->pace, &e->pace.head, n, 1, clock_ns() - start);
+    for (int i = 0; i < n && !rc; i++)
+        recycle_learn(&e->who[i]->recycle, e->rows[i].token, &e->picks[i]);
+    return rc;
 }

@@ -7,20 +7,20 @@ static int plant(struct timeline *t, const struct engine *e, int h)
 {
     int pos = t->n - 1;
     t->tree.node[0] = (struct node){
-        .row = {.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = h, .also = 0}, .parent = -1, .conf = 1};
+        .row = {.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = h, .also = 0}, .parent = -1, .reach = 1};
     t->tree.n = 1;
     t->draft_ended = false;
     return h + 1 + timeline_budget(t, e);
 }
 
-/* Each drafter sees the timelines that asked for it. */
+/* Each drafter sees the timelines that asked for it, as the drafters before it left them. */
 static int propose(struct engine *e, struct timeline **t, int n, struct error *err)
 {
     const struct drafter *d;
     for (int k = 0, rc; (d = drafter_at(k)); k++)
-        for (int from = 0; d->propose && from < n;) {
+        for (int from = 0; from < n;) {
             int to = from;
-            while (to < n && t[to]->ask.drafter == d)
+            while (to < n && t[to]->ask.drafters & d->bit)
                 to++;
             if (to > from && (rc = d->propose(e, t + from, to - from, err)))
                 return rc;
@@ -37,10 +37,21 @@ static int verify(struct engine *e, struct timeline **t, int n, struct error *er
         for (int j = 0; j < t[i]->tree.n; j++) {
             e->list[m] = &t[i]->tree.node[j];
             e->to[m] = (int16_t)t[i]->ask.depth;
-            e->asks[m++] = &t[i]->ask.sampling;
+            e->who[m++] = t[i];
         }
     int rc = engine_advance(e, e->list, e->to, m, err);
-    return rc ? rc : engine_pick(e, e->list, m, e->asks, e->picks, err);
+    return rc ? rc : engine_pick(e, m, err);
+}
+
+/* Every draft below a walked node was either right or wrong; below the others nobody knows. */
+static void learn(struct trust *trust, const struct timeline *t)
+{
+    bool walked[DRAFTS_MAX + 1] = {false};
+    for (int i = 0; i < t->walk.n; i++)
+        walked[t->walk.node[i]] = true;
+    for (int i = 1; i < t->tree.n; i++)
+        if (walked[t->tree.node[i].parent])
+            trust_learn(trust, t->tree.node[i].kind, walked[i]);
 }
 
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
@@ -49,17 +60,22 @@ int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
     uint64_t bytes = e->b->bytes_read(e->kv);
     for (int i = 0, h = 0; i < n; i++)
         h = plant(t[i], e, h);
+    e->n_rows = n;
     int rc = propose(e, t, n, err);
     if (!rc)
         rc = verify(e, t, n, err);
     const struct pick *picks = e->picks;
+    int tokens = 0;
     for (int i = 0; i < n && !rc; i++) {
         walk_tree(&t[i]->walk, &t[i]->tree, picks);
         picks += t[i]->tree.n;
+        learn(&e->trust, t[i]);
+        tokens -= t[i]->n;
         rc = timeline_commit(t[i], e, err);
-        if (!rc && t[i]->ask.drafter->learn)
-            t[i]->ask.drafter->learn(t[i]);
+        tokens += t[i]->n;
     }
+    pace_round(&e->pace, tokens);
+    trust_fade(&e->trust);
     for (int i = 0; i < n; i++) {
         t[i]->stats.reply_ns += clock_ns() - start;
         t[i]->stats.reply_bytes += e->b->bytes_read(e->kv) - bytes;

@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "decode/decode.h"
 
+uint64_t timeline_bytes(int n_slots, int n_vocab) { return ngram_bytes(n_slots) + recycle_bytes(n_vocab); }
+
 int timeline_open(struct timeline *t, struct engine *e, struct error *err)
 {
     *t = (struct timeline){.seq = e->b->seq_open(e->kv, err)};
@@ -12,7 +14,7 @@ int timeline_open(struct timeline *t, struct engine *e, struct error *err)
         return t->seq;
     t->token = calloc((size_t)e->n_slots, sizeof *t->token);
     t->tree = (struct tree){.node = calloc((size_t)e->max_drafts + 1, sizeof *t->tree.node), .cap = e->max_drafts + 1};
-    if (t->token && t->tree.node)
+    if (t->token && t->tree.node && !ngram_open(&t->ngram, e->n_slots, err) && !recycle_open(&t->recycle, e->n_vocab, err))
         return 0;
     timeline_close(t, e);
     return fail(err, ERR_OS, "out of memory for a timeline of %d tokens", e->n_slots);
@@ -23,6 +25,8 @@ void timeline_close(struct timeline *t, struct engine *e)
     e->b->seq_close(e->kv, t->seq);
     free(t->token);
     free(t->tree.node);
+    ngram_close(&t->ngram);
+    recycle_close(&t->recycle);
     *t = (struct timeline){.seq = -1};
 }
 
@@ -38,11 +42,14 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
     if (ask->depth != t->ask.depth)
         keep = 0; /* deeper layers hold no K and V of it */
     e->b->seq_trim(e->kv, t->seq, keep);
+    ngram_cut(&t->ngram, t->token, keep);
+    if (keep < t->n_kv)
+        recycle_forget(&t->recycle); /* another text: what is drafted depends on this one alone */
     memcpy(t->token, tokens, (size_t)n * sizeof *tokens);
     t->n = t->n_prompt = n;
     t->n_kv = keep;
     t->ask = *ask;
-    t->tree.n = 0;
+    t->tree.n = 1; /* a root and no drafts yet */
     t->walk.n = 0;
     t->stats = (struct stats){.prompt_tokens = n, .cached_tokens = keep};
     return 0;
@@ -51,6 +58,8 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
 void timeline_forget(struct timeline *t, struct engine *e)
 {
     e->b->seq_trim(e->kv, t->seq, 0);
+    ngram_cut(&t->ngram, t->token, 0);
+    recycle_forget(&t->recycle);
     t->n = t->n_kv = 0;
     t->reply.finish = REPLY_CANCELLED; /* a reply that was on its way has lost its text */
 }
@@ -74,26 +83,29 @@ int timeline_prefill(struct timeline *t, struct engine *e, struct error *err)
 
 int timeline_budget(const struct timeline *t, const struct engine *e)
 {
-    int reply_left = t->ask.max_tokens - t->stats.reply_tokens, room = e->n_slots - t->n, d = t->ask.drafter->propose ? t->ask.n_drafts : 0;
+    int reply_left = t->ask.max_tokens - t->stats.reply_tokens, room = e->n_slots - t->n, d = t->ask.drafters ? t->ask.n_drafts : 0;
     d = d < t->tree.cap - 1 ? d : t->tree.cap - 1;
     d = d < reply_left - 1 ? d : reply_left - 1;
     d = d < room - 1 ? d : room - 1;
+    d -= t->tree.n - 1;
     return d > 0 ? d : 0;
 }
 
 /* kept: how many of the walk's tokens joined the timeline. Drafts behind the first mismatch count as drafted; what lies behind a stop never was. */
-static void count_drafts(struct stats *s, int drafted, int walked, int kept)
+static void count_drafts(struct timeline *t, int kept)
 {
-    int accepted = walked - 1;
-    if (kept < walked) {
-        accepted = kept;
-        drafted = kept;
-    }
+    struct stats *s = &t->stats;
+    const struct tree *tree = &t->tree;
+    int cut = kept < t->walk.n, accepted = cut ? kept : kept - 1;
     s->rounds++;
-    s->drafted += drafted;
+    for (int i = 1; i < tree->n; i++) {
+        int depth = tree->node[i].row.pos - tree->node[0].row.pos;
+        if (cut && depth > kept)
+            continue;
+        s->drafted++;
+        s->drafted_at[depth - 1]++;
+    }
     s->accepted += accepted;
-    for (int i = 0; i < drafted; i++)
-        s->drafted_at[i]++;
     for (int i = 0; i < accepted; i++)
         s->accepted_at[i]++;
 }
@@ -132,6 +144,6 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err)
             t->reply.finish = REPLY_CONTEXT;
     }
     t->n_kv = t->n - 1;
-    count_drafts(&t->stats, t->tree.n - 1, w->n, kept);
+    count_drafts(t, kept);
     return 0;
 }

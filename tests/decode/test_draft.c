@@ -8,7 +8,7 @@ static void plant(struct toy *f, const struct request *ask, const struct reply_r
     reply_start(&f->t[0].reply, rules, NULL);
     while (timeline_has_prompt_left(&f->t[0]))
         timeline_prefill(&f->t[0], &f->engine, NULL);
-    f->t[0].tree.node[0] = (struct node){.row = {.token = f->t[0].token[11], .pos = 11, .slot = 11, .prefix = 11}, .parent = -1, .conf = 1};
+    f->t[0].tree.node[0] = (struct node){.row = {.token = f->t[0].token[11], .pos = 11, .slot = 11, .prefix = 11}, .parent = -1, .reach = 1};
     f->t[0].tree.n = 1;
     f->t[0].draft_ended = false;
 }
@@ -17,7 +17,7 @@ static void the_exit_drafter_grows_a_chain(void **state)
 {
     (void)state;
     struct toy *f = toy_setup(1, TOY_NO_FAULT);
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 3, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 3, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 100};
     struct reply_rules rules = {0};
     plant(f, &ask, &rules);
     struct timeline *t = &f->t[0];
@@ -40,7 +40,7 @@ static void an_end_of_text_ends_the_draft_but_is_in_it(void **state)
 {
     (void)state;
     struct toy *f = toy_setup(1, TOY_NO_FAULT);
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100};
     struct reply_rules rules = {0};
     plant(f, &ask, &rules);
     struct timeline *t = &f->t[0];
@@ -61,7 +61,6 @@ static void no_drafter_proposes_nothing(void **state)
 {
     (void)state;
     assert_null(drafter_none.propose);
-    assert_null(drafter_none.learn);
 }
 
 /* The toy's picks all have a confidence of one half. */
@@ -69,7 +68,7 @@ static void a_doubtful_draft_is_not_proposed(void **state)
 {
     (void)state;
     struct toy *f = toy_setup(1, TOY_NO_FAULT);
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100, .draft_min_conf = 0.6f};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 3, .n_drafts = 8, .depth = TOY_LAYERS, .max_tokens = 100, .draft_min_conf = 0.6f};
     struct reply_rules rules = {0};
     struct timeline *t = &f->t[0];
     plant(f, &ask, &rules);
@@ -82,12 +81,130 @@ static void a_doubtful_draft_is_not_proposed(void **state)
     toy_teardown(f);
 }
 
+/* Gives t the text of letters; the last one is pending. */
+static void set_text(struct timeline *t, const char *letters)
+{
+    t->n = (int)strlen(letters);
+    ngram_cut(&t->ngram, t->token, 0);
+    for (int i = 0; i < t->n; i++)
+        t->token[i] = letters[i] - 'A';
+    t->tree.node[0] = (struct node){.row = {.token = t->token[t->n - 1], .pos = t->n - 1, .slot = t->n - 1, .prefix = t->n - 1}, .parent = -1, .reach = 1};
+    t->tree.n = 1;
+}
+
+/* The drafts as letters. */
+static const char *drafts_of(const struct timeline *t)
+{
+    static char out[DRAFTS_MAX + 1];
+    for (int i = 1; i < t->tree.n; i++)
+        out[i - 1] = (char)(t->tree.node[i].row.token + 'A');
+    out[t->tree.n - 1] = 0;
+    return out;
+}
+
+static void what_followed_before_is_proposed_again(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *drafts;
+    } cases[] = {
+        {"ABCDEFGXYABC", "DEFGX"}, /* the text that followed */
+        {"ABCDEF", ""},            /* nothing has been said twice */
+        {"ABCXYCXB", ""},          /* one token is no match */
+        {"XABCDEXYBCPQBC", "PQBCP"}, /* the last of equal matches; it runs into the drafts */
+        {"ABCDXYBCPQABC", "DXYBC"}, /* a longer match wins over a later one */
+        {"XXXX", "XXXXX"},          /* a period goes on */
+        {"ABABAB", "ABABA"},
+        {"A", ""},
+        {"AA", ""},
+    };
+    struct toy *f = toy_setup(1, TOY_NO_FAULT);
+    struct request ask = {.drafters = DRAFT_NGRAM, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct reply_rules rules = {0};
+    struct timeline *t = &f->t[0];
+    plant(f, &ask, &rules);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        set_text(t, cases[i].text);
+        assert_int_equal(drafter_ngram.propose(&f->engine, &t, 1, NULL), 0);
+        assert_string_equal(drafts_of(t), cases[i].drafts);
+        for (int k = 1; k < t->tree.n; k++)
+            assert_true(t->tree.node[k].parent == k - 1 && t->tree.node[k].at == 0 && t->tree.node[k].row.also == (1u << k) - 1);
+    }
+    int32_t end = 'E' - 'A';
+    rules = (struct reply_rules){.eos = &end, .n_eos = 1};
+    reply_start(&t->reply, &rules, NULL);
+    set_text(t, cases[0].text);
+    drafter_ngram.propose(&f->engine, &t, 1, NULL);
+    assert_string_equal(drafts_of(t), "DE");
+    toy_teardown(f);
+}
+
+static void know(struct timeline *t, char token, const char *after, const float *conf)
+{
+    for (int i = 0; after[i]; i++)
+        t->recycle.after[token - 'A'][i] = (struct guess){after[i] - 'A', conf[i]};
+}
+
+/* Each node below its parent, with its own slot and hidden row, seeing its ancestors and nobody else. */
+static void check_tree(const struct tree *tree)
+{
+    const struct row *root = &tree->node[0].row;
+    for (int i = 1; i < tree->n; i++) {
+        const struct node *n = &tree->node[i], *above = &tree->node[n->parent];
+        assert_true(n->parent < i && n->at == 0 && n->row.seq == root->seq && n->row.prefix == root->prefix);
+        assert_true(n->row.slot == root->slot + i && n->row.h == root->h + i && n->row.pos == above->row.pos + 1);
+        assert_true(n->row.also == (above->row.also | (uint64_t)1 << n->parent));
+        assert_int_equal(tree_child(tree, n->parent, n->row.token), i);
+    }
+}
+
+static void last_candidates_grow_a_tree(void **state)
+{
+    (void)state;
+    struct toy *f = toy_setup(1, TOY_NO_FAULT);
+    struct request ask = {.drafters = DRAFT_RECYCLE, .n_drafts = 6, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct reply_rules rules = {0};
+    struct timeline *t = &f->t[0];
+    plant(f, &ask, &rules);
+    set_text(t, "XA");
+    drafter_recycle.propose(&f->engine, &t, 1, NULL);
+    assert_string_equal(drafts_of(t), ""); /* nothing is known */
+    know(t, 'A', "BC", (float[]){.6f, .4f});
+    know(t, 'B', "DE", (float[]){.5f, .3f});
+    know(t, 'C', "D", (float[]){.9f});
+    set_text(t, "XA");
+    drafter_recycle.propose(&f->engine, &t, 1, NULL);
+    assert_string_equal(drafts_of(t), "BCDDE"); /* .6, .4, .36 below C, .3 and .18 below B; nothing is known after D and E */
+    assert_int_equal(t->tree.node[3].parent, 2);
+    assert_int_equal(t->tree.node[4].parent, 1);
+    check_tree(&t->tree);
+    t->ask.n_drafts = 3;
+    set_text(t, "XA");
+    drafter_recycle.propose(&f->engine, &t, 1, NULL);
+    assert_string_equal(drafts_of(t), "BCD");
+    t->ask.n_drafts = 8;
+    set_text(t, "XA"); /* it grows on what others have left, and nothing twice */
+    tree_add(&t->tree, 0, 'C' - 'A', TRUST_EXIT, .9f);
+    drafter_recycle.propose(&f->engine, &t, 1, NULL);
+    assert_string_equal(drafts_of(t), "CDBDE");
+    check_tree(&t->tree);
+    int32_t end = 'B' - 'A';
+    rules = (struct reply_rules){.eos = &end, .n_eos = 1};
+    reply_start(&t->reply, &rules, NULL);
+    set_text(t, "XA");
+    drafter_recycle.propose(&f->engine, &t, 1, NULL);
+    assert_string_equal(drafts_of(t), "BCD"); /* nothing follows B */
+    toy_teardown(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_drafter_proposes_nothing),
         cmocka_unit_test(the_exit_drafter_grows_a_chain),
         cmocka_unit_test(an_end_of_text_ends_the_draft_but_is_in_it),
+        cmocka_unit_test(what_followed_before_is_proposed_again),
+        cmocka_unit_test(last_candidates_grow_a_tree),
         cmocka_unit_test(a_doubtful_draft_is_not_proposed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,13 +5,20 @@
 static void drafters_are_found_by_name(void **state)
 {
     (void)state;
-    assert_ptr_equal(drafter_find("none"), &drafter_none);
-    assert_ptr_equal(drafter_find("exit"), &drafter_exit);
-    assert_null(drafter_find("exi"));
-    assert_null(drafter_find(""));
+    static const char *const wrong[] = {"", "exi", "exits", "+", "exit+", "+exit", "exit++ngram", "exit,ngram"};
+    unsigned bits;
+    assert_int_equal(drafters_find("none", &bits), 0);
+    assert_int_equal(bits, 0);
+    assert_int_equal(drafters_find("exit+ngram", &bits), 0);
+    assert_int_equal(bits, DRAFT_EXIT | DRAFT_NGRAM);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_true(drafters_find(wrong[i], &bits) < 0);
     int n = 0;
-    for (const struct drafter *d; (d = drafter_at(n)); n++)
-        assert_true(d->help && *d->help && drafter_find(d->name) == d);
+    for (const struct drafter *d; (d = drafter_at(n)); n++) {
+        assert_true(d->help && *d->help && !d->propose == !d->bit);
+        assert_int_equal(drafters_find(d->name, &bits), 0);
+        assert_int_equal(bits, d->bit);
+    }
     assert_null(drafter_at(-1));
     assert_null(drafter_at(n));
 }

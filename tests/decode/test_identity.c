@@ -23,6 +23,13 @@ static const struct sampling samplings[] = {
     {.temperature = 1.3f, .seed = 8, .top_k = 20, .top_p = 0.9f},
     {.temperature = 1, .seed = 9, .min_p = 0.05f, .choice = 2},
 };
+static const struct team {
+    unsigned drafters;
+    bool weighed;
+} teams[] = {
+    {DRAFT_EXIT, false}, {DRAFT_NGRAM, false}, {DRAFT_RECYCLE, false}, {DRAFT_EXIT | DRAFT_RECYCLE, false}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, false},
+    {DRAFT_EXIT, true}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, true},
+};
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
 static const char *const sets[] = {NULL, "plain"};
@@ -30,7 +37,7 @@ static const char *const sets[] = {NULL, "plain"};
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 struct combination {
-    int kind, exit_layer, drafts, sampling, prompt, threads, batch, set;
+    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set;
 };
 
 struct text {
@@ -41,7 +48,7 @@ struct text {
 
 /* ---- planted faults: a backend that is right but for one thing ---- */
 
-enum fault { NO_FAULT, SKIP_EARLY, STALE_SLOT, NOISE_KEY };
+enum fault { NO_FAULT, SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE };
 static enum fault fault;
 static int fault_exit;
 static const struct backend *right;
@@ -57,10 +64,15 @@ static int faulty_forward(struct kv *kv, int first, int last, const struct row *
             bad[i].also = rows[i].also >> 1 << 2 | 1;
             bad[i].pos = bad[i].prefix + __builtin_popcountll(bad[i].also);
         }
+    for (int i = 0; i < n; i++)
+        if (fault == SIBLING && rows[i].slot - rows[i].prefix > __builtin_popcountll(rows[i].also)) { /* all that stand before it in the tree are seen */
+            bad[i].also = ((uint64_t)1 << (rows[i].slot - rows[i].prefix)) - 1;
+            bad[i].pos = rows[i].slot;
+        }
     return right->forward(kv, first, last, bad, n, err);
 }
 
-static int faulty_pick(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err)
+static int faulty_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     struct row bad[64];
     memcpy(bad, rows, (size_t)n * sizeof *bad);
@@ -68,6 +80,11 @@ static int faulty_pick(struct kv *kv, const struct row *rows, const struct sampl
         if (fault == NOISE_KEY && rows[i].also)
             bad[i].pos--; /* noise of the position of the row, not of the token */
     return right->pick(kv, bad, asks, n, picks, err);
+}
+
+static int faulty_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, struct error *err)
+{
+    return fault == NO_MOVE ? 0 : right->kv_move(kv, seq, dst, src, n, err);
 }
 
 /* ---- one reply ---- */
@@ -93,8 +110,9 @@ static void rig_open(struct rig *r, const struct combination *c)
     if (fault) {
         r->b.forward = faulty_forward;
         r->b.pick = faulty_pick;
+        r->b.kv_move = faulty_move;
     }
-    if (engine_open(&r->e, &r->b, r->s.kv, &r->s.o, r->s.model.config.n_layers, batches[c->batch], MAX_DRAFTS, &err))
+    if (engine_open(&r->e, &r->b, r->s.kv, &r->s.o, r->s.model.config.n_layers, r->s.model.config.vocab, batches[c->batch], MAX_DRAFTS, &err))
         fail_with(err.text);
     words = r->s.model.tokenizer;
     for (int i = 0; i < TIMELINES; i++) {
@@ -162,7 +180,7 @@ static void finish(struct rig *r, int n, struct text *out)
 
 static struct request ask_of(const struct rig *r, const struct combination *c, bool drafted)
 {
-    return (struct request){.drafter = drafted ? &drafter_exit : &drafter_none, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
+    return (struct request){.drafters = drafted ? teams[c->team].drafters : 0, .weighed = teams[c->team].weighed, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
                             .depth = r->s.model.config.n_layers, .sampling = samplings[c->sampling], .max_tokens = NEW};
 }
 
@@ -207,8 +225,8 @@ static const struct text *plain_text(const struct combination *c)
 static void describe(const struct combination *c, int at)
 {
     const struct kind *k = &kinds[c->kind];
-    print_error("%s %s weights %s exit %d drafts %d sampling %d prompt %d threads %d batch %d kernels %s: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
-                c->drafts, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", at);
+    print_error("%s %s weights %s exit %d drafts %d team %d sampling %d prompt %d threads %d batch %d kernels %s: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
+                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", at);
 }
 
 struct tally {
@@ -237,7 +255,7 @@ static void compare(const struct combination *c, int number, struct tally *sum, 
 /* Every level of every factor, in random company. */
 static struct combination random_combination(uint64_t *seed, int number)
 {
-    struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .sampling = check_below(seed, COUNT(samplings)),
+    struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .team = number / 2 % COUNT(teams), .sampling = check_below(seed, COUNT(samplings)),
                             .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches))};
     c.exit_layer = 1 + check_below(seed, strcmp(kinds[c.kind].shape, "tiny-gqa") ? 3 : 4);
     c.set = number % 5 == 4 && c.prompt < 3; /* the plain kernels are slow */
@@ -277,7 +295,7 @@ static void everything_changes_no_bit(void **state)
             for (int d = 0; d <= MAX_DRAFTS; d++)
                 for (int s = 0; s < COUNT(samplings); s++)
                     for (int p = 0; p < COUNT(prompts); p++) {
-                        struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
+                        struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .team = number % COUNT(teams), .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
                                                 .batch = number % COUNT(batches), .set = number % 7 == 6};
                         compare(&c, number++, &sum, true);
                     }
@@ -291,13 +309,13 @@ static void everything_changes_no_bit(void **state)
 static void planted_faults_are_caught(void **state)
 {
     (void)state;
-    static const enum fault faults[] = {SKIP_EARLY, STALE_SLOT, NOISE_KEY};
-    static const char *const names[] = {"last early pass skipped", "a stale slot read", "noise keyed wrongly"};
+    static const enum fault faults[] = {SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE};
+    static const char *const names[] = {"last early pass skipped", "a stale slot read", "noise keyed wrongly", "a sibling seen", "a walked branch not moved"};
     for (int f = 0; f < COUNT(faults); f++) {
         struct tally sum = {0};
         fault = faults[f];
         for (int i = 0; i < 12; i++) {
-            struct combination c = {.kind = i % 3, .exit_layer = 1 + i % 3, .drafts = 3 + i % 4, .sampling = fault == NOISE_KEY ? 1 : i % 2, .prompt = 2};
+            struct combination c = {.kind = i % 3, .exit_layer = 1 + i % 3, .drafts = 3 + i % 4, .team = fault >= SIBLING ? 2 : 0, .sampling = fault == NOISE_KEY ? 1 : i % 2, .prompt = 2};
             compare(&c, 0, &sum, false);
         }
         report(names[f], &sum);

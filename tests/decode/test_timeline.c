@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "toy_engine.h"
 
-static struct request plain(int depth, int max_tokens) { return (struct request){.drafter = &drafter_none, .depth = depth, .max_tokens = max_tokens}; }
+static struct request plain(int depth, int max_tokens) { return (struct request){.depth = depth, .max_tokens = max_tokens}; }
 
 static void a_prompt_must_fit(void **state)
 {
@@ -50,7 +50,7 @@ static void reuse_changes_no_text(void **state)
 {
     (void)state;
     struct toy *a = toy_setup(1, TOY_NO_FAULT), *b = toy_setup(1, TOY_NO_FAULT);
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 2, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 40};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 2, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 40};
     toy_prompt(a, 0, 30, 1, &ask);
     toy_finish(a);
     toy_prompt(a, 0, 50, 1, &ask); /* the same 30 tokens and 20 more, over the reply's stale slots */
@@ -69,7 +69,7 @@ static void budgets_never_pass_the_limits(void **state)
     (void)state;
     struct toy *f = toy_setup(1, TOY_NO_FAULT);
     struct timeline *t = &f->t[0];
-    struct request ask = {.drafter = &drafter_exit, .exit_layer = 2, .n_drafts = 6, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 2, .n_drafts = 6, .depth = TOY_LAYERS, .max_tokens = 100};
     toy_prompt(f, 0, 10, 1, &ask);
     assert_int_equal(timeline_budget(t, &f->engine), 6);
     ask.max_tokens = 4;
@@ -81,7 +81,7 @@ static void budgets_never_pass_the_limits(void **state)
     ask.max_tokens = 100;
     toy_prompt(f, 0, TOY_SLOTS - 3, 1, &ask);
     assert_int_equal(timeline_budget(t, &f->engine), 2);
-    ask.drafter = &drafter_none;
+    ask.drafters = 0;
     toy_prompt(f, 0, 10, 1, &ask);
     assert_int_equal(timeline_budget(t, &f->engine), 0);
     toy_teardown(f);
@@ -91,7 +91,7 @@ static void budgets_never_pass_the_limits(void **state)
 static void a_stop_cuts_inside_accepted_drafts(void **state)
 {
     (void)state;
-    struct request ask = {.drafter = &drafter_none, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct request ask = {.depth = TOY_LAYERS, .max_tokens = 100};
     struct toy *p = toy_setup(1, TOY_NO_FAULT);
     toy_prompt(p, 0, 8, 2, &ask);
     toy_finish(p);
@@ -102,7 +102,7 @@ static void a_stop_cuts_inside_accepted_drafts(void **state)
             first++;
         for (int d = 1; d <= TOY_DRAFTS; d += 3) {
             struct toy *f = toy_setup(1, TOY_NO_FAULT);
-            struct request drafted = {.drafter = &drafter_exit, .exit_layer = 5, .n_drafts = d, .depth = TOY_LAYERS, .max_tokens = 100};
+            struct request drafted = {.drafters = DRAFT_EXIT, .exit_layer = 5, .n_drafts = d, .depth = TOY_LAYERS, .max_tokens = 100};
             toy_prompt(f, 0, 8, 2, &drafted);
             struct reply_rules rules = {.eos = &eos, .n_eos = 1};
             reply_start(&f->t[0].reply, &rules, NULL);

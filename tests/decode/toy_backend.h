@@ -14,7 +14,7 @@
 
 enum { TOY_LAYERS = 6, TOY_VOCAB = 64, TOY_AGREE = 70 };
 
-enum toy_fault { TOY_NO_FAULT, TOY_SKIP_EARLY, TOY_STALE_SLOT, TOY_NOISE_KEY, TOY_SIBLINGS };
+enum toy_fault { TOY_NO_FAULT, TOY_SKIP_EARLY, TOY_STALE_SLOT, TOY_NOISE_KEY, TOY_SIBLING, TOY_NO_MOVE };
 
 struct toy_cell {
     int32_t token, pos;
@@ -84,6 +84,8 @@ static int toy_forward(struct kv *kv, int first, int last, const struct row *row
             struct row r = rows[i];
             if (kv->fault == TOY_STALE_SLOT && r.prefix > 3 && l == TOY_LAYERS - 1 && r.prefix % 7 == 0)
                 r.prefix--; /* one committed slot is not seen */
+            if (kv->fault == TOY_SIBLING && r.slot - r.prefix > __builtin_popcountll(r.also))
+                r.also = ((uint64_t)1 << (r.slot - r.prefix)) - 1; /* everything that stands before it in the tree is seen */
             kv->row[r.h].hist[l] = toy_see(kv, l, &r);
             kv->row[r.h].at = l + 1;
         }
@@ -91,7 +93,7 @@ static int toy_forward(struct kv *kv, int first, int last, const struct row *row
     return 0;
 }
 
-static int toy_pick(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err)
+static int toy_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     (void)err;
     kv->picks++;
@@ -101,12 +103,14 @@ static int toy_pick(struct kv *kv, const struct row *rows, const struct sampling
         for (int l = 1; l < h->at; l++)
             if (h->hist[l] != seen)
                 seen = toy_mix(seen, h->hist[l]); /* layers disagree about the past: another history */
-        if (asks[i]->temperature > 0) { /* noise by seed and position, as pick.h keys it */
+        if (asks[i].s->temperature > 0) { /* noise by seed and position, as pick.h keys it */
             int32_t position = rows[i].pos + 1 - (kv->fault == TOY_NOISE_KEY && rows[i].also ? 1 : 0);
-            seen = toy_mix(seen, pick_noise(asks[i], position, 0).v[0]);
+            seen = toy_mix(seen, pick_noise(asks[i].s, position, 0).v[0]);
         }
         bool agree = h->at == TOY_LAYERS || toy_mix(seen, (uint64_t)h->at) % 100 < TOY_AGREE;
-        picks[i] = (struct pick){.token = (int32_t)(toy_mix(seen, agree ? 7 : 8) % TOY_VOCAB), .logprob = -1, .conf = 0.5f};
+        picks[i] = (struct pick){.token = (int32_t)(toy_mix(seen, agree ? 7 : 8) % TOY_VOCAB), .logprob = -1, .conf = 0.5f, .n_top = asks[i].n_top};
+        for (int k = 0; k < asks[i].n_top; k++) /* the pick is the third of them */
+            picks[i].top[k] = (struct candidate){(picks[i].token + TOY_VOCAB + k - 2) % TOY_VOCAB, -1.0f - (float)k};
     }
     return 0;
 }
@@ -114,7 +118,7 @@ static int toy_pick(struct kv *kv, const struct row *rows, const struct sampling
 static int toy_kv_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, struct error *err)
 {
     (void)err;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n && kv->fault != TOY_NO_MOVE; i++)
         for (int l = 0; l < TOY_LAYERS; l++)
             *toy_cell_at(kv, seq, l, dst + i) = *toy_cell_at(kv, seq, l, src[i]);
     return 0;

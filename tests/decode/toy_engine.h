@@ -8,7 +8,7 @@
 #include "decode/decode.h"
 #include "toy_backend.h"
 
-enum { TOY_SLOTS = 256, TOY_SEQS = 4, TOY_DRAFTS = 12 };
+enum { TOY_SLOTS = 256, TOY_SEQS = 4, TOY_DRAFTS = DRAFTS_MAX };
 
 struct toy {
     struct kv *kv;
@@ -42,7 +42,7 @@ static inline struct toy *toy_setup(int n, enum toy_fault fault)
     f->kv->fault = fault;
     f->n = n;
     toy_vocab(f);
-    assert_int_equal(engine_open(&f->engine, &toy_backend, f->kv, &o, TOY_LAYERS, 16, TOY_DRAFTS, NULL), 0);
+    assert_int_equal(engine_open(&f->engine, &toy_backend, f->kv, &o, TOY_LAYERS, TOY_VOCAB, 16, TOY_DRAFTS, NULL), 0);
     for (int i = 0; i < n; i++) {
         assert_int_equal(timeline_open(&f->t[i], &f->engine, NULL), 0);
         assert_int_equal(reply_open(&f->t[i].reply, f->tokenizer, NULL), 0);

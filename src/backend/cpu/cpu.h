@@ -58,6 +58,8 @@ struct pick_part {
     struct scan scan;
     uint64_t mass;
     struct best best;
+    int n_top;
+    struct candidate top[PICK_TOP]; /* logits for log-probabilities, until all parts are joined */
 };
 
 struct kv {
@@ -107,7 +109,7 @@ static inline uint8_t *kv_head(const struct kv *kv, int page, int layer, int hea
 
 /* ---- compute ---- */
 int cpu_forward(struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err);
-int cpu_pick(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err);
+int cpu_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err);
 int cpu_logits(struct kv *kv, const struct row *rows, int n, float *out, struct error *err);
 
 /* The n-row operand that w takes. A pure view of kv->op: every thread makes its own. */

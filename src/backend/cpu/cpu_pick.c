@@ -7,7 +7,7 @@
 struct choice {
     struct kv *kv;
     const struct row *rows;
-    const struct sampling *const *asks; /* NULL: only logits are wanted */
+    const struct ask *asks; /* NULL: only logits are wanted */
     int n;
     struct cut cut[PICK_ROWS];
     struct pick *picks;
@@ -24,7 +24,7 @@ static struct pick_part *part_of(const struct slice *s, int worker, int r) { ret
 
 static float *logits_of(const struct kv *kv, int r) { return kv->logits + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
 
-static bool greedy(const struct sampling *s) { return !(s->temperature > 0); }
+static bool greedy(const struct ask *a) { return !(a->s->temperature > 0); }
 
 /* The hidden state itself is left as it is: the row may go on to deeper layers. */
 static void norm_rows(const struct slice *s)
@@ -56,17 +56,17 @@ static struct scan join_scans(const struct slice *s, int r)
 static void find_cuts(const struct slice *s)
 {
     for (int r = s->w; r < s->c->n; r += s->nw) {
-        const struct sampling *a = s->c->asks[r];
+        const struct ask *a = &s->c->asks[r];
         struct scan top = join_scans(s, r);
         s->c->cut[r] = (struct cut){-INFINITY, INT32_MAX};
-        if (!greedy(a) && pick_filters(a) && top.finite)
-            s->c->cut[r] = cut_find(logits_of(s->kv, r), s->d->c->vocab, top.max, a);
+        if (!greedy(a) && pick_filters(a->s) && top.finite)
+            s->c->cut[r] = cut_find(logits_of(s->kv, r), s->d->c->vocab, top.max, a->s);
     }
 }
 
 static void add_noise(const struct slice *s, int r)
 {
-    const struct sampling *a = s->c->asks[r];
+    const struct sampling *a = s->c->asks[r].s;
     struct scan top = join_scans(s, r);
     int32_t position = s->c->rows[r].pos + 1; /* of the token that is being chosen */
     if (!top.finite)
@@ -76,6 +76,16 @@ static void add_noise(const struct slice *s, int r)
     if (pick_keeps(s->c->cut[r], x, top.id)) /* of several logits that division makes equal, a cut may keep only the first */
         b = (struct best){(double)x + pick_gumbel(pick_noise(a, position, top.id / 4).v[top.id & 3]), top.id};
     part_of(s, s->w, r)->best = s->d->ops->noisy(logits_of(s->kv, r), s->from, s->to, a, position, top.max, s->c->cut[r], b);
+}
+
+/* The parts' lists as one; lower parts have the lower ids. */
+static void join_tops(const struct slice *s, int r, float max, uint64_t mass, struct pick *p)
+{
+    for (int w = 0; w < s->nw; w++)
+        for (int i = 0; i < part_of(s, w, r)->n_top; i++)
+            p->n_top = pick_insert(p->top, p->n_top, s->c->asks[r].n_top, part_of(s, w, r)->top[i]);
+    for (int i = 0; i < p->n_top; i++)
+        p->top[i].logprob = pick_logprob(p->top[i].logprob, max, mass);
 }
 
 static void conclude(const struct slice *s, int r)
@@ -94,18 +104,21 @@ static void conclude(const struct slice *s, int r)
         if (part->best.key > b.key || (part->best.key == b.key && part->best.id < b.id))
             b = part->best;
     }
-    if (!greedy(s->c->asks[r]))
+    if (!greedy(&s->c->asks[r]))
         p->token = b.id;
     p->logprob = pick_logprob(logits_of(s->kv, r)[p->token], top.max, mass);
     p->conf = pick_exp(p->logprob);
+    join_tops(s, r, top.max, mass, p);
 }
 
 static void choose(const struct slice *s)
 {
     bool sampled = false;
     for (int r = 0; r < s->c->n; r++) {
-        part_of(s, s->w, r)->scan = s->d->ops->scan(logits_of(s->kv, r), s->from, s->to);
-        sampled |= !greedy(s->c->asks[r]);
+        struct pick_part *part = part_of(s, s->w, r);
+        part->scan = s->d->ops->scan(logits_of(s->kv, r), s->from, s->to);
+        part->n_top = s->d->ops->top(logits_of(s->kv, r), s->from, s->to, s->c->asks[r].n_top, part->top);
+        sampled |= !greedy(&s->c->asks[r]);
     }
     pool_barrier(s->d->pool, s->w);
     for (int r = 0; r < s->c->n; r++)
@@ -114,7 +127,7 @@ static void choose(const struct slice *s)
         find_cuts(s);
         pool_barrier(s->d->pool, s->w);
         for (int r = 0; r < s->c->n; r++)
-            if (!greedy(s->c->asks[r]))
+            if (!greedy(&s->c->asks[r]))
                 add_noise(s, r);
     }
     pool_barrier(s->d->pool, s->w);
@@ -151,7 +164,7 @@ static int run_head(struct kv *kv, struct choice *c, struct error *err)
     return 0;
 }
 
-int cpu_pick(struct kv *kv, const struct row *rows, const struct sampling *const *asks, int n, struct pick *picks, struct error *err)
+int cpu_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     for (int at = 0; at < n; at += PICK_ROWS) {
         struct choice c = {.rows = rows + at, .asks = asks + at, .n = n - at < PICK_ROWS ? n - at : PICK_ROWS, .picks = picks + at};

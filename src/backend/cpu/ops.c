@@ -41,6 +41,7 @@ struct trial {
     float norm[TEST_N], add[TEST_N], gate[TEST_N], rotate[TEST_HEAD], attend[2][3 * TEST_HEAD];
     struct scan scan;
     struct best best;
+    struct candidate top[PICK_TOP];
     uint64_t mass;
 };
 
@@ -76,6 +77,7 @@ static void try_all(const struct ops *o, struct trial *t)
     try_attention(o, false, t->attend[0]);
     try_attention(o, true, t->attend[1]);
     t->scan = o->scan(x, 3, TEST_N - 5);
+    o->top(x, 3, TEST_N - 5, PICK_TOP, t->top);
     t->mass = o->mass(x, 3, TEST_N - 5, t->scan.max);
     t->best = o->noisy(x, 3, TEST_N - 5, &s, 9, t->scan.max, (struct cut){-INFINITY, INT32_MAX}, (struct best){-INFINITY, -1});
 }
@@ -94,6 +96,7 @@ const char *ops_differ(const struct ops *o)
         {"gate", memcmp(a.gate, b.gate, sizeof a.gate) != 0},
         {"rotate", memcmp(a.rotate, b.rotate, sizeof a.rotate) != 0},
         {"attention", memcmp(a.attend, b.attend, sizeof a.attend) != 0},
+        {"candidates", memcmp(a.top, b.top, sizeof a.top) != 0},
         {"choosing", a.scan.max != b.scan.max || a.scan.id != b.scan.id || a.mass != b.mass || a.best.id != b.best.id || a.best.key != b.best.key},
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)

@@ -60,6 +60,7 @@ struct ops {
 
     /* Slices [from, to) of a row of logits. */
     struct scan (*scan)(const float *logits, int from, int to);
+    int (*top)(const float *logits, int from, int to, int n, struct candidate *out); /* the n largest (less only when there are less), as in struct pick; logits for log-probabilities */
     uint64_t (*mass)(const float *logits, int from, int to, float max);
     /* The best x + noise among the kept; at_least: a key that some kept token is known to have (skips most of the work, changes nothing). */
     struct best (*noisy)(const float *logits, int from, int to, const struct sampling *s, int32_t position, float max, struct cut cut, struct best at_least);

@@ -42,6 +42,22 @@ static struct pick choose(const float *logits, int n, const struct sampling *s, 
     return (struct pick){.token = b.id, .logprob = logprob, .conf = pick_exp(logprob)};
 }
 
+/* The most probable tokens by their words: no other token stands before the last of them. */
+static void check_top(const struct pick *p, int n_top, const float *logits, int n)
+{
+    uint64_t mass = ops_pick("plain")->mass(logits, 0, n, ops_pick("plain")->scan(logits, 0, n).max);
+    float max = ops_pick("plain")->scan(logits, 0, n).max;
+    assert_int_equal(p->n_top, n_top);
+    for (int k = 0; k < n_top; k++) {
+        int before = 0, id = p->top[k].token;
+        float logprob = pick_logprob(logits[id], max, mass);
+        for (int t = 0; t < n; t++)
+            before += logits[t] > logits[id] || (logits[t] == logits[id] && t < id);
+        assert_int_equal(before, k);
+        assert_memory_equal(&p->top[k].logprob, &logprob, sizeof logprob);
+    }
+}
+
 static void picks_follow_the_rule_on_any_number_of_threads(void **state)
 {
     (void)state;
@@ -51,18 +67,18 @@ static void picks_follow_the_rule_on_any_number_of_threads(void **state)
     for (int threads = 1; threads <= 5; threads++) {
         struct synthetic s;
         struct row rows[ROWS];
-        const struct sampling *asks[ROWS];
+        struct ask asks[ROWS];
         struct pick picks[ROWS];
         open_tiny(&s, threads);
         int vocab = s.model.config.vocab;
         float *logits = calloc((size_t)(ROWS * vocab), sizeof *logits);
         run_rows(&s, rows);
         for (int i = 0; i < ROWS; i++)
-            asks[i] = &kinds[i % 4];
+            asks[i] = (struct ask){&kinds[i % 4], i % (PICK_TOP + 1)};
         assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
         assert_int_equal(s.b->logits(s.kv, rows, ROWS, logits, NULL), 0);
         for (int i = 0; i < ROWS; i++) {
-            struct pick want = choose(logits + i * vocab, vocab, asks[i], rows[i].pos + 1);
+            struct pick want = choose(logits + i * vocab, vocab, asks[i].s, rows[i].pos + 1);
             assert_int_equal(picks[i].token, want.token);
             assert_memory_equal(&picks[i].logprob, &want.logprob, sizeof(float));
             double sum = 0;
@@ -70,6 +86,7 @@ static void picks_follow_the_rule_on_any_number_of_threads(void **state)
                 sum += exp((double)logits[i * vocab + t] - (double)logits[i * vocab + want.token]);
             assert_true(fabs(picks[i].logprob + log(sum)) < 1e-5);
             assert_true(fabs(picks[i].conf - 1 / sum) < 1e-5);
+            check_top(&picks[i], asks[i].n_top, logits + i * vocab, vocab);
         }
         free(logits);
         synthetic_close(&s);
@@ -105,10 +122,10 @@ static void ties_after_division_stay_inside_the_cut(void **state)
     assert_int_equal(s.b->logits(s.kv, rows, ROWS, all, NULL), 0);
     for (int k = 0; k < 300; k++) {
         struct sampling ask = {.temperature = 1 + (float)k * 0.37f, .seed = (uint64_t)k, .top_k = 1};
-        const struct sampling *asks[ROWS];
+        struct ask asks[ROWS];
         struct pick picks[ROWS];
         for (int i = 0; i < ROWS; i++)
-            asks[i] = &ask;
+            asks[i] = (struct ask){.s = &ask};
         assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
         for (int i = 0; i < ROWS; i++)
             assert_int_equal(picks[i].token, choose(all + i * vocab, vocab, &ask, rows[i].pos + 1).token);
@@ -126,16 +143,16 @@ static void logits_that_are_not_finite_give_no_token(void **state)
         struct synthetic s;
         struct row rows[ROWS];
         static const struct sampling greedy, warm = {.temperature = 1, .top_p = 0.5f};
-        const struct sampling *asks[ROWS];
+        struct ask asks[ROWS];
         struct pick picks[ROWS];
         open_tiny(&s, 2);
         s.d->norm[3] = bad[k];
         run_rows(&s, rows);
         for (int i = 0; i < ROWS; i++)
-            asks[i] = i % 2 ? &greedy : &warm;
+            asks[i] = (struct ask){i % 2 ? &greedy : &warm, PICK_TOP};
         assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
         for (int i = 0; i < ROWS; i++)
-            assert_int_equal(picks[i].token, -1);
+            assert_true(picks[i].token == -1 && picks[i].n_top == 0);
         synthetic_close(&s);
     }
 }

@@ -259,6 +259,21 @@ static void attention_does_not_see_how_the_past_was_named(void **state)
 
 /* ---- slices of the choice rule ---- */
 
+/* Every token of the list has as many before it as its place says, equals by id. */
+static void check_top(const struct ops *o, const float *logits, int from, int to, int n)
+{
+    struct candidate top[PICK_TOP];
+    int m = o->top(logits, from, to, n, top);
+    assert_int_equal(m, n < to - from ? n : to - from);
+    for (int k = 0; k < m; k++) {
+        int before = 0, id = top[k].token;
+        assert_true(id >= from && id < to && top[k].logprob == logits[id]);
+        for (int i = from; i < to; i++)
+            before += logits[i] > logits[id] || (logits[i] == logits[id] && i < id);
+        assert_int_equal(before, k);
+    }
+}
+
 static void slices_match_all_sets(void **state)
 {
     (void)state;
@@ -268,6 +283,9 @@ static void slices_match_all_sets(void **state)
     fill(&seed, logits, N, 4);
     struct sampling s = {.temperature = 0.8f, .seed = 9};
     const struct ops *o;
+    int n_few = 0;
+    for (int i = 0; i < N; i += 3)
+        logits[i] = floorf(logits[i] * 4) / 4; /* many ties, at the top too */
     for (int from = 0; from < N; from += 713) {
         int to = from + 700 + from % 5 < N ? from + 700 + from % 5 : N;
         struct scan want = plain()->scan(logits, from, to);
@@ -279,6 +297,9 @@ static void slices_match_all_sets(void **state)
             struct scan got = o->scan(logits, from, to);
             assert_true(got.max == want.max && got.id == want.id && got.finite);
             assert_true(o->mass(logits, from, to, want.max) == mass);
+            for (int n = 0; n <= PICK_TOP; n++)
+                check_top(o, logits, from, to, n);
+            check_top(o, logits, from, from + n_few++ % 7, PICK_TOP); /* fewer than are asked for */
             struct best b = o->noisy(logits, from, to, &s, 12, want.max, (struct cut){-INFINITY, INT32_MAX}, none);
             assert_true(b.key == best.key && b.id == best.id);
         }
