@@ -268,6 +268,66 @@ LSK_API int lsk_quantize(const char *in, const char *out, const lsk_quantize_opt
 /* Bytes per second that `threads` pinned threads (0: all cores) read from memory, the best of a few passes over `bytes` of fresh random data. Below zero on failure. */
 LSK_API double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err);
 
+/* ---- training ---- */
+
+typedef struct lsk_train_options {
+    const char *recipe;        /* required: a name of lsk_recipe */
+    const char *folder;        /* required: tokens, log and checkpoints go there; made when it is not there */
+    const char *const *data;   /* files, NULL-terminated: NAME.jsonl has a document in every line, any other is one of plain text; NULL: what the folder holds already */
+    const char *device;        /* NULL or "auto", "cpu" */
+    const char *document_end;  /* name of the token that ends every document; NULL: the model's end of text; "": none */
+    int special;               /* non-zero: "<|im_start|>" and the like in the data become their tokens */
+    int learn_prompts;         /* non-zero: the prompts of JSONL rows are learnt too */
+    int bad_rows;              /* rows that cannot be used and are passed over, at most; each is an event */
+    int steps;                 /* 0: as many as one pass over the data takes */
+    int batch, accumulate;     /* sequences at once, and how often that before a step; 0: 8 and 1 */
+    int length;                /* tokens of a sequence; 0: 1024, or the model's context if that is less */
+    uint64_t seed;
+    double rate;               /* peak of the learning rate; 0: the recipe's */
+    double layer_dropout;      /* of the last layer; 0: the recipe's; below 0: none */
+    double exit_scale;         /* 0: the recipe's; below 0: 0 */
+    double warmup, floor;      /* share of the steps, share of the peak at the end; 0: .03 and .1; below 0: none */
+    double beta1, beta2, eps;  /* of AdamW; 0: .9, .95, 1e-8 */
+    double decay, clip;        /* 0: .1 and 1; below 0: none */
+    double held_out;           /* share of the text that is never trained on; 0: .01 */
+    const int *exits;          /* distill teaches these exit layers, looks measure them; none: L/4, L/3 and L/2 */
+    int n_exits;               /* at most 16 */
+    int look_every, look_blocks; /* steps between looks at held-out text, its sequences in one look; 0: 100 and 32; every below 0: at the end only */
+    int save_every, keep;      /* steps between checkpoints, how many stay; 0: 500 and 2; below 0: at the end only, all */
+    int resume;                /* non-zero: go on from the folder's newest checkpoint, with the same options */
+    int recompute;             /* non-zero: less memory for activations, more time */
+    int threads;
+    const char *const *ignore_config; /* unknown config keys to pass over, NULL-terminated; or NULL */
+    lsk_progress_fn progress;  /* before the first step; or NULL */
+    void *progress_ud;
+} lsk_train_options;
+
+enum lsk_train_kind { LSK_TRAIN_STARTED, LSK_TRAIN_STEPPED, LSK_TRAIN_LOOKED, LSK_TRAIN_SAVED, LSK_TRAIN_NOTE };
+
+typedef struct lsk_train_point {
+    int layer;                            /* the exit behind so many layers */
+    double ce, kl, accept, anchor, agree; /* means in nats; agree: how often its likeliest token is the last layer's, greedy acceptance. STEPPED: only what the recipe asks for */
+} lsk_train_point;
+
+typedef struct lsk_train_event {
+    enum lsk_train_kind kind;
+    int step, steps;
+    uint64_t tokens;            /* seen by the run */
+    double loss, rate, norm;    /* of the step; norm: of its gradient, before clipping */
+    double speed, flops, left;  /* tokens and operations per second; seconds to the end, 0: not known yet */
+    int n;
+    const lsk_train_point *point; /* [n] ascending layers, the last layer last */
+    const char *text;           /* SAVED: the checkpoint's folder; STARTED: that of the one resumed from, or NULL; NOTE: the line */
+    uint64_t memory;            /* STARTED: bytes on the device */
+    uint64_t blocks, held;      /* STARTED: sequences to train on, and held out */
+} lsk_train_event;
+
+typedef int (*lsk_train_fn)(void *ud, const lsk_train_event *e); /* non-zero: the run saves a checkpoint and ends */
+
+/* Trains the model at `path`, which stays as it is. Returns 0 when all steps are done, 1 when the event function ended the run. */
+LSK_API int lsk_train(const char *path, const lsk_train_options *o, lsk_train_fn event, void *ud, lsk_error *err);
+LSK_API const char *lsk_recipe(int i, const char **help); /* name of recipe i; NULL past the last */
+
 #ifdef __cplusplus
 }
 #endif

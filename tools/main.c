@@ -9,7 +9,8 @@
 
 extern char **environ;
 
-static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth, &command_quantize};
+static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth, &command_quantize,
+                                                 &command_train, &command_generate_corpus, &command_plot};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void)
@@ -18,7 +19,7 @@ static void print_help(void)
            "usage: layerskip COMMAND [OPTIONS]\n\ncommands\n",
            lsk_version());
     for (int i = 0; i < N_COMMANDS; i++)
-        printf("  %-10s %s\n", commands[i]->name, commands[i]->help);
+        printf("  %-16s %s\n", commands[i]->name, commands[i]->help);
     printf("\nexamples\n"
            "  layerskip run model.gguf -p \"Once upon a time\"\n"
            "  layerskip bench ./layerskip-llama2-7B --exit-layer 4-12+4 --num-speculations 2,4,8\n\n"

@@ -7,6 +7,8 @@
 
 #include "format/checkpoint.h"
 
+extern const struct naming hf_names;
+
 enum { HF_JSON_MAX = 1 << 20, HF_BIG_JSON_MAX = 4 << 20 }; /* bytes; a tree of jansson takes up to 40 times as much */
 
 /* Adds a safetensors file as the next shard, with all of its tensors. */

@@ -27,7 +27,7 @@ static const struct stem layer_stems[] = {
     {"input_layernorm", "attn_norm"}, {"self_attn.q_proj", "q"}, {"self_attn.k_proj", "k"}, {"self_attn.v_proj", "v"}, {"self_attn.o_proj", "o"},
     {"post_attention_layernorm", "ffn_norm"}, {"mlp.gate_proj", "gate"}, {"mlp.up_proj", "up"}, {"mlp.down_proj", "down"}, {NULL, NULL},
 };
-static const struct naming hf_names = {"model.layers.", global_stems, layer_stems};
+const struct naming hf_names = {"model.layers.", global_stems, layer_stems};
 
 /* One file being read. */
 struct header {

@@ -372,3 +372,36 @@ double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err)
     (void)bytes, (void)threads, (void)err;
     return 10e9;
 }
+
+const char *lsk_recipe(int i, const char **help)
+{
+    if (help)
+        *help = "teaches nothing";
+    return i == 0 ? "distill" : NULL;
+}
+
+/* Three steps; "nan" fails at the second, "slow" takes 100 ms for each. */
+int lsk_train(const char *path, const lsk_train_options *o, lsk_train_fn event, void *ud, lsk_error *err)
+{
+    const lsk_train_point point[2] = {{.layer = 2, .kl = 1.5, .agree = 0.5}, {.layer = LAYERS, .anchor = 0.25}};
+    lsk_train_event e = {.steps = 3, .n = 2, .point = point, .blocks = 10, .held = 1, .loss = 2, .speed = 1000, .left = 5};
+    if (strcmp(o->recipe, "distill"))
+        return refuse(err, LSK_EUSAGE, "recipe %.64s: must be one of distill", o->recipe);
+    e.kind = LSK_TRAIN_STARTED;
+    int stop = event(ud, &e);
+    for (e.step = 1; e.step <= 3 && !stop; e.step++) {
+        if (strstr(path, "nan") && e.step == 2)
+            return refuse(err, LSK_EDATA, "after step 1: the loss is not finite");
+        if (strstr(path, "slow"))
+            usleep(100000);
+        e.kind = LSK_TRAIN_STEPPED;
+        stop = event(ud, &e);
+    }
+    e.step--;
+    e.kind = LSK_TRAIN_LOOKED;
+    event(ud, &e);
+    e.kind = LSK_TRAIN_SAVED;
+    e.text = "run/step-000003";
+    event(ud, &e);
+    return stop;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text as tokens on disk, and what a step takes from it. One file, written whole or not at all, read through bounded reads:
+     64 bytes of header, then a 32-bit word for every token: its id, and two flags.
+   Documents follow one another without gaps. The file is cut into blocks of `length` tokens; some blocks, evenly spread, are held out and never trained on.
+   Position p of the run is a function of (seed, p) alone: the blocks come in another order in every epoch, by a permutation that is computed, not stored.
+   So a run goes on anywhere, from a number. */
+#ifndef TRAIN_DATASET_H
+#define TRAIN_DATASET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/train.h"
+#include "base/file.h"
+
+#define DATASET_BEGINS (1u << 31) /* this token is the first of a document */
+#define DATASET_GIVEN (1u << 30)  /* a part of a prompt: read, not learnt */
+enum { DATASET_ID_MASK = (1 << 30) - 1, DATASET_HEADER = 64, DATASET_VERSION = 1 };
+
+struct dataset_header {
+    uint32_t vocab;
+    uint64_t tokenizer, source, content; /* fingerprints: of the tokenizer, of the files and options it was made from, of the words */
+    uint64_t tokens, documents;
+};
+
+/* Header and its bytes. ERR_DATA names what is wrong; path and size are the file's. */
+void dataset_header_write(const struct dataset_header *h, uint8_t out[DATASET_HEADER]);
+int dataset_header_read(struct dataset_header *h, const uint8_t in[DATASET_HEADER], const char *path, uint64_t size, struct error *err);
+
+struct dataset {
+    struct file file;
+    struct dataset_header header;
+    int length;          /* tokens of a block */
+    bool learn_given;    /* prompts count too */
+    uint64_t blocks, held, spread; /* every spread-th block is held out, `held` of them */
+    uint32_t *word;      /* [length + 1] */
+};
+
+/* held_share: the part of the blocks that is held out (at least one block). Caller closes; on failure nothing is held. */
+int dataset_open(struct dataset *d, const char *path, int length, double held_share, struct error *err);
+void dataset_close(struct dataset *d); /* zeroes are fine */
+
+static inline uint64_t dataset_trained(const struct dataset *d) { return d->blocks - d->held; } /* blocks of an epoch */
+
+/* The number of the block at a position of the run, and of held-out block i. */
+uint64_t dataset_block(const struct dataset *d, uint64_t seed, uint64_t position);
+uint64_t dataset_held_block(const struct dataset *d, uint64_t i);
+
+/* A batch that owns its arrays; keep stays NULL. */
+struct batch {
+    struct train_batch view; /* of the arrays below */
+    int32_t *token, *target, *start; /* [n][length] */
+};
+int batch_open(struct batch *b, int n, int length, struct error *err);
+void batch_close(struct batch *b);
+
+/* Block `number` as sample i of the batch. */
+int dataset_read(struct dataset *d, uint64_t number, struct batch *b, int i, struct error *err);
+
+#endif
