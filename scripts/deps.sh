@@ -21,6 +21,7 @@ test="$demo
 python3-venv|python3 -c 'import ensurepip'
 libcmocka-dev|pkg-config --exists cmocka
 libopenblas0-pthread|python3 -c 'import ctypes; ctypes.CDLL(\"libopenblas.so.0\")'
+gnuplot-nox|gnuplot --version
 g++|g++ --version
 universal-ctags|ctags --version | grep Universal
 clang|clang --version

@@ -28,8 +28,8 @@ static struct {
 
 static int toy_plan(const struct model *m, const struct train_options *o, struct train_plan *out, struct error *err)
 {
-    (void)err;
-    *out = (struct train_plan){.weights = checkpoint_weight_bytes(m->file), .activations = (uint64_t)o->batch * (uint64_t)o->length};
+    (void)m, (void)err;
+    *out = (struct train_plan){.weights = 1 << 20, .activations = (uint64_t)o->batch * (uint64_t)o->length};
     return 0;
 }
 
