@@ -74,18 +74,17 @@ says out "layerskip-llama2-13b"
 says out "How to choose"
 
 # Ctrl-C ends a run behind a checkpoint; it goes on to the bits of one that was not interrupted.
-(trap - INT; exec "$program" "${train[@]}" -o cut --steps 400 --look-every 0 --no-progress >out 2>err </dev/null) &
+(trap - INT; exec "$program" "${train[@]}" -o cut --steps 1000 --look-every 0 --no-progress >out 2>err </dev/null) &
 child=$!
-for _ in $(seq 100); do [ -s cut/log.csv ] && break; sleep 0.1; done
-sleep 0.5
+for _ in $(seq 1000); do [ -s cut/log.csv ] && break; sleep 0.01; done
 kill -INT "$child"
 wait "$child"
 check "status 130 expected" [ $? = 130 ]
 says err "interrupted; --resume goes on from cut/step-"
 check "one checkpoint" [ "$(ls -d cut/step-* | wc -l)" = 1 ]
-try 0 "${train[@]}" -o cut --steps 400 --look-every 0 --resume
-try 0 "${train[@]}" -o whole --steps 400 --look-every 0
-check "the same weights" cmp -s cut/step-000400/model.safetensors whole/step-000400/model.safetensors
+try 0 "${train[@]}" -o cut --steps 1000 --look-every 0 --resume
+try 0 "${train[@]}" -o whole --steps 1000 --look-every 0
+check "the same weights" cmp -s cut/step-001000/model.safetensors whole/step-001000/model.safetensors
 
 # A model's own replies: a function of the options alone, and of no interruption.
 printf 'Once upon\\na time\n\nThe sun\nA third prompt, a longer one\n' >prompts.txt
