@@ -248,10 +248,12 @@ static void plain_read(void *arg, int w, int n)
         }
 }
 
-/* Takes memory and gives it back, so that what follows (reading, and then loading into what reading gives back) finds pages that the machine really has: a
-   virtual machine's free ones may have gone to its host, and fetching them again takes ten times as long as all that is measured here. */
+/* Takes memory and gives it back, so that what follows (reading, and then loading into what reading gives back) finds pages that the machine really has. A
+   virtual machine hands free pages to its host two seconds after they became free, and fetching them again takes ten times as long as all that is measured
+   here: so it first waits until all have gone. */
 static void warm_memory(size_t bytes)
 {
+    sleep(4);
     uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         die("out of memory");
