@@ -106,43 +106,55 @@ static int rank_scores(struct build *b, const float *score, uint32_t **out)
     return 0;
 }
 
+/* Gives every character of the normal tokens that is none itself to symbol[n..], once each; with symbol == NULL, only counts them. */
+static int loose_characters(struct build *b, struct bytes *symbol, uint64_t *n_loose, uint64_t *n_chars)
+{
+    const struct vocab *v = b->v;
+    uint8_t *seen = arena_alloc(&b->scratch, 0x110000 / 8);
+    uint32_t c;
+    if (!seen)
+        return build_no_memory(b);
+    *n_loose = *n_chars = 0;
+    for (int i = 0; i < v->n; i++) {
+        struct bytes t = b->text[i];
+        if (v->type[i] != TOKEN_NORMAL)
+            continue;
+        if (t.n > VOCAB_PIECE_MAX)
+            return fail(b->err, ERR_DATA, "%s: token %d: %zu bytes long; at most %d are supported", b->name, i, t.n, VOCAB_PIECE_MAX);
+        for (size_t at = 0, len; at < t.n; at += len, ++*n_chars) {
+            len = (size_t)utf8_next(t.p + at, t.n - at, &c);
+            if (seen[c / 8] >> c % 8 & 1)
+                continue;
+            seen[c / 8] |= (uint8_t)(1 << c % 8);
+            int32_t id = piece_map_find(&b->map, t.p + at, len);
+            if (id >= 0 && v->type[id] == TOKEN_NORMAL)
+                continue;
+            if (symbol)
+                symbol[v->n + (int)*n_loose] = (struct bytes){t.p + at, len};
+            ++*n_loose;
+        }
+    }
+    return 0;
+}
+
 /* The symbols that merging passes through: normal tokens, then the characters that are only found inside them. */
 static int index_symbols(struct build *b, struct piece_map *map, struct bytes **out, uint64_t *n_chars)
 {
     struct vocab *v = b->v;
-    uint64_t loose = 0;
-    uint32_t c;
-    *n_chars = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass) {
-            *out = arena_array(&b->scratch, (uint64_t)v->n + loose, sizeof **out);
-            if (!*out || loose > VOCAB_MAX || !piece_map_init(map, &b->scratch, *out, v->n + (int)loose))
-                return build_no_memory(b);
-            memcpy(*out, b->text, (size_t)v->n * sizeof **out);
-            for (int i = 0; i < v->n; i++)
-                if (v->type[i] == TOKEN_NORMAL && piece_map_add(map, i) < 0)
-                    return crowded(b, i);
-        }
-        for (int i = 0; i < v->n; i++) {
-            struct bytes t = b->text[i];
-            if (v->type[i] != TOKEN_NORMAL)
-                continue;
-            if (t.n > VOCAB_PIECE_MAX)
-                return fail(b->err, ERR_DATA, "%s: token %d: %zu bytes long; at most %d are supported", b->name, i, t.n, VOCAB_PIECE_MAX);
-            for (size_t at = 0, len; at < t.n; at += len) {
-                len = (size_t)utf8_next(t.p + at, t.n - at, &c);
-                int32_t id = piece_map_find(pass ? map : &b->map, t.p + at, len);
-                if (!pass) {
-                    ++*n_chars;
-                    loose += id < 0 || v->type[id] != TOKEN_NORMAL;
-                } else if (id < 0) {
-                    (*out)[v->n_symbols] = (struct bytes){t.p + at, len};
-                    if (piece_map_add(map, v->n_symbols++) < 0)
-                        return crowded(b, i);
-                }
-            }
-        }
-    }
+    uint64_t loose;
+    int rc = loose_characters(b, NULL, &loose, n_chars);
+    if (rc < 0)
+        return rc;
+    *out = arena_array(&b->scratch, (uint64_t)v->n + loose, sizeof **out);
+    if (!*out || !piece_map_init(map, &b->scratch, *out, v->n + (int)loose))
+        return build_no_memory(b);
+    memcpy(*out, b->text, (size_t)v->n * sizeof **out);
+    if ((rc = loose_characters(b, *out, &loose, n_chars)) < 0)
+        return rc;
+    v->n_symbols = v->n + (int)loose;
+    for (int i = 0; i < v->n_symbols; i++)
+        if ((i >= v->n || v->type[i] == TOKEN_NORMAL) && piece_map_add(map, i) < 0)
+            return crowded(b, i);
     return 0;
 }
 
