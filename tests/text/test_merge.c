@@ -5,7 +5,7 @@
 
 #include "text/merge.h"
 
-enum { SYMBOLS = 40, MERGES = 60 };
+enum { SYMBOLS = 40, MERGES = 60, VOCAB = 1 << 22 };
 
 static const struct merge *rule(const struct merge *m, int32_t left, int32_t right)
 {
@@ -85,6 +85,25 @@ static void test_crowded_pairs(void **state)
     arena_free(&a);
 }
 
+/* A table as full as it gets, of pairs in regular patterns: none is turned away. */
+static void test_regular_pairs_are_taken(void **state)
+{
+    enum { BITS = 18, N = 1 << BITS };
+    static struct merge m[N];
+    (void)state;
+    for (int shift = 0; shift <= BITS; shift++)
+        for (int step = 1; step < 5000; step = step * 7 + 3) { /* 2^shift right parts for each left one */
+            struct arena a = {0};
+            struct merge_table t;
+            for (int i = 0; i < N; i++)
+                m[i] = (struct merge){(i >> shift) * step % VOCAB, (i & ((1 << shift) - 1)) * step % VOCAB, i, 0};
+            struct error err = {0};
+            if (merge_table_init(&t, &a, m, N, "FILE", &err))
+                fail_msg("shift %d step %d: %s", shift, step, err.text);
+            arena_free(&a);
+        }
+}
+
 static void test_grow_keeps_symbols_and_has_a_limit(void **state)
 {
     struct merge_work w = {0};
@@ -103,6 +122,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_is_the_definition),
         cmocka_unit_test(test_crowded_pairs),
+        cmocka_unit_test(test_regular_pairs_are_taken),
         cmocka_unit_test(test_grow_keeps_symbols_and_has_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,8 +84,30 @@ static void test_keys_of_one_hash(void **state)
     arena_free(&a);
 }
 
+/* A map as full as it gets, of keys that look alike: none is turned away. */
+static void test_regular_keys_are_taken(void **state)
+{
+    enum { N = 1 << 18 };
+    static const char *const forms[] = {"%d", "<|reserved_special_token_%d|>", "%08d", "<extra_id_%06d>", "%x", "abcdefgh%07d", "\xe2\x96\x81%05d\xe2\x96\x81"};
+    static char text[N][40];
+    static struct bytes key[N];
+    (void)state;
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        struct arena a = {0};
+        struct piece_map m;
+        for (int i = 0; i < N; i++)
+            key[i] = (struct bytes){(const uint8_t *)text[i], (size_t)snprintf(text[i], sizeof text[i], forms[f], i)};
+        assert_true(piece_map_init(&m, &a, key, N));
+        assert_int_equal(m.mask + 1, 2 * N);
+        for (int i = 0; i < N; i++)
+            assert_int_equal(piece_map_add(&m, i), i);
+        arena_free(&a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_add_and_find), cmocka_unit_test(test_every_byte_counts), cmocka_unit_test(test_keys_of_one_hash)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_add_and_find), cmocka_unit_test(test_every_byte_counts), cmocka_unit_test(test_keys_of_one_hash),
+                                       cmocka_unit_test(test_regular_keys_are_taken)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
