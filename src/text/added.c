@@ -45,8 +45,6 @@ const struct added_token *added_set_match(const struct added_set *s, const uint8
 {
     int lo = 0, hi = s->n; /* token[lo - 1] <= text < token[hi] */
     size_t with_lo = 0, with_hi = 0; /* bytes in common with those: all between share the fewer of them */
-    if (!s->starts[p[0]])
-        return NULL;
     while (lo < hi) {
         int mid = lo + (hi - lo) / 2;
         struct bytes t = s->token[mid].text;

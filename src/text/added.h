@@ -9,7 +9,7 @@ struct added_set {
     const struct added_token *token; /* [n] sorted by text, borrowed */
     int n;
     struct added_step *step; /* [n + 1] step[i] belongs to token[i - 1]; step[0] to the empty text */
-    bool starts[256];        /* first bytes */
+    bool starts[256];        /* first bytes: at any other there is nothing to look for */
 };
 
 bool added_set_init(struct added_set *s, struct arena *a, const struct added_token *token, int n); /* false: out of memory */

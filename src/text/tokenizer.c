@@ -271,7 +271,7 @@ static int split(struct encoding *e, const uint8_t *p, size_t n, bool normalized
     size_t from = 0;
     int rc = 0;
     for (size_t at = 0; rc == 0 && added->n && at < n;) {
-        const struct added_token *a = added_set_match(added, p + at, n - at);
+        const struct added_token *a = added->starts[p[at]] ? added_set_match(added, p + at, n - at) : NULL;
         bool taken = a && (!a->special || e->flags & ENCODE_SPECIAL);
         if (taken) {
             rc = at > from ? rest(e, p + from, at - from, from == 0) : 0;
