@@ -9,7 +9,17 @@ logs=build/check
 export UBSAN_OPTIONS=print_stacktrace=1 CTEST_OUTPUT_ON_FAILURE=1
 
 build() { cmake --preset "$1" && ninja -C "$2" -j "$jobs" "${@:3}"; }
-run_tests() { ctest --test-dir "$1" -j "$jobs" --no-tests=error "${@:2}"; }
+run_tests() {
+    ctest --test-dir "$1" -j "$jobs" --no-tests=error "${@:2}"
+    local status=$?
+    list_skipped "$1/Testing/Temporary/LastTest.log"
+    return $status
+}
+list_skipped() { # "skipped: PROGRAM: CASE", with the reason where the program gives one in a line that begins with that word
+    awk '/^[0-9]+\/[0-9]+ Test: / { program = $3; reason = "" }
+        /^skipped: / { reason = " (" substr($0, 10) ")" }
+        /^\[  SKIPPED \] [A-Za-z0-9_]+$/ && !seen[program $4]++ { print "skipped: " program ": " $4 reason }' "$1"
+}
 each() { # runs COMMAND... NAME for every test program of FOLDER that is named
     local folder=$1 command=$2 name
     for name in "${@:3}"; do
@@ -34,7 +44,7 @@ step_valgrind() { each build "valgrind -q --error-exitcode=1 --leak-check=full" 
 steps=("$@")
 [[ $# -gt 0 ]] || steps=(build model gates tests sanitizers clang fuzz threads valgrind)
 mkdir -p "$logs"
-passed=0 failed=0 summary=
+passed=0 failed=0 skipped=0 summary=
 for step in "${steps[@]}"; do
     printf '%-11s' "$step"
     start=$SECONDS
@@ -45,9 +55,11 @@ for step in "${steps[@]}"; do
     fi
     line=$(printf '%-7s %4d s  %s' "$result" $((SECONDS - start)) "$(grep -E '^[0-9]+% tests passed' "$logs/$step.log" || true)")
     echo "$line"
+    grep '^skipped: ' "$logs/$step.log" | sed 's/^/    /'
+    skipped=$((skipped + $(grep -c '^skipped: ' "$logs/$step.log")))
     [[ $result == ok ]] || { tail -n 60 "$logs/$step.log" | sed 's/^/    /'; summary+="$step failed: see $logs/$step.log"$'\n'; }
 done
 printf '%s' "$summary"
 echo "$((SECONDS)) s in all"
-echo "check: $passed passed, $failed failed"
+echo "check: $passed passed, $failed failed; $skipped test cases skipped"
 [[ $failed == 0 ]]

@@ -77,25 +77,27 @@ bool bytes_equal(struct bytes a, const char *text)
     return a.n == n && (n == 0 || memcmp(a.p, text, n) == 0);
 }
 
-/* Length of the well-formed UTF-8 character at p (n bytes left), or 0. Table 3-7 of the Unicode standard. */
-static unsigned char_length(const uint8_t *p, size_t n)
+int utf8_next(const uint8_t *p, size_t n, uint32_t *c)
 {
-    static const struct { uint8_t lo, hi, len, lo2, hi2; } rows[] = {
-        {0x00, 0x7f, 1, 0, 0},       {0xc2, 0xdf, 2, 0x80, 0xbf}, {0xe0, 0xe0, 3, 0xa0, 0xbf},
-        {0xe1, 0xec, 3, 0x80, 0xbf}, {0xed, 0xed, 3, 0x80, 0x9f}, {0xee, 0xef, 3, 0x80, 0xbf},
-        {0xf0, 0xf0, 4, 0x90, 0xbf}, {0xf1, 0xf3, 4, 0x80, 0xbf}, {0xf4, 0xf4, 4, 0x80, 0x8f},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (p[0] < rows[i].lo || p[0] > rows[i].hi)
-            continue;
-        if (rows[i].len > n || (rows[i].len > 1 && (p[1] < rows[i].lo2 || p[1] > rows[i].hi2)))
+    uint8_t b = p[0];
+    *c = b;
+    if (b < 0x80)
+        return 1;
+    int len = b < 0xc2 || b > 0xf4 ? 0 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : 4;
+    if (!len)
+        return -1;
+    /* the second byte rules out overlong forms, surrogates and what lies beyond U+10FFFF */
+    uint8_t lo = b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80, hi = b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
+    uint32_t v = b & (0xffu >> (len + 1));
+    for (int i = 1; i < len; i++, lo = 0x80, hi = 0xbf) {
+        if ((size_t)i == n)
             return 0;
-        for (unsigned k = 2; k < rows[i].len; k++)
-            if ((p[k] & 0xc0) != 0x80)
-                return 0;
-        return rows[i].len;
+        if (p[i] < lo || p[i] > hi)
+            return -i;
+        v = v << 6 | (p[i] & 0x3f);
     }
-    return 0;
+    *c = v;
+    return len;
 }
 
 bool utf8_valid(struct bytes b, size_t *bad_at)
@@ -109,13 +111,14 @@ bool utf8_valid(struct bytes b, size_t *bad_at)
                 continue;
             }
         }
-        unsigned len = char_length(b.p + i, b.n - i);
-        if (!len) {
+        uint32_t c;
+        int len = utf8_next(b.p + i, b.n - i, &c);
+        if (len <= 0) {
             if (bad_at)
                 *bad_at = i;
             return false;
         }
-        i += len;
+        i += (size_t)len;
     }
     return true;
 }

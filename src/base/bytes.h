@@ -31,4 +31,10 @@ bool read_f64(struct reader *r, double *out);
 bool bytes_equal(struct bytes a, const char *text); /* equal to a C string */
 bool utf8_valid(struct bytes b, size_t *bad_at);    /* no overlong forms, no surrogates; bad_at (may be NULL): first bad offset */
 
+/* The character at p (n >= 1 bytes): its length and *c; 0 when the n bytes are the beginning of one;
+   -k when the first k bytes can begin none (a maximal ill-formed subsequence: one U+FFFD). */
+int utf8_next(const uint8_t *p, size_t n, uint32_t *c);
+
+#define UTF8_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
 #endif

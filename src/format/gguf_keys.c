@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What GGUF calls things, in the words of the other format. */
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -153,24 +152,6 @@ static int read_texts(struct checkpoint *c, struct error *err)
     return 0;
 }
 
-static bool is_byte_token(struct bytes b)
-{
-    return b.n == 6 && !memcmp(b.p, "<0x", 3) && isxdigit(b.p[3]) && isxdigit(b.p[4]) && b.p[5] == '>';
-}
-
-static int check_types(struct checkpoint *c, struct error *err)
-{
-    const struct token_table *t = &c->tokens;
-    for (int i = 0; t->type && i < t->n; i++) {
-        if (t->type[i] < 0 || t->type[i] > 6)
-            return fail(err, ERR_DATA, "%s: key \"tokenizer.ggml.token_type\": token %d: value %d: must be 1 to 6", c->path, i, t->type[i]);
-        if (t->type[i] == 6 && !is_byte_token(t->text[i]))
-            return fail(err, ERR_DATA, "%s: key \"tokenizer.ggml.tokens\": token %d: \"%.32s\" is marked as a byte but is not <0x00> to <0xFF>", c->path, i,
-                        (const char *)t->text[i].p);
-    }
-    return 0;
-}
-
 static int check_lists(struct checkpoint *c, struct error *err)
 {
     static const char *const lists[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type", "tokenizer.ggml.merges"};
@@ -181,7 +162,7 @@ static int check_lists(struct checkpoint *c, struct error *err)
         if (m && i < 3 && m->i != c->tokens.n)
             return fail(err, ERR_DATA, "%s: key \"%s\" has %lld entries, \"tokenizer.ggml.tokens\" %d: they must be as many", c->path, m->key, (long long)m->i, c->tokens.n);
     }
-    return c->tokens.n ? check_types(c, err) : 0;
+    return 0;
 }
 
 /* What no key of GGUF says, the tensors do. */

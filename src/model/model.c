@@ -27,6 +27,22 @@ static const char *named(const struct checkpoint *c, const char *key, const char
     return m && m->type == META_TEXT ? m->text : NULL;
 }
 
+/* What a file beside the tokenizer's holds, or NULL when there is none. The caller calls json_decref. */
+static int load_beside(struct checkpoint *c, const char *name, json_t **out, struct error *err)
+{
+    const char *path;
+    int rc = hf_find(c, name, &path, err);
+    *out = NULL;
+    return rc > 0 ? hf_load_json(path, HF_BIG_JSON_MAX, out, err) : rc;
+}
+
+/* A token's name in special_tokens_map.json. */
+static const char *special_name(const json_t *map, const char *key)
+{
+    const json_t *v = json_object_get(map, key);
+    return json_string_value(json_is_object(v) ? json_object_get(v, "content") : v);
+}
+
 static int vocab_from_gguf(struct vocab *v, const struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
 {
     const struct token_table *t = &c->tokens;
@@ -36,7 +52,7 @@ static int vocab_from_gguf(struct vocab *v, const struct checkpoint *c, const st
 }
 
 /* tokenizer.json wins over tokenizer.model, also where it cannot be read: that is an error, not a reason to look further. */
-static int vocab_from_folder(struct vocab *v, struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
+static int read_tokenizer_file(struct vocab *v, struct checkpoint *c, const struct vocab_wish *wish, struct error *err)
 {
     static const struct {
         const char *file;
@@ -60,13 +76,30 @@ static int vocab_from_folder(struct vocab *v, struct checkpoint *c, const struct
     return fail(err, ERR_NOINPUT, "%s: neither tokenizer.json nor tokenizer.model is there; copy one from the model's page", c->dir);
 }
 
+static int vocab_from_folder(struct vocab *v, struct checkpoint *c, struct vocab_wish wish, struct error *err)
+{
+    json_t *special = NULL, *added = NULL;
+    int rc = load_beside(c, "special_tokens_map.json", &special, err);
+    if (!rc)
+        rc = load_beside(c, "added_tokens.json", &added, err);
+    wish.bos_text = wish.bos_text ? wish.bos_text : special_name(special, "bos_token");
+    wish.eos_text = wish.eos_text ? wish.eos_text : special_name(special, "eos_token");
+    wish.special_tokens = special;
+    wish.added_tokens = added;
+    if (!rc)
+        rc = read_tokenizer_file(v, c, &wish, err);
+    json_decref(special);
+    json_decref(added);
+    return rc;
+}
+
 static int open_tokenizer(struct model *m, struct error *err)
 {
     struct checkpoint *c = m->file;
     struct vocab_wish wish = {.add_bos = said(c, "tokenizer.add_bos_token"), .bos = -1, .bos_text = named(c, "tokenizer.bos_token", "tokenizer.bos_token.content"),
                               .add_eos = said(c, "tokenizer.add_eos_token"), .eos = -1, .eos_text = named(c, "tokenizer.eos_token", "tokenizer.eos_token.content")};
     int rc = c->tokens.n ? vocab_from_gguf(&m->vocab, c, &wish, err)
-             : c->dir    ? vocab_from_folder(&m->vocab, c, &wish, err)
+             : c->dir    ? vocab_from_folder(&m->vocab, c, wish, err)
                          : fail(err, ERR_NOINPUT, "%s: no tokenizer: open the folder that holds this file and tokenizer.json", c->path);
     if (rc)
         return rc;

@@ -151,9 +151,12 @@ static int index_tokens(struct walk *w)
     int n = (int)t->token.n;
     if (!piece_map_init(&t->map, &t->arena, t->token.p, n))
         return no_memory(w);
-    for (int i = 0; i < n; i++)
-        if (piece_map_add(&t->map, i) != i)
-            return fail(w->json.err, ERR_DATA, "%s: model.vocab: duplicate token \"%.64s\"", w->json.path, (const char *)t->token.p[i].p);
+    for (int i = 0; i < n; i++) {
+        int32_t other = piece_map_add(&t->map, i);
+        if (other != i)
+            return fail(w->json.err, ERR_DATA, "%s: model.vocab: token \"%.64s\": %s", w->json.path, (const char *)t->token.p[i].p,
+                        other < 0 ? PIECE_MAP_CROWDED : "is there twice");
+    }
     return 0;
 }
 

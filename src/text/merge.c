@@ -4,32 +4,50 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/piece_map.h"
+
 static uint32_t hash(int32_t left, int32_t right)
 {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(h >> 32) ^ (uint32_t)(h >> 15);
 }
 
-static struct merge *find(const struct merge_table *t, int32_t left, int32_t right)
+/* The slot of this pair, or the free one where it belongs; NULL: PROBES_MAX slots on the way are taken. */
+static struct merge_slot *find_slot(const struct merge_table *t, uint32_t h, int32_t left, int32_t right)
 {
-    uint32_t i = hash(left, right) & t->mask;
-    while (t->slot[i].left >= 0 && (t->slot[i].left != left || t->slot[i].right != right))
-        i = (i + 1) & t->mask;
-    return &t->slot[i];
+    uint32_t i = h & t->mask;
+    for (int probe = 0; probe < PROBES_MAX; probe++, i = (i + 1) & t->mask) {
+        struct merge_slot *slot = &t->slot[i];
+        if (slot->at < 0 || (slot->hash == h && t->merge[slot->at].left == left && t->merge[slot->at].right == right))
+            return slot;
+    }
+    return NULL;
 }
 
-bool merge_table_init(struct merge_table *t, struct arena *a, const struct merge *m, int n)
+static const struct merge *find(const struct merge_table *t, int32_t left, int32_t right)
+{
+    const struct merge_slot *slot = find_slot(t, hash(left, right), left, right);
+    return slot && slot->at >= 0 ? &t->merge[slot->at] : NULL;
+}
+
+int merge_table_init(struct merge_table *t, struct arena *a, const struct merge *m, int n, const char *name, struct error *err)
 {
     uint64_t size = 16;
     while (size < (uint64_t)n * 2)
         size *= 2;
-    *t = (struct merge_table){arena_array(a, size, sizeof *m), (uint32_t)(size - 1)};
+    *t = (struct merge_table){m, arena_array(a, size, sizeof *t->slot), (uint32_t)(size - 1)};
     if (!t->slot)
-        return false;
-    memset(t->slot, 0xff, size * sizeof *m);
-    for (int i = 0; i < n; i++)
-        *find(t, m[i].left, m[i].right) = m[i];
-    return true;
+        return fail(err, ERR_OS, "%s: out of memory for %d merges", name, n);
+    memset(t->slot, 0xff, size * sizeof *t->slot);
+    for (int i = 0; i < n; i++) {
+        uint32_t h = hash(m[i].left, m[i].right);
+        struct merge_slot *slot = find_slot(t, h, m[i].left, m[i].right);
+        if (!slot)
+            return fail(err, ERR_DATA, "%s: merge of tokens %d and %d: %d others have its place in the index, as if the file were made for that: do not use it", name,
+                        m[i].left, m[i].right, PROBES_MAX);
+        *slot = (struct merge_slot){h, i};
+    }
+    return 0;
 }
 
 int merge_work_grow(struct merge_work *w, size_t cap, struct error *err)
@@ -88,7 +106,7 @@ static uint64_t pop(struct merge_work *w)
 static void propose(const struct merge_table *t, struct merge_work *w, uint32_t at, uint32_t right)
 {
     const struct merge *m = find(t, w->id[at], w->id[right]);
-    if (m->left >= 0)
+    if (m)
         push(w, (uint64_t)m->rank << 32 | at);
 }
 
@@ -108,7 +126,7 @@ uint32_t merge_run(const struct merge_table *t, struct merge_work *w, uint32_t n
         if (w->id[at] < 0 || right >= n)
             continue;
         const struct merge *m = find(t, w->id[at], w->id[right]);
-        if (m->left < 0 || m->rank != key >> 32) /* an entry from before its pair changed */
+        if (!m || m->rank != key >> 32) /* an entry from before its pair changed */
             continue;
         w->id[at] = m->id;
         w->id[right] = -1;

@@ -3,8 +3,6 @@
 #ifndef TEXT_MERGE_H
 #define TEXT_MERGE_H
 
-#include <stdbool.h>
-
 #include "base/arena.h"
 #include "base/error.h"
 
@@ -14,12 +12,16 @@ struct merge {
 };
 
 struct merge_table {
-    struct merge *slot; /* [mask + 1], left < 0: free */
+    const struct merge *merge; /* borrowed */
+    struct merge_slot {
+        uint32_t hash; /* so that merges are touched for equal hashes only */
+        int32_t at;    /* the merge's index; -1: free */
+    } *slot; /* [mask + 1] */
     uint32_t mask;
 };
 
-/* Of two merges with one pair the later holds. false: out of memory. */
-bool merge_table_init(struct merge_table *t, struct arena *a, const struct merge *m, int n);
+/* Of two merges with one pair the later holds. name: the file, for messages. ERR_OS; ERR_DATA when the pairs are chosen to share one place. */
+int merge_table_init(struct merge_table *t, struct arena *a, const struct merge *m, int n, const char *name, struct error *err);
 
 /* What one call at a time needs; grows as it must and is freed by merge_work_free. */
 struct merge_work {

@@ -29,21 +29,26 @@ static uint32_t hash(const uint8_t *p, size_t n)
         p += k;
         n -= k;
     }
-    return (uint32_t)h;
+    return (uint32_t)(h * 0xd6e8feb86659fd93u >> 32); /* bits that all bits of the text have come to */
 }
 
-/* The slot of these bytes, or the free one where they belong. */
+/* The slot of these bytes, or the free one where they belong; NULL: PROBES_MAX slots on the way are taken. A key of equal hash costs as
+   much as many slots: it is compared, and by chance not three are met. */
 static struct piece_slot *find(const struct piece_map *m, uint32_t h, const uint8_t *p, size_t n)
 {
     uint32_t i = h & m->mask;
-    for (; m->slot[i].id >= 0; i = (i + 1) & m->mask) {
-        if (m->slot[i].hash != h)
+    for (int left = PROBES_MAX; left > 0; left--, i = (i + 1) & m->mask) {
+        struct piece_slot *slot = &m->slot[i];
+        if (slot->id < 0)
+            return slot;
+        if (slot->hash != h)
             continue;
-        struct bytes k = m->key[m->slot[i].id];
+        struct bytes k = m->key[slot->id];
         if (k.n == n && memcmp(k.p, p, n) == 0)
-            break;
+            return slot;
+        left -= PROBES_MAX / 8;
     }
-    return &m->slot[i];
+    return NULL;
 }
 
 bool piece_map_init(struct piece_map *m, struct arena *a, const struct bytes *key, int n)
@@ -62,9 +67,13 @@ int32_t piece_map_add(struct piece_map *m, int32_t id)
     struct bytes k = m->key[id];
     uint32_t h = hash(k.p, k.n);
     struct piece_slot *slot = find(m, h, k.p, k.n);
-    if (slot->id < 0)
+    if (slot && slot->id < 0)
         *slot = (struct piece_slot){h, id};
-    return slot->id;
+    return slot ? slot->id : -1;
 }
 
-int32_t piece_map_find(const struct piece_map *m, const void *p, size_t n) { return find(m, hash(p, n), p, n)->id; }
+int32_t piece_map_find(const struct piece_map *m, const void *p, size_t n)
+{
+    const struct piece_slot *slot = find(m, hash(p, n), p, n);
+    return slot ? slot->id : -1;
+}

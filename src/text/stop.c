@@ -49,14 +49,6 @@ void stop_close(struct stop *s)
     *s = (struct stop){0};
 }
 
-void stop_reset(struct stop *s)
-{
-    s->held = 0;
-    s->found = false;
-    for (int i = 0; i < s->n; i++)
-        s->text[i].matched = 0;
-}
-
 /* Moves one string's match on by a byte (Knuth, Morris, Pratt). */
 static void advance(struct stop_text *t, uint8_t byte)
 {

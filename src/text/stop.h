@@ -26,11 +26,8 @@ struct stop {
 /* ERR_USAGE names the string that is empty, too long or not UTF-8. n may be 0. On failure *s holds nothing. */
 int stop_open(struct stop *s, const struct bytes *text, int n, struct error *err);
 void stop_close(struct stop *s); /* zeroes are fine */
-void stop_reset(struct stop *s); /* for another text */
 
-static inline size_t stop_room(size_t n) { return n + STOP_BYTES_MAX; } /* that a push of n bytes needs */
-
-/* Writes the bytes that are now sure to out and returns their number. s->found: a stop string is complete, and nothing comes after. */
+/* Writes the bytes that are now sure to out (n + STOP_BYTES_MAX bytes at most) and returns their number. s->found: a stop string is complete, and nothing comes after. */
 size_t stop_push(struct stop *s, const void *in, size_t n, char *out);
 size_t stop_flush(struct stop *s, char *out); /* at the end of the text: what was held back */
 

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "text/unicode.h"
-
 static size_t put(char *out, const void *p, size_t n)
 {
     memcpy(out, p, n);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/added.h"
 #include "text/piece_map.h"
-#include "text/unicode.h"
 
 #define SPACE_MARK "\xe2\x96\x81" /* U+2581, how SentencePiece writes a space */
 
@@ -17,10 +17,8 @@ struct tokenizer {
     struct merge_table merges;
     struct piece_map symbols; /* what merging may meet: normal tokens and loose characters */
     struct bytes *shown;      /* [n] what tokenizer_piece gives */
-    struct piece_map names;   /* shown or raw text of any token -> id */
     size_t longest;
-    int first_normalized;     /* v->added[0 .. first_normalized) are looked for before normalising, the rest behind */
-    bool starts[2][256];      /* first bytes of either group */
+    struct added_set added[2]; /* looked for before normalising, and behind it */
     uint64_t *joint;          /* VOCAB_CHARS: bit set of hashed neighbours; where the bit is clear no token has these two side by side */
     struct arena arena;
 };
@@ -43,6 +41,8 @@ static bool mark_joints(struct tokenizer *t)
     const struct vocab *v = t->v;
     t->joint = arena_alloc(&t->arena, (1u << JOINT_BITS) / 8);
     for (int i = 0; t->joint && i < v->n_merges; i++) {
+        if (i && v->merge[i].id == v->merge[i - 1].id) /* all ways to cut one token lie side by side */
+            continue;
         struct bytes p = v->piece[v->merge[i].id];
         int32_t left = -1;
         uint32_t c;
@@ -57,18 +57,29 @@ static bool mark_joints(struct tokenizer *t)
     return t->joint != NULL;
 }
 
-static bool index_symbols(struct tokenizer *t)
+static int no_memory(const struct tokenizer *t, struct error *err)
+{
+    return fail(err, ERR_OS, "%s: out of memory for %d tokens and %d merges", t->v->name, t->v->n, t->v->n_merges);
+}
+
+static int index_symbols(struct tokenizer *t, struct error *err)
 {
     const struct vocab *v = t->v;
-    if (!piece_map_init(&t->symbols, &t->arena, v->piece, v->n_symbols) || !piece_map_init(&t->names, &t->arena, v->piece, v->n))
-        return false;
-    for (int i = 0; i < v->n_symbols; i++) {
-        if (i >= v->n || v->type[i] == TOKEN_NORMAL)
-            piece_map_add(&t->symbols, i);
-        if (i < v->n)
-            piece_map_add(&t->names, i);
-    }
-    return true;
+    if (!piece_map_init(&t->symbols, &t->arena, v->piece, v->n_symbols))
+        return no_memory(t, err);
+    for (int i = 0; i < v->n_symbols; i++)
+        if ((i >= v->n || v->type[i] == TOKEN_NORMAL) && piece_map_add(&t->symbols, i) < 0)
+            return fail(err, ERR_DATA, "%s: token %d: %s", v->name, i, PIECE_MAP_CROWDED);
+    return 0;
+}
+
+static bool index_added(struct tokenizer *t)
+{
+    const struct vocab *v = t->v;
+    int raw = 0;
+    while (raw < v->n_added && !v->added[raw].normalized)
+        raw++;
+    return added_set_init(&t->added[0], &t->arena, v->added, raw) && added_set_init(&t->added[1], &t->arena, v->added + raw, v->n_added - raw);
 }
 
 static bool show_pieces(struct tokenizer *t)
@@ -104,6 +115,15 @@ static bool show_pieces(struct tokenizer *t)
     return true;
 }
 
+static int build(struct tokenizer *t, struct error *err)
+{
+    const struct vocab *v = t->v;
+    int rc = merge_table_init(&t->merges, &t->arena, v->merge, v->n_merges, v->name, err);
+    if (rc < 0 || (rc = index_symbols(t, err)) < 0)
+        return rc;
+    return show_pieces(t) && index_added(t) && (v->kind != VOCAB_CHARS || mark_joints(t)) ? 0 : no_memory(t, err);
+}
+
 struct tokenizer *tokenizer_open(const struct vocab *v, struct error *err)
 {
     struct tokenizer *t = calloc(1, sizeof *t);
@@ -112,15 +132,9 @@ struct tokenizer *tokenizer_open(const struct vocab *v, struct error *err)
         return NULL;
     }
     t->v = v;
-    if (!merge_table_init(&t->merges, &t->arena, v->merge, v->n_merges) || !index_symbols(t) || !show_pieces(t) ||
-        (v->kind == VOCAB_CHARS && !mark_joints(t))) {
-        fail(err, ERR_OS, "tokenizer: out of memory for %d tokens and %d merges", v->n, v->n_merges);
+    if (build(t, err) < 0) {
         tokenizer_close(t);
         return NULL;
-    }
-    for (int i = 0; i < v->n_added; i++) {
-        t->first_normalized += !v->added[i].normalized;
-        t->starts[v->added[i].normalized][v->added[i].text.p[0]] = true;
     }
     return t;
 }
@@ -139,10 +153,7 @@ bool tokenizer_hidden(const struct tokenizer *t, int32_t id)
     return id < 0 || id >= t->v->n || t->v->type[id] == TOKEN_CONTROL || t->v->type[id] == TOKEN_UNKNOWN;
 }
 
-int32_t tokenizer_find(const struct tokenizer *t, const void *text, size_t n) { return piece_map_find(&t->names, text, n); }
-int tokenizer_size(const struct tokenizer *t) { return t->v->n; }
 size_t tokenizer_longest(const struct tokenizer *t) { return t->longest; }
-const struct vocab *tokenizer_vocab(const struct tokenizer *t) { return t->v; }
 
 /* ---- encoding ---- */
 
@@ -253,42 +264,14 @@ static int encode_segment(struct encoding *e, const uint8_t *p, size_t n)
     return 0;
 }
 
-/* The longest of added[lo .. hi), sorted by text, that p begins with; NULL: none. */
-static const struct added_token *longest_at(const struct added_token *added, int lo, int hi, const uint8_t *p, size_t n)
-{
-    const struct added_token *best = NULL;
-    for (size_t k = 0; k < n && lo < hi; k++) { /* narrow to the texts whose byte k is p[k]: all in the range share k bytes and are longer */
-        int from = lo, to = hi;
-        for (int end = hi; from < end;) {
-            int mid = from + (end - from) / 2;
-            if (added[mid].text.p[k] < p[k])
-                from = mid + 1;
-            else
-                end = mid;
-        }
-        for (int start = from; start < to;) {
-            int mid = start + (to - start) / 2;
-            if (added[mid].text.p[k] > p[k])
-                to = mid;
-            else
-                start = mid + 1;
-        }
-        lo = from;
-        hi = to;
-        if (lo < hi && added[lo].text.n == k + 1)
-            best = &added[lo++];
-    }
-    return best;
-}
-
 /* Cuts p[0 .. n) at the added tokens of one group and gives the stretches between them to `rest`. */
 static int split(struct encoding *e, const uint8_t *p, size_t n, bool normalized, int (*rest)(struct encoding *, const uint8_t *, size_t, bool))
 {
-    const struct tokenizer *t = e->t;
-    int lo = normalized ? t->first_normalized : 0, hi = normalized ? t->v->n_added : t->first_normalized, rc = 0;
+    const struct added_set *added = &e->t->added[normalized];
     size_t from = 0;
-    for (size_t at = 0; rc == 0 && lo < hi && at < n;) {
-        const struct added_token *a = t->starts[normalized][p[at]] ? longest_at(t->v->added, lo, hi, p + at, n - at) : NULL;
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && added->n && at < n;) {
+        const struct added_token *a = added->starts[p[at]] ? added_set_match(added, p + at, n - at) : NULL;
         bool taken = a && (!a->special || e->flags & ENCODE_SPECIAL);
         if (taken) {
             rc = at > from ? rest(e, p + from, at - from, from == 0) : 0;

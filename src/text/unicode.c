@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "text/unicode.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { L = CLASS_LETTER, N = CLASS_NUMBER };
@@ -159,27 +160,4 @@ enum char_class char_class(uint32_t c)
             return (enum char_class)ranges[mid].what;
     }
     return CLASS_OTHER;
-}
-
-int utf8_next(const uint8_t *p, size_t n, uint32_t *c)
-{
-    uint8_t b = p[0];
-    *c = b;
-    if (b < 0x80)
-        return 1;
-    int len = b < 0xc2 || b > 0xf4 ? 0 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : 4;
-    if (!len)
-        return -1;
-    /* the second byte rules out overlong forms, surrogates and what lies beyond U+10FFFF */
-    uint8_t lo = b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80, hi = b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
-    uint32_t v = b & (0xffu >> (len + 1));
-    for (int i = 1; i < len; i++, lo = 0x80, hi = 0xbf) {
-        if ((size_t)i == n)
-            return 0;
-        if (p[i] < lo || p[i] > hi)
-            return -i;
-        v = v << 6 | (p[i] & 0x3f);
-    }
-    *c = v;
-    return len;
 }

@@ -11,7 +11,12 @@
 #include "text/merge.h"
 #include "text/pretok.h"
 
-enum { VOCAB_MAX = 1 << 22 };
+enum {
+    VOCAB_MAX = 1 << 22,       /* tokens */
+    VOCAB_PIECE_MAX = 256,     /* bytes of a piece that merges are made from by score; real ones have less than 100 */
+    VOCAB_ADDED_MAX = 512,     /* bytes of an added token; likewise */
+    VOCAB_MERGES_MAX = 1 << 20 /* made from scores; 256,000 real tokens make 0.6 million */
+};
 
 enum vocab_kind {
     VOCAB_BYTES, /* byte-level BPE: GPT-2, Llama 3, SmolLM2 */
@@ -35,6 +40,7 @@ enum vocab_prefix { /* the space that SentencePiece puts before the first word *
 };
 
 struct vocab {
+    const char *name;         /* the file, for messages */
     enum vocab_kind kind;
     int n;                    /* tokens */
     int n_symbols;            /* n + characters that are no token but part of one; merging passes through them */
@@ -55,12 +61,13 @@ struct vocab {
     struct arena arena;       /* owns all of the above */
 };
 
-/* What tokenizer_config.json (or the user) says over the vocabulary's own file; {-1, -1, -1, -1}: nothing. The texts, or NULL, name a token
-   where the file itself names none, and over it where add_... is said too: then transformers makes the template anew. */
+/* What the files beside the vocabulary's own (or the user) say; {-1, -1, -1, -1}: nothing. The texts, or NULL, name a token where the file
+   itself names none, and over it where add_... is said too: then transformers makes the template anew. */
 struct vocab_wish {
     int add_bos, add_eos;
     int32_t bos, eos;
     const char *bos_text, *eos_text;
+    const struct json_t *added_tokens, *special_tokens; /* added_tokens.json, special_tokens_map.json: what tokenizer.model lacks; or NULL */
 };
 
 /* The arrays of a GGUF file, borrowed. */

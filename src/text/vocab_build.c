@@ -5,10 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/unicode.h"
-
-enum { PIECE_MAX = 512 }; /* bytes of a piece that merges are made from by score; real ones have less than 100 */
-
 int build_no_memory(struct build *b) { return fail(b->err, ERR_OS, "%s: out of memory for %d tokens", b->name, b->v->n); }
 
 int build_open(struct build *b, struct vocab *v, const char *name, enum vocab_kind kind, uint64_t n, struct error *err)
@@ -18,9 +14,10 @@ int build_open(struct build *b, struct vocab *v, const char *name, enum vocab_ki
     if (n < 1 || n > VOCAB_MAX)
         return fail(err, ERR_DATA, "%s: vocabulary of %llu tokens; 1 to %d are supported", name, (unsigned long long)n, VOCAB_MAX);
     v->n = v->n_symbols = (int)n;
+    v->name = arena_text(&v->arena, name, strlen(name));
     b->text = arena_array(&b->scratch, n, sizeof *b->text);
     v->type = arena_array(&v->arena, n, 1);
-    if (!b->text || !v->type)
+    if (!v->name || !b->text || !v->type)
         return build_no_memory(b);
     memset(v->type, TOKEN_NORMAL, n);
     return 0;
@@ -40,6 +37,8 @@ void vocab_close(struct vocab *v)
     *v = (struct vocab){0};
 }
 
+static int crowded(struct build *b, int i) { return fail(b->err, ERR_DATA, "%s: token %d: %s", b->name, i, PIECE_MAP_CROWDED); }
+
 int build_index(struct build *b)
 {
     if (!piece_map_init(&b->map, &b->scratch, b->text, b->v->n))
@@ -53,6 +52,8 @@ int build_index(struct build *b)
         if (!utf8_valid(t, &bad))
             return fail(b->err, ERR_DATA, "%s: token %d: byte %zu of its text is not UTF-8", b->name, i, bad);
         int32_t other = piece_map_add(&b->map, i);
+        if (other < 0)
+            return crowded(b, i);
         if (other != i)
             return fail(b->err, ERR_DATA, "%s: tokens %d and %d: same text \"%.*s\"", b->name, other, i, (int)(t.n < 64 ? t.n : 64), t.p);
         b->longest = t.n > b->longest ? t.n : b->longest;
@@ -105,42 +106,55 @@ static int rank_scores(struct build *b, const float *score, uint32_t **out)
     return 0;
 }
 
+/* Gives every character of the normal tokens that is none itself to symbol[n..], once each; with symbol == NULL, only counts them. */
+static int loose_characters(struct build *b, struct bytes *symbol, uint64_t *n_loose, uint64_t *n_chars)
+{
+    const struct vocab *v = b->v;
+    uint8_t *seen = arena_alloc(&b->scratch, 0x110000 / 8);
+    uint32_t c;
+    if (!seen)
+        return build_no_memory(b);
+    *n_loose = *n_chars = 0;
+    for (int i = 0; i < v->n; i++) {
+        struct bytes t = b->text[i];
+        if (v->type[i] != TOKEN_NORMAL)
+            continue;
+        if (t.n > VOCAB_PIECE_MAX)
+            return fail(b->err, ERR_DATA, "%s: token %d: %zu bytes long; at most %d are supported", b->name, i, t.n, VOCAB_PIECE_MAX);
+        for (size_t at = 0, len; at < t.n; at += len, ++*n_chars) {
+            len = (size_t)utf8_next(t.p + at, t.n - at, &c);
+            if (seen[c / 8] >> c % 8 & 1)
+                continue;
+            seen[c / 8] |= (uint8_t)(1 << c % 8);
+            int32_t id = piece_map_find(&b->map, t.p + at, len);
+            if (id >= 0 && v->type[id] == TOKEN_NORMAL)
+                continue;
+            if (symbol)
+                symbol[v->n + (int)*n_loose] = (struct bytes){t.p + at, len};
+            ++*n_loose;
+        }
+    }
+    return 0;
+}
+
 /* The symbols that merging passes through: normal tokens, then the characters that are only found inside them. */
 static int index_symbols(struct build *b, struct piece_map *map, struct bytes **out, uint64_t *n_chars)
 {
     struct vocab *v = b->v;
-    uint64_t loose = 0;
-    uint32_t c;
-    *n_chars = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass) {
-            *out = arena_array(&b->scratch, (uint64_t)v->n + loose, sizeof **out);
-            if (!*out || loose > VOCAB_MAX || !piece_map_init(map, &b->scratch, *out, v->n + (int)loose))
-                return build_no_memory(b);
-            memcpy(*out, b->text, (size_t)v->n * sizeof **out);
-            for (int i = 0; i < v->n; i++)
-                if (v->type[i] == TOKEN_NORMAL)
-                    piece_map_add(map, i);
-        }
-        for (int i = 0; i < v->n; i++) {
-            struct bytes t = b->text[i];
-            if (v->type[i] != TOKEN_NORMAL)
-                continue;
-            if (t.n > PIECE_MAX)
-                return fail(b->err, ERR_DATA, "%s: token %d: %zu bytes long; at most %d are supported", b->name, i, t.n, PIECE_MAX);
-            for (size_t at = 0, len; at < t.n; at += len) {
-                len = (size_t)utf8_next(t.p + at, t.n - at, &c);
-                int32_t id = piece_map_find(pass ? map : &b->map, t.p + at, len);
-                if (!pass) {
-                    ++*n_chars;
-                    loose += id < 0 || v->type[id] != TOKEN_NORMAL;
-                } else if (id < 0) {
-                    (*out)[v->n_symbols] = (struct bytes){t.p + at, len};
-                    piece_map_add(map, v->n_symbols++);
-                }
-            }
-        }
-    }
+    uint64_t loose;
+    int rc = loose_characters(b, NULL, &loose, n_chars);
+    if (rc < 0)
+        return rc;
+    *out = arena_array(&b->scratch, (uint64_t)v->n + loose, sizeof **out);
+    if (!*out || !piece_map_init(map, &b->scratch, *out, v->n + (int)loose))
+        return build_no_memory(b);
+    memcpy(*out, b->text, (size_t)v->n * sizeof **out);
+    if ((rc = loose_characters(b, *out, &loose, n_chars)) < 0)
+        return rc;
+    v->n_symbols = v->n + (int)loose;
+    for (int i = 0; i < v->n_symbols; i++)
+        if ((i >= v->n || v->type[i] == TOKEN_NORMAL) && piece_map_add(map, i) < 0)
+            return crowded(b, i);
     return 0;
 }
 
@@ -157,7 +171,8 @@ int build_scores(struct build *b, const float *score)
     if (rc < 0 || (rc = rank_scores(b, score, &rank)) < 0)
         return rc;
     b->text = symbol;
-    v->merge = arena_array(&v->arena, n_chars, sizeof *v->merge);
+    uint64_t cap = n_chars < VOCAB_MERGES_MAX ? n_chars : VOCAB_MERGES_MAX;
+    v->merge = arena_array(&v->arena, cap, sizeof *v->merge);
     if (!v->merge)
         return build_no_memory(b);
     for (int i = 0; i < v->n; i++) {
@@ -165,9 +180,12 @@ int build_scores(struct build *b, const float *score)
         if (v->type[i] != TOKEN_NORMAL)
             continue;
         for (size_t at = (size_t)utf8_next(t.p, t.n, &c); at < t.n; at += (size_t)utf8_next(t.p + at, t.n - at, &c)) {
-            struct merge m = {piece_map_find(&map, t.p, at), piece_map_find(&map, t.p + at, t.n - at), i, rank[i]};
-            if (m.left >= 0 && m.right >= 0)
-                v->merge[v->n_merges++] = m;
+            int32_t left = piece_map_find(&map, t.p, at), right = left < 0 ? -1 : piece_map_find(&map, t.p + at, t.n - at);
+            if (right < 0)
+                continue;
+            if (v->n_merges == VOCAB_MERGES_MAX)
+                return fail(b->err, ERR_DATA, "%s: token %d: the scores make more than %d merges; that is not supported", b->name, i, VOCAB_MERGES_MAX);
+            v->merge[v->n_merges++] = (struct merge){left, right, i, rank[i]};
         }
     }
     return 0;
@@ -182,7 +200,10 @@ int build_added(struct build *b, int n)
 int build_added_by_type(struct build *b)
 {
     struct vocab *v = b->v;
-    int rc = build_added(b, v->n);
+    int n = 0;
+    for (int i = 0; i < v->n; i++)
+        n += v->type[i] == TOKEN_CONTROL || v->type[i] == TOKEN_UNKNOWN || v->type[i] == TOKEN_USER;
+    int rc = build_added(b, n);
     for (int i = 0; rc == 0 && i < v->n; i++) {
         bool special = v->type[i] == TOKEN_CONTROL || v->type[i] == TOKEN_UNKNOWN;
         if (special || v->type[i] == TOKEN_USER)
@@ -251,6 +272,9 @@ static int take_pieces(struct build *b)
         at += n;
     }
     for (int i = 0; i < v->n_added; i++) {
+        if (v->added[i].text.n > VOCAB_ADDED_MAX)
+            return fail(b->err, ERR_DATA, "%s: added token %d: %zu bytes long; at most %d are supported", b->name, v->added[i].id, v->added[i].text.n,
+                        VOCAB_ADDED_MAX);
         char *text = arena_text(&v->arena, v->added[i].text.p, v->added[i].text.n);
         if (!text)
             return build_no_memory(b);
@@ -288,7 +312,9 @@ static int by_text(const void *a, const void *b) /* the raw ones first */
         return x->normalized - y->normalized;
     size_t n = x->text.n < y->text.n ? x->text.n : y->text.n;
     int d = memcmp(x->text.p, y->text.p, n);
-    return d ? d : (x->text.n > y->text.n) - (x->text.n < y->text.n);
+    if (d || x->text.n != y->text.n)
+        return d ? d : x->text.n < y->text.n ? -1 : 1;
+    return (x->id < y->id) - (x->id > y->id); /* the last of equal ones is taken */
 }
 
 static int check_id(struct build *b, const char *what, int32_t id)

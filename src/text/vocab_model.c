@@ -2,6 +2,8 @@
 /* tokenizer.model: SentencePiece's protocol buffer. Everything in it that changes ids is honoured or refused by name. */
 #include <string.h>
 
+#include <jansson.h>
+
 #include "text/vocab_build.h"
 
 enum wire { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
@@ -17,7 +19,7 @@ struct reading {
     struct build *b;
     struct vocab *v;
     const uint8_t *file; /* for offsets */
-    int next;            /* the token that comes next */
+    int next, n_pieces;  /* the token that comes next; those of the file itself */
     float *score;        /* [n] */
     struct bytes bos_piece, eos_piece;
     bool bpe, suffix;
@@ -191,6 +193,57 @@ static int read_model(struct reading *m, struct bytes proto)
     return rc == 0 && !normalizer ? refuse(m, "normalizer_spec: its default, remove_extra_whitespaces", "true,") : rc;
 }
 
+/* ---- added_tokens.json, which holds what transformers added to the file's own tokens ---- */
+
+/* The ids that the file itself does not have. */
+static uint64_t count_added(const json_t *added, uint64_t n_pieces)
+{
+    uint64_t n = 0;
+    const char *text;
+    json_t *id;
+    json_object_foreach((json_t *)added, text, id)
+        n += json_is_integer(id) && json_integer_value(id) >= (json_int_t)n_pieces;
+    return n;
+}
+
+static int take_added(struct reading *m, const json_t *added)
+{
+    const char *text;
+    json_t *value;
+    json_object_foreach((json_t *)added, text, value) {
+        json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+        if (id < 0 || id >= m->v->n)
+            return fail(m->b->err, ERR_DATA, "%s: added_tokens.json: \"%.64s\": id %lld; the vocabulary then has ids 0 to %d, each once", m->b->name, text, (long long)id,
+                        m->v->n - 1);
+        if (m->b->text[id].p && !bytes_equal(m->b->text[id], text))
+            return fail(m->b->err, ERR_DATA, "%s: added_tokens.json: \"%.64s\": id %lld is \"%.*s\"", m->b->name, text, (long long)id,
+                        (int)(m->b->text[id].n < 64 ? m->b->text[id].n : 64), (const char *)m->b->text[id].p);
+        m->b->text[id] = (struct bytes){(const uint8_t *)text, strlen(text)};
+        m->v->type[id] = m->v->type[id] == TOKEN_NORMAL ? TOKEN_USER : m->v->type[id];
+    }
+    return 0;
+}
+
+/* A name in special_tokens_map.json: a string, or an object that holds it. */
+static void mark_special(struct reading *m, const json_t *added, const json_t *name)
+{
+    const char *text = json_string_value(json_is_object(name) ? json_object_get(name, "content") : name);
+    const json_t *id = text ? json_object_get(added, text) : NULL;
+    if (id && m->v->type[json_integer_value(id)] == TOKEN_USER)
+        m->v->type[json_integer_value(id)] = TOKEN_CONTROL;
+}
+
+static void mark_specials(struct reading *m, const json_t *added, const json_t *special)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)special, key, value) {
+        mark_special(m, added, value);
+        for (size_t i = 0; i < json_array_size(value); i++)
+            mark_special(m, added, json_array_get(value, i));
+    }
+}
+
 static int32_t find_control(struct reading *m, struct bytes piece)
 {
     int32_t id = piece_map_find(&m->b->map, piece.p, piece.n);
@@ -200,9 +253,15 @@ static int32_t find_control(struct reading *m, struct bytes piece)
 static int finish(struct reading *m, const struct vocab_wish *wish)
 {
     struct vocab *v = m->v;
-    int rc = build_index(m->b);
-    if (rc < 0 || (rc = build_scores(m->b, m->score)) < 0 || (rc = build_added_by_type(m->b)) < 0)
+    int rc = wish ? take_added(m, wish->added_tokens) : 0;
+    if (rc < 0)
         return rc;
+    if (wish)
+        mark_specials(m, wish->added_tokens, wish->special_tokens);
+    if ((rc = build_index(m->b)) < 0 || (rc = build_scores(m->b, m->score)) < 0 || (rc = build_added_by_type(m->b)) < 0)
+        return rc;
+    for (int i = 0; i < v->n_added; i++)
+        v->added[i].normalized &= v->added[i].id < m->n_pieces; /* transformers looks for its own ones in the text as it stands */
     v->bos = find_control(m, m->bos_piece);
     v->eos = find_control(m, m->eos_piece);
     v->add_bos = v->bos >= 0;
@@ -223,9 +282,11 @@ int vocab_from_tokenizer_model(struct vocab *v, const char *name, struct bytes p
         n += f.number == 1 && f.wire == WIRE_BYTES;
     if (rc < 0)
         return rc;
-    rc = build_open(&b, v, name, VOCAB_CHARS, n, err);
+    uint64_t n_all = n + (wish ? count_added(wish->added_tokens, n) : 0);
+    rc = build_open(&b, v, name, VOCAB_CHARS, n_all, err);
     v->prefix = PREFIX_START;
-    if (rc == 0 && !(m.score = arena_array(&b.scratch, n, sizeof *m.score)))
+    m.n_pieces = rc ? 0 : (int)n;
+    if (rc == 0 && !(m.score = arena_array(&b.scratch, n_all, sizeof *m.score)))
         rc = build_no_memory(&b);
     if (rc == 0 && (rc = read_model(&m, proto)) == 0)
         rc = finish(&m, wish);

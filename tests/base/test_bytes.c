@@ -110,9 +110,24 @@ static void test_utf8_places(void **state)
         }
 }
 
+static void test_utf8_next_maximal_subparts(void **state)
+{
+    static const struct { const char *p; size_t n; int len; } rows[] = {
+        {"A", 1, 1},           {"\xc3\xa9", 2, 2},         {"\xe2\x82\xac", 3, 3}, {"\xf0\x9f\x98\x80", 4, 4}, {"\x80", 1, -1},
+        {"\xc0\x80", 2, -1},   {"\xe2\x82", 2, 0},         {"\xe2\x82x", 3, -2},   {"\xe0\x80\x80", 3, -1},    {"\xed\xa0\x80", 3, -1},
+        {"\xf4\x90\x80", 3, -1}, {"\xf0\x9f\x98x", 4, -3}, {"\xf0\x9f", 2, 0},     {"\xf5\x80", 2, -1},        {"\xff", 1, -1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint32_t c;
+        assert_int_equal(utf8_next((const uint8_t *)rows[i].p, rows[i].n, &c), rows[i].len);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_little_endian), cmocka_unit_test(test_bounds), cmocka_unit_test(test_equal),
-                                       cmocka_unit_test(test_utf8_exhaustively), cmocka_unit_test(test_utf8_places)};
+                                       cmocka_unit_test(test_utf8_exhaustively), cmocka_unit_test(test_utf8_places),
+                                       cmocka_unit_test(test_utf8_next_maximal_subparts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -109,19 +109,19 @@ static void item_24_keys_of_the_shape(void **state)
 }
 
 /* The tiny model with a token table of these lengths. */
-static struct gguf_parts with_tokens(int n_tokens, int n_scores, int n_types, const char *last)
+static struct gguf_parts with_tokens(int n_tokens, int n_scores, int n_types)
 {
     struct gguf_parts g = gguf_empty();
     gguf_keys(&g, "");
     kv_array(&g, "tokenizer.ggml.tokens", G_TEXT, (uint64_t)n_tokens);
     for (int i = 0; i < n_tokens; i++)
-        put_text(&g.kv, i == n_tokens - 1 ? last : "x");
+        put_text(&g.kv, "x");
     kv_array(&g, "tokenizer.ggml.scores", G_F32, (uint64_t)n_scores);
     for (int i = 0; i < n_scores; i++)
         put_f32(&g.kv, 0);
     kv_array(&g, "tokenizer.ggml.token_type", G_I32, (uint64_t)n_types);
     for (int i = 0; i < n_types; i++)
-        put_u32(&g.kv, i == n_types - 1 ? 6 : 1);
+        put_u32(&g.kv, 1);
     for (int i = 0; i < M_TENSORS; i++)
         gguf_tensor(&g, i);
     return g;
@@ -130,22 +130,17 @@ static struct gguf_parts with_tokens(int n_tokens, int n_scores, int n_types, co
 static void item_25_token_table(void **state)
 {
     (void)state;
-    struct gguf_parts g = with_tokens(8, 7, 8, "<0x20>");
+    struct gguf_parts g = with_tokens(8, 7, 8);
     refused(&g, "tokenizer.ggml.scores", "as many");
-    g = with_tokens(8, 8, 9, "<0x20>");
+    g = with_tokens(8, 8, 9);
     refused(&g, "tokenizer.ggml.token_type", "as many");
-    static const char *const bytes[] = {"<0x-1>", "<0xGG>", "<0x0>", "<0x100>", "", "<0x1\xff>"};
-    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++) {
-        g = with_tokens(8, 8, 8, bytes[i]);
-        refused(&g, "token 7", "<0x00> to <0xFF>");
-    }
     static const char *const ids[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.eot_token_id"};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        g = with_tokens(8, 8, 8, "<0x20>");
+        g = with_tokens(8, 8, 8);
         kv_u32(&g, ids[i], 8);
         refused(&g, ids[i], "below 8");
     }
-    g = with_tokens(8, 8, 8, "<0x20>");
+    g = with_tokens(8, 8, 8);
     kv_head(&g, "tokenizer.ggml.bos_token_id", G_I32);
     put_u32(&g.kv, UINT32_MAX);
     refused(&g, "tokenizer.ggml.bos_token_id", "value -1");
@@ -155,7 +150,7 @@ static void item_25_token_table(void **state)
     g = gguf_model("");
     kv_array(&g, "tokenizer.ggml.merges", G_U8, 0);
     refused(&g, "tokenizer.ggml.merges", "wrong value type");
-    g = with_tokens(8, 8, 8, "<0xfF>");
+    g = with_tokens(8, 8, 8);
     struct checkpoint *c = expect_opened(make_gguf("m.gguf", &g));
     assert_int_equal(checkpoint_meta(c, "vocab_size")->i, 8);
     checkpoint_close(c);

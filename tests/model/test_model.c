@@ -97,13 +97,13 @@ static void test_json_wins_over_model(void **state)
     write_sentencepiece(10);
     must_open(&m, folder.path);
     assert_int_equal(m.vocab.kind, VOCAB_BYTES);
-    assert_int_equal(tokenizer_size(m.tokenizer), 515);
+    assert_int_equal(m.vocab.n, 515);
     model_close(&m);
     model_close(&m); /* twice is fine */
     unlink(folder_file(&folder, "tokenizer.json"));
     must_open(&m, folder.path);
     assert_int_equal(m.vocab.kind, VOCAB_CHARS);
-    assert_int_equal(tokenizer_size(m.tokenizer), 269);
+    assert_int_equal(m.vocab.n, 269);
     model_close(&m);
 }
 
@@ -159,10 +159,41 @@ static void test_more_tokens_than_rows(void **state)
     must_fail(folder.path, ERR_DATA, "516 tokens", "515 rows");
 }
 
+/* added_tokens.json counts beside tokenizer.model; tokenizer.json has its own. */
+static void test_added_tokens_beside_the_model(void **state)
+{
+    (void)state;
+    static const char added[] = "{\"<x>\": 269, \"<y>\": 270}", map[] = "{\"pad_token\": \"<y>\"}", broken[] = "{\"<x>\": 400}", cut[] = "{\"<x>\": ";
+    struct model m;
+    write_sentencepiece(10);
+    write_file("added_tokens.json", added, strlen(added));
+    write_file("special_tokens_map.json", map, strlen(map));
+    must_open(&m, folder.path);
+    assert_int_equal(m.vocab.n, 515);
+    model_close(&m);
+    unlink(folder_file(&folder, "tokenizer.json"));
+    must_open(&m, folder.path);
+    assert_int_equal(m.vocab.n, 271);
+    assert_int_equal(m.vocab.type[269], TOKEN_USER);
+    assert_int_equal(m.vocab.type[270], TOKEN_CONTROL);
+    model_close(&m);
+    write_file("added_tokens.json", broken, strlen(broken));
+    must_fail(folder.path, ERR_DATA, "added_tokens.json", "id 400");
+    write_file("added_tokens.json", cut, strlen(cut));
+    must_fail(folder.path, ERR_DATA, "added_tokens.json", "line 1");
+    write_sentencepiece(515 - 259);
+    write_file("added_tokens.json", "{\"<x>\": 515}", 12);
+    must_fail(folder.path, ERR_DATA, "516 tokens", "515 rows");
+    unlink(folder_file(&folder, "added_tokens.json"));
+    write_file("special_tokens_map.json", cut, strlen(cut));
+    must_fail(folder.path, ERR_DATA, "special_tokens_map.json", "line 1");
+}
+
 /* add_bos_token without a template: the token is the one that tokenizer_config.json names, as a text or as an object. */
 static void test_bos_is_named_beside_the_tokenizer(void **state)
 {
     (void)state;
+    static const char map[] = "{\"bos_token\": {\"content\": \"<s>\"}}";
     struct model m;
     folder_set(&folder, "tokenizer.json", "post_processor", json_null());
     must_open(&m, folder.path);
@@ -174,7 +205,15 @@ static void test_bos_is_named_beside_the_tokenizer(void **state)
     assert_int_equal(m.vocab.piece[m.vocab.bos].n, 4);
     assert_memory_equal(m.vocab.piece[m.vocab.bos].p, "</s>", 4);
     model_close(&m);
+    write_file("special_tokens_map.json", map, strlen(map));
+    must_open(&m, folder.path);
+    assert_memory_equal(m.vocab.piece[m.vocab.bos].p, "</s>", 4); /* special_tokens_map.json counts last, */
+    model_close(&m);
     folder_set(&folder, "tokenizer_config.json", "bos_token", json_null());
+    must_open(&m, folder.path);
+    assert_memory_equal(m.vocab.piece[m.vocab.bos].p, "<s>", 3); /* where nothing else names one */
+    model_close(&m);
+    unlink(folder_file(&folder, "special_tokens_map.json"));
     must_fail(folder.path, ERR_DATA, "tokenizer.json", "no such token");
 }
 
@@ -349,7 +388,7 @@ int main(void)
         TEST(test_linear_scaling_divides), TEST(test_llama3_scaling),
         TEST(test_tokenizer_that_is_no_file_of_the_folder),
         TEST(test_item_26_templates_are_stored_and_never_executed),
-        TEST(test_bos_is_named_beside_the_tokenizer),
+        TEST(test_bos_is_named_beside_the_tokenizer), TEST(test_added_tokens_beside_the_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -194,7 +194,7 @@ def hostile(rng, n, names):
 
 
 def records(texts, full, rng):
-    """Whole documents, paragraphs and lines of all languages; a sample keeps 40 kB of each."""
+    """Whole documents, paragraphs and lines of all languages; a sample keeps 15,000 characters of each."""
     for data in texts.values():
         text = data.decode(errors="replace")
         if not full:

@@ -18,6 +18,7 @@
 #include <cmocka.h> /* last: it has a macro named fail */
 
 static const char *self;
+static bool skipped;
 
 /* i32: pre length, n, n_merges, bos, eos, unk, add_bos, add_eos, add_space_prefix, has scores; model[8]; pre; types; scores; then length + bytes of every text, of every merge */
 static int load_tables(struct vocab *v, const char *path, struct bytes file, struct error *err)
@@ -116,7 +117,9 @@ static void test_ids_equal_the_reference(void **state)
     snprintf(command, sizeof command, "python3 tests/text/conformance.py --sample '%s'", self);
     int status = system(command);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        skip(); /* the script has printed which package cannot be installed */
+        skipped = true; /* the script has printed which package cannot be installed */
+    if (skipped)
+        skip();
     assert_int_equal(status, 0);
 }
 
@@ -126,5 +129,6 @@ int main(int argc, char **argv)
     if (argc == 4)
         return tool(argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ids_equal_the_reference)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return failed ? failed : skipped ? 77 : 0; /* 77: SKIP_RETURN_CODE of cmake/Tests.cmake */
 }

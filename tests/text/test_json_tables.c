@@ -117,8 +117,8 @@ static void test_other_kinds_stay(void **state)
 static void test_there_twice(void **state)
 {
     (void)state;
-    refused("{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"a\":2},\"merges\":[]}}", "duplicate token \"a\"");
-    refused("{\"model\":{\"vocab\":{\"a\":0,\"\\u0061\":1},\"merges\":[]}}", "duplicate token \"a\"");
+    refused("{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"a\":2},\"merges\":[]}}", "token \"a\": is there twice");
+    refused("{\"model\":{\"vocab\":{\"a\":0,\"\\u0061\":1},\"merges\":[]}}", "token \"a\": is there twice");
     refused("{\"model\":{\"vocab\":{\"a\":0},\"vocab\":{\"b\":1}}}", "duplicate");
     refused("{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"vocab\":{\"b\":1}}}", "twice");
     refused("{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"model\":{\"vocab\":{\"b\":1}}}", "twice");

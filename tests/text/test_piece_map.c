@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "text/piece_map.h"
 
@@ -52,8 +53,61 @@ static void test_every_byte_counts(void **state)
     arena_free(&a);
 }
 
+/* 100,000 keys of one hash value: the step of piece_map.c run forwards, and a second half that takes the first one's trace away. Those
+   behind the bound are not taken; all others stay. */
+static void test_keys_of_one_hash(void **state)
+{
+    enum { N = 100000 };
+    static uint64_t text[N][2];
+    static struct bytes key[N];
+    struct arena a = {0};
+    struct piece_map m;
+    int taken = 0;
+    (void)state;
+    for (uint64_t i = 0; i < N; i++) {
+        uint64_t h = ((16 * 0x9e3779b97f4a7c15u) ^ i) * 0xd6e8feb86659fd93u;
+        text[i][0] = i;
+        text[i][1] = h ^ h >> 32 ^ 12345;
+        key[i] = (struct bytes){(const uint8_t *)text[i], 16};
+    }
+    assert_true(piece_map_init(&m, &a, key, N));
+    clock_t start = clock();
+    for (int i = 0; i < N; i++) {
+        int32_t id = piece_map_add(&m, i);
+        assert_true(id == i || id == -1);
+        taken += id == i;
+    }
+    assert_true(taken > 2 && taken < PROBES_MAX);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(piece_map_find(&m, key[i].p, key[i].n), i < taken ? i : -1);
+    assert_true(clock() - start < CLOCKS_PER_SEC / 2);
+    arena_free(&a);
+}
+
+/* A map as full as it gets, of keys that look alike: none is turned away. */
+static void test_regular_keys_are_taken(void **state)
+{
+    enum { N = 1 << 18 };
+    static const char *const forms[] = {"%d", "<|reserved_special_token_%d|>", "%08d", "<extra_id_%06d>", "%x", "abcdefgh%07d", "\xe2\x96\x81%05d\xe2\x96\x81"};
+    static char text[N][40];
+    static struct bytes key[N];
+    (void)state;
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        struct arena a = {0};
+        struct piece_map m;
+        for (int i = 0; i < N; i++)
+            key[i] = (struct bytes){(const uint8_t *)text[i], (size_t)snprintf(text[i], sizeof text[i], forms[f], i)};
+        assert_true(piece_map_init(&m, &a, key, N));
+        assert_int_equal(m.mask + 1, 2 * N);
+        for (int i = 0; i < N; i++)
+            assert_int_equal(piece_map_add(&m, i), i);
+        arena_free(&a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_add_and_find), cmocka_unit_test(test_every_byte_counts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_add_and_find), cmocka_unit_test(test_every_byte_counts), cmocka_unit_test(test_keys_of_one_hash),
+                                       cmocka_unit_test(test_regular_keys_are_taken)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

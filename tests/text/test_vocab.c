@@ -47,7 +47,7 @@ static void item_25_ids_types_and_scores(void **state)
 
 static void item_25_byte_tokens(void **state)
 {
-    static const char *const bad[] = {"<0x-1>", "<0xGG>", "<0x0a>", "<0x1>", "<0x001>", "x", NULL};
+    static const char *const bad[] = {"<0x-1>", "<0xGG>", "<0x0a>", "<0x0A", "<0x1>", "<0x001>", "x", NULL};
     (void)state;
     for (const char *const *b = bad; *b; b++) {
         small_chars(&s, pieces);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
+#include <time.h>
+
 #include "text/small.h"
 #include "text/vocab_build.h"
 
@@ -67,11 +69,64 @@ static void test_overlong_piece(void **state)
     small_chars(&s, (const char *const[]){big, NULL});
     assert_int_equal(small_open(&s, &err), ERR_DATA);
     assert_non_null(strstr(err.text, "token 259: 2047 bytes"));
+    small_chars(&s, (const char *const[]){"a", NULL});
+    small_add(&s, big, TOKEN_USER, 0);
+    assert_int_equal(small_open(&s, &err), ERR_DATA);
+    assert_non_null(strstr(err.text, "added token 260: 2047 bytes"));
+    s.text[260].n = VOCAB_ADDED_MAX;
+    assert_int_equal(small_open(&s, &err), 0);
+    small_close(&s);
+}
+
+enum { SHORTEST = 6 }; /* each of these is there once only */
+
+/* All tokens are stretches of one random string, so that every way to cut each of them is a merge: the time stays linear in the file, and
+   more merges than a real vocabulary has are refused. */
+static void scores_of_stretches(int starts, int longest, int want)
+{
+    int n = starts * (longest - SHORTEST + 1);
+    uint64_t seed = 11;
+    size_t total = (size_t)(starts + longest);
+    char *string = malloc(total);
+    struct bytes *text = malloc((size_t)n * sizeof *text);
+    float *score = calloc((size_t)n, sizeof *score);
+    struct vocab v;
+    struct error err = {0};
+    assert_true(string && text && score);
+    for (size_t i = 0; i < total; i++)
+        string[i] = (char)('a' + check_below(&seed, 26));
+    for (int i = 0; i < n; i++)
+        text[i] = (struct bytes){(const uint8_t *)string + i % starts, (size_t)(SHORTEST + i / starts)};
+    struct vocab_tables t = {.model = "llama", .n = n, .text = text, .score = score, .bos = -1, .eos = -1, .unk = -1, .add_bos = 0, .add_eos = 0, .add_space_prefix = 0};
+    clock_t start = clock();
+    int rc = vocab_from_tables(&v, "FILE", &t, NULL, &err);
+    struct tokenizer *tokenizer = rc < 0 ? NULL : tokenizer_open(&v, &err);
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    print_message("%d tokens of up to %d bytes: %d in %.2f s\n", n, longest, rc, seconds);
+    assert_int_equal(rc, want);
+    if (want == 0)
+        assert_non_null(tokenizer);
+    else
+        assert_non_null(strstr(err.text, "merges"));
+    assert_true(seconds < 3);
+    tokenizer_close(tokenizer);
+    vocab_close(&v);
+    free(string);
+    free(text);
+    free(score);
+}
+
+static void test_many_merges_from_scores(void **state)
+{
+    (void)state;
+    scores_of_stretches(200, 100, 0);
+    scores_of_stretches(20000, 16, 0);
+    scores_of_stretches(400, VOCAB_PIECE_MAX, ERR_DATA);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_byte_piece), cmocka_unit_test(test_byte_level_pieces), cmocka_unit_test(test_merges_from_scores),
-                                       cmocka_unit_test(test_overlong_piece)};
+                                       cmocka_unit_test(test_overlong_piece), cmocka_unit_test(test_many_merges_from_scores)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,7 +164,7 @@ static void item_27_ids_and_merges(void **state)
     refused(WITH(vocab, "\"a\":0,\"b\":[1,{\"c\":2}]"), ERR_DATA, "id [1,{\"c\":2}];");
     refused(WITH(vocab, "\"a\":0,\"b\":18446744073709551617"), ERR_DATA, "id 18446744073709551617;");
     refused(WITH(vocab, "\"a\":0,\"b\":4294967297"), ERR_DATA, "id 4294967297;");
-    refused(WITH(vocab, "\"a\":0,\"a\":1"), ERR_DATA, "duplicate");
+    refused(WITH(vocab, "\"a\":0,\"a\":1"), ERR_DATA, "token \"a\": is there twice");
     refused(WITH(vocab, "\"a\":0,\"\":1,\"c\":2,\"ab\":3,\"abc\":4,\"d\":5,\"1\":6"), ERR_DATA, "token 1: empty");
     refused(WITH(added, "{\"id\":6,\"content\":\"<s>\",\"special\":true}"), ERR_DATA, "id 6");
     refused(WITH(added, "{\"id\":8,\"content\":\"<s>\",\"special\":true}"), ERR_DATA, "id 8");

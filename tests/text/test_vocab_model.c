@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
+#include <jansson.h>
+
 #include "text/small.h"
 
 /* A protocol buffer, written by hand. */
@@ -116,6 +118,61 @@ static void item_28_refused_by_name(void **state)
         refused((s = usual, s.piece_type = type, s), "token 259: piece type");
 }
 
+static int load_with(const char *added, const char *special)
+{
+    struct vocab_wish wish = {.add_bos = -1, .add_eos = -1, .bos = -1, .eos = -1};
+    json_t *a = added ? json_loads(added, 0, NULL) : NULL, *b = special ? json_loads(special, 0, NULL) : NULL;
+    assert_true((a || !added) && (b || !special));
+    wish.added_tokens = a;
+    wish.special_tokens = b;
+    make(&m, usual);
+    int rc = vocab_from_tokenizer_model(&v, "FILE", (struct bytes){m.p, m.n}, &wish, &err);
+    json_decref(a);
+    json_decref(b);
+    return rc;
+}
+
+/* Found in the text as it stands, at once; those that special_tokens_map.json names only where special tokens are parsed. */
+static void test_added_tokens_json(void **state)
+{
+    (void)state;
+    assert_int_equal(load_with("{\"<x y>\": 264, \"<pad>\": 263, \"<turn>\": 265, \"<s>\": 1, \"ab\": 259}",
+                               "{\"pad_token\": \"<pad>\", \"eos_token\": {\"content\": \"</s>\"}, \"additional_special_tokens\": [{\"content\": \"<turn>\"}, 7]}"), 0);
+    struct tokenizer *t = tokenizer_open(&v, &err);
+    assert_int_equal(v.n, 266);
+    assert_string_equal(small_pieces(t, "a<x y>b", 0), " |a|<x y>|b");
+    assert_string_equal(small_pieces(t, "<pad>", ENCODE_SPECIAL), "<pad>");
+    assert_string_equal(small_pieces(t, "a<turn>", ENCODE_SPECIAL), " |a|<turn>");
+    assert_non_null(strstr(small_pieces(t, "<pad>", 0), "a|"));
+    assert_string_equal(small_pieces(t, "ab", 0), " |ab");
+    assert_true(tokenizer_hidden(t, 263) && tokenizer_hidden(t, 265) && !tokenizer_hidden(t, 264) && !tokenizer_hidden(t, 259));
+    tokenizer_close(t);
+    vocab_close(&v);
+}
+
+static void test_broken_added_tokens(void **state)
+{
+    static const struct { const char *json, *says; } rows[] = {
+        {"{\"<a>\": 264}", "\"<a>\": id 264"},                       /* a gap before it */
+        {"{\"<a>\": -1}", "\"<a>\": id -1"},
+        {"{\"<a>\": 9000000000000000000}", "\"<a>\": id 9000000000000000000"},
+        {"{\"<a>\": \"263\"}", "\"<a>\": id -1"},
+        {"{\"<a>\": 263, \"<b>\": 263}", "id 263"},               /* doubled */
+        {"{\"<a>\": 1}", "\"<a>\": id 1 is \"<s>\""},
+        {"{\"ab\": 263}", "tokens 259 and 263: same text"},
+        {"{\"\": 263}", "token 263: empty text"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(load_with(rows[i].json, NULL), ERR_DATA);
+        if (!strstr(err.text, rows[i].says))
+            assert_string_equal(err.text, rows[i].says); /* shows both */
+        assert_null(v.arena.head);
+    }
+    assert_int_equal(load_with(NULL, "{\"pad_token\": \"<pad>\", \"x\": [[[]]]}"), 0); /* names that nothing adds */
+    vocab_close(&v);
+}
+
 /* Every shorter file, and every file with one byte changed, is read or refused; under ASan nothing outside is touched. */
 static void test_truncated_and_flipped(void **state)
 {
@@ -158,6 +215,7 @@ static void test_offsets_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_reads), cmocka_unit_test(item_28_refused_by_name), cmocka_unit_test(test_truncated_and_flipped),
-                                       cmocka_unit_test(test_offsets_are_named)};
+                                       cmocka_unit_test(test_offsets_are_named), cmocka_unit_test(test_added_tokens_json),
+                                       cmocka_unit_test(test_broken_added_tokens)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
