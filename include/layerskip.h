@@ -44,7 +44,7 @@ LSK_API const char *lsk_version(void); /* "0.1.0" */
 
 /* ---- models ---- */
 
-/* Called on the opening thread while work goes on: `what` is being done, `done` of `total` bytes. Non-zero stops it with LSK_EUSAGE. */
+/* Called on the caller's thread while work goes on, and once before a first file is created: `what` is being done, `done` of `total` bytes. Non-zero stops it with LSK_EUSAGE. */
 typedef int (*lsk_progress_fn)(void *ud, const char *what, uint64_t done, uint64_t total);
 
 enum lsk_load {
@@ -105,6 +105,7 @@ typedef struct lsk_model_info {
     int exit_layer, num_speculations; /* LayerSkip profile: lsk_model_options.profile, else the checkpoint's; 0: none */
     float temperature, top_p, min_p;  /* the checkpoint's generation defaults; temperature 0: greedy, < 0: none stated */
     int top_k;
+    const char *unused_advice;        /* generation defaults that cannot be used and are passed over: keys, values and why; "" when all can */
     int has_chat_template;
     int64_t load_ns;
 } lsk_model_info;
@@ -121,8 +122,9 @@ LSK_API const lsk_model_info *lsk_model_about(const lsk_model *m); /* borrowed; 
 /* Tensor i as stored: "layers.0.q BF16 4096x4096". Returns the length of the text, 0 when i is past the last. */
 LSK_API int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap);
 
-/* Reads every stored weight and reports each tensor that holds NaN or infinity, one line each. Returns how many there are. Needs no weights loaded (LSK_LOAD_PLAN will do). */
-LSK_API int lsk_model_check(const lsk_model *m, void (*report)(void *ud, const char *line), void *ud, lsk_error *err);
+/* Reads every stored weight and reports each tensor that holds NaN or infinity, one line each; a non-zero return of report or progress (either may be NULL) stops it with LSK_EUSAGE.
+   Returns how many such tensors there are. Needs no weights loaded (LSK_LOAD_PLAN will do). */
+LSK_API int lsk_model_check(const lsk_model *m, lsk_progress_fn progress, int (*report)(void *ud, const char *line), void *ud, lsk_error *err);
 
 /* ---- text ---- */
 

@@ -112,6 +112,7 @@ static void describe_config(lsk_model *m)
     i->top_p = c->top_p;
     i->min_p = c->min_p;
     i->top_k = c->top_k;
+    i->unused_advice = c->unused_advice;
     i->has_chat_template = m->model.file->chat_template != NULL;
 }
 
@@ -268,9 +269,10 @@ int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
     return snprintf(out, cap, "%s %s %llux%llu", v->name, dtype_table[v->type].name, (unsigned long long)v->dim[0], (unsigned long long)v->dim[1]);
 }
 
-int lsk_model_check(const lsk_model *m, void (*report)(void *ud, const char *line), void *ud, lsk_error *err)
+int lsk_model_check(const lsk_model *m, lsk_progress_fn progress, int (*report)(void *ud, const char *line), void *ud, lsk_error *err)
 {
     struct error e = {0};
-    int n = scan_weights(m->model.file, report, ud, &e);
+    const struct scan_listener l = {progress, report, ud};
+    int n = scan_weights(m->model.file, &l, &e);
     return n < 0 ? api_fail(err, &e) : n;
 }

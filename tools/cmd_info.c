@@ -70,6 +70,11 @@ static void print_text(const lsk_model_info *i, const struct profile *profile)
     if (i->temperature > 0)
         printf("generation     the model's files suggest temperature %g, top-k %d, top-p %g, min-p %g (used where you give them)\n", i->temperature, i->top_k,
                i->top_p, i->min_p);
+    if (*i->unused_advice) {
+        fputs("generation     passed over: ", stdout);
+        print_shown(stdout, i->unused_advice);
+        putchar('\n');
+    }
     print_profile(i, profile);
     printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels and %d threads\n", i->weight_type, i->kv_type, i->compute,
            i->device, i->kernels, i->threads);
@@ -98,6 +103,7 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
                  {"device", i->device},
                  {"kernels", i->kernels},
                  {"tokenizer", i->tokenizer},
+                 {"unused_advice", i->unused_advice},
                  {"rope", i->rope}};
     const struct {
         const char *key;
@@ -140,16 +146,21 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
     putchar('\n');
 }
 
-static void warn(void *ud, const char *line)
+static int warn(void *progress, const char *line)
 {
-    (void)ud;
+    progress_end(progress);
     print_warning(line);
+    return terminal_interrupted();
 }
 
 /* Reads every weight. 1 when some are no numbers. */
-static int check(const lsk_model *m, int json, lsk_error *err)
+static int check(const lsk_model *m, const struct show_args *show, int json, lsk_error *err)
 {
-    int n = lsk_model_check(m, warn, NULL, err);
+    struct progress progress = progress_start(show->progress);
+    fflush(stdout); /* what is known so far, before minutes of reading */
+    int n = lsk_model_check(m, progress_show, warn, &progress, err);
+    progress_end(&progress);
+    terminal_release();
     if (n >= 0 && json)
         printf("{\"damaged_tensors\": %d}\n", n);
     else if (n > 0)
@@ -186,7 +197,7 @@ static int info(const void *args, lsk_error *err)
     for (int i = 0; r >= 0 && a->tensors && lsk_model_tensor(m, i, line, sizeof line) > 0; i++)
         print_tensor(line, a->json);
     if (r >= 0 && a->check)
-        r = check(m, a->json, err);
+        r = check(m, &a->show, a->json, err);
     lsk_model_close(m);
     return r;
 }

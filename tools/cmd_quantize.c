@@ -31,7 +31,7 @@ static const struct option weights[] = {
     {"type", OPT_TEXT, AT(type), .choices = TYPES, .help = "type of the matrices, in small or capital letters; copy: each as it is stored. Norms and biases are F32"},
     {"embed-type token-embedding-type", OPT_TEXT, AT(embed_type), .choices = TYPES, .help = "type of the embedding; without it that of the matrices, but q8_0 where they have 4 bits"},
     {"output-type output-tensor-type", OPT_TEXT, AT(output_type), .choices = TYPES, .help = "the same for the head (the embedding too where it is the head)"},
-    {"leave-output-tensor", OPT_FLAG, AT(leave_output), .sets = "output-type=copy", .help = "the same as --output-type copy"},
+    {"leave-output-tensor", OPT_FLAG, AT(leave_output), .help = "the same as --output-type copy"},
     {"pure", OPT_FLAG, AT(pure), .help = "embedding and head have the matrices' type also where that has 4 bits"},
     {"allow-requantize", OPT_FLAG, AT(allow_requantize), .help = "allow to go from one quantised type to another, which adds the errors of both"},
     {0}};
@@ -132,7 +132,7 @@ static int quantize(const void *args, lsk_error *err)
     const struct quantize_args *a = args;
     struct progress progress = progress_start(a->show.progress);
     struct report r = {.progress = &progress};
-    lsk_quantize_options o = {.type = a->type, .embed_type = a->embed_type, .output_type = a->output_type, .pure = a->pure, .allow_requantize = a->allow_requantize, .force = a->force,
+    lsk_quantize_options o = {.type = a->type, .embed_type = a->embed_type, .output_type = a->leave_output && !a->output_type ? "copy" : a->output_type, .pure = a->pure, .allow_requantize = a->allow_requantize, .force = a->force,
                               .dry_run = a->dry_run, .threads = a->threads, .ignore_config = a->ignore_config.item, .progress = progress_show, .progress_ud = &progress,
                               .row = take_row, .note = take_note, .report_ud = &r};
     int n = a->part_size ? read_size(a->part_size, &o.part_bytes, err) : 0;
@@ -146,6 +146,7 @@ static int quantize(const void *args, lsk_error *err)
         return n;
     n = lsk_quantize(a->in, a->out, &o, err);
     progress_end(&progress);
+    terminal_release();
     if (n < 0)
         return n;
     if (a->json)

@@ -134,6 +134,7 @@ static int synth(const void *args, lsk_error *err)
                            .progress_ud = &progress};
     r = lsk_synth(a->folder, &o, err);
     progress_end(&progress);
+    terminal_release();
     if (r >= 0)
         fprintf(stderr, "wrote %s with seed %llu\n", excerpt_of(a->folder).text, (unsigned long long)o.seed);
     return r >= 0 && a->agreement ? measure_agreement(a, o.seed, err) : r;

@@ -103,6 +103,7 @@ int load_model(lsk_model *m, const struct model_args *a, const struct show_args 
     o.progress_ud = &progress;
     int r = lsk_model_load(m, &o, err);
     progress_end(&progress);
+    terminal_release();
     if (r < 0 || !info->n_kept)
         return r;
     snprintf(line, sizeof line, "--weights %s: %d tensors are quantised in the file (mostly %s) and stay as they are", a->weights, info->n_kept,

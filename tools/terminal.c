@@ -13,6 +13,9 @@
 #include "messages.h"
 
 static volatile sig_atomic_t interrupted;
+static const int caught[] = {SIGINT, SIGTERM};
+static struct sigaction before[2];
+static int asked; /* somebody asks: signals are caught */
 
 static void on_interrupt(int signal_number)
 {
@@ -21,18 +24,27 @@ static void on_interrupt(int signal_number)
 
 void terminal_prepare(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0)
             (void)!open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR); /* the lowest free number is fd; writing results there shall fail */
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
 }
 
 int terminal_interrupted(void)
 {
+    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    for (int i = 0; i < 2 && !asked && !interrupted; i++)
+        sigaction(caught[i], &action, &before[i]);
+    asked |= !interrupted;
     return interrupted;
 }
+
+void terminal_release(void)
+{
+    for (int i = 0; i < 2 && asked; i++)
+        sigaction(caught[i], &before[i], NULL);
+    asked = 0;
+}
+
 int terminal_is(int fd)
 {
     return isatty(fd);
@@ -85,7 +97,7 @@ static int show(struct progress *p, const char *what, uint64_t done, uint64_t to
                 speed > 0 && total > done ? (double)(total - done) / speed : 0);
         fflush(stderr);
     }
-    return interrupted;
+    return terminal_interrupted();
 }
 
 int progress_show(void *progress, const char *what, uint64_t done, uint64_t total)

@@ -8,10 +8,14 @@
 
 #include "layerskip.h"
 
-/* Gives every standard descriptor that is closed a stand-in, so that no file of ours gets its number; and catches SIGINT
-   and SIGTERM. */
+/* Gives every standard descriptor that is closed a stand-in, so that no file of ours gets its number. */
 void terminal_prepare(void);
-int terminal_interrupted(void); /* the signal that came, or 0; a second one of its kind ends the program at once */
+
+/* SIGINT and SIGTERM end the program at once, except while somebody asks for them: from the first call of terminal_interrupted (progress_show is one
+   too) to terminal_release they only set what it returns: the signal that came, or 0. So work asks before it leaves anything that must be removed, goes
+   on asking, and releases them when it is done. A second signal of one kind ends the program in any case. */
+int terminal_interrupted(void);
+void terminal_release(void);
 int terminal_is(int fd);
 
 /* mode: "on", "off" or "auto": a terminal, TERM that is not "dumb" and no NO_COLOR. */

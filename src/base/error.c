@@ -2,15 +2,20 @@
 #include "base/error.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 /* A file name or a tensor name is hostile: it must not break the one-line rule or reach a terminal as an escape sequence. */
 static void make_one_line(char *s)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = '?';
+    char *to = s;
+    for (const unsigned char *b = (const unsigned char *)s; *b;) {
+        bool c0 = *b < 0x20 || *b == 0x7f, c1 = *b == 0xc2 && b[1] >= 0x80 && b[1] < 0xa0, line = *b == 0xe2 && b[1] == 0x80 && (b[2] == 0xa8 || b[2] == 0xa9);
+        *to++ = c0 || c1 || line ? '?' : (char)*b;
+        b += c1 ? 2 : line ? 3 : 1;
+    }
+    *to = 0;
 }
 
 int fail(struct error *err, int code, const char *fmt, ...)

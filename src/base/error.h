@@ -22,7 +22,7 @@ struct error {
     char text[508]; /* one line, no newline at its end */
 };
 
-/* Sets code and text (printf rules; control characters are escaped, overlong text is cut) and returns code. err may be NULL. */
+/* Sets code and text (printf rules; a control character or a line separator, U+0080 to U+009F and U+2028 and U+2029 among them, becomes '?'; overlong text is cut) and returns code. err may be NULL. */
 int fail(struct error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts "prefix: " in front of the text that err already has, and returns err->code. err may be NULL: then returns ERR_INTERNAL. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +120,10 @@ int file_write_at(struct file_out *o, uint64_t offset, const void *p, size_t n, 
 
 int file_sync_folder(const char *path, struct error *err)
 {
-    const char *slash = strrchr(path, '/');
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    const char *slash = memrchr(path, '/', n);
     char *dir = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
     if (!dir)
         return fail(err, ERR_OS, "out of memory");
@@ -132,7 +136,7 @@ int file_sync_folder(const char *path, struct error *err)
     return rc;
 }
 
-int file_commit(struct file_out *o, struct error *err)
+static int sync_data(struct file_out *o, struct error *err)
 {
     int rc = 0, fd = o->fd;
     o->fd = -1;
@@ -140,16 +144,73 @@ int file_commit(struct file_out *o, struct error *err)
         rc = fail(err, ERR_IO, "%s: cannot sync: %s", o->temp, strerror(errno));
     if (close(fd) && !rc)
         rc = fail(err, ERR_IO, "%s: cannot close: %s", o->temp, strerror(errno));
-    if (!rc && rename(o->temp, o->path))
-        rc = fail(err, ERR_CREATE, "%s: cannot rename to %s: %s", o->temp, o->path, strerror(errno));
-    if (!rc) {
-        free(o->temp);
-        o->temp = NULL;
-        rc = file_sync_folder(o->path, err);
-    }
-    file_abandon(o);
     return rc;
 }
+
+/* What has the final name gets another one; alone, a second one where the file system can: then there is no moment without it. */
+static int set_aside(struct file_out *o, bool alone, struct error *err)
+{
+    struct stat st = {0};
+    if (lstat(o->path, &st) && errno == ENOENT)
+        return 0;
+    size_t n = strlen(o->path) + 32;
+    char *old = malloc(n);
+    int rc = 0;
+    if (!old)
+        return fail(err, ERR_OS, "out of memory");
+    snprintf(old, n, "%s.old-%ld", o->path, (long)getpid());
+    if (S_ISDIR(st.st_mode))
+        rc = fail(err, ERR_CREATE, "%s: a folder: give the name of a file", o->path);
+    else if ((!alone || link(o->path, old)) && rename(o->path, old))
+        rc = fail(err, ERR_CREATE, "%s: cannot rename to %s: %s", o->path, old, strerror(errno));
+    if (rc)
+        free(old);
+    else
+        o->old = old;
+    return rc;
+}
+
+static int give_name(struct file_out *o, struct error *err)
+{
+    if (rename(o->temp, o->path))
+        return fail(err, ERR_CREATE, "%s: cannot rename to %s: %s", o->temp, o->path, strerror(errno));
+    free(o->temp);
+    o->temp = NULL;
+    return 0;
+}
+
+static void put_back(struct file_out *o, struct error *err)
+{
+    if (!o->temp && !o->old)
+        unlink(o->path);
+    else if (o->old && rename(o->old, o->path))
+        error_prefix(err, "%s is now %s", o->path, o->old);
+    else if (o->old)
+        unlink(o->old); /* as long as both names were of one file the rename did nothing */
+}
+
+int files_commit(struct file_out *o, int n, struct error *err)
+{
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = sync_data(&o[i], err);
+    for (int i = 0; i < n && !rc; i++)
+        rc = set_aside(&o[i], n == 1, err);
+    for (int i = n; i-- > 0 && !rc;)
+        rc = give_name(&o[i], err);
+    if (!rc)
+        rc = file_sync_folder(o[0].path, err);
+    for (int i = 0; i < n; i++) {
+        if (rc)
+            put_back(&o[i], err);
+        else if (o[i].old)
+            unlink(o[i].old);
+        file_abandon(&o[i]);
+    }
+    return rc;
+}
+
+int file_commit(struct file_out *o, struct error *err) { return files_commit(o, 1, err); }
 
 void file_abandon(struct file_out *o)
 {
@@ -157,6 +218,7 @@ void file_abandon(struct file_out *o)
         close(o->fd);
     if (o->temp)
         unlink(o->temp);
+    free(o->old);
     free(o->temp);
     free(o->path);
     *o = (struct file_out){.fd = -1};

@@ -243,7 +243,7 @@ static int take_array(struct gguf *g, struct meta *m)
 {
     uint64_t type, n;
     struct token_table *t = &g->c->tokens;
-    int rc = take_number(g, 4, &type, m->key), n_scores = 0;
+    int rc = take_number(g, 4, &type, m->key);
     if (!rc)
         rc = take_number(g, 8, &n, m->key);
     if (rc)
@@ -258,20 +258,24 @@ static int take_array(struct gguf *g, struct meta *m)
         const char *key;
         uint64_t type;
         const struct bytes **text;
-        const void **words;
         int *n;
     } known[] = {
-        {"tokenizer.ggml.tokens", GGUF_TEXT, &t->text, NULL, &t->n},
-        {"tokenizer.ggml.merges", GGUF_TEXT, &t->merge, NULL, &t->n_merges},
-        {"tokenizer.ggml.scores", GGUF_F32, NULL, (const void **)&t->score, &n_scores},
-        {"tokenizer.ggml.token_type", GGUF_I32, NULL, (const void **)&t->type, &n_scores},
+        {"tokenizer.ggml.tokens", GGUF_TEXT, &t->text, &t->n},
+        {"tokenizer.ggml.merges", GGUF_TEXT, &t->merge, &t->n_merges},
+        {"tokenizer.ggml.scores", GGUF_F32, NULL, NULL},
+        {"tokenizer.ggml.token_type", GGUF_I32, NULL, NULL},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(m->key, known[i].key))
             continue;
         if (type != known[i].type && !(type == GGUF_U32 && known[i].type == GGUF_I32))
             return refuse(g, m->key, type, "the wrong value type for this list");
-        rc = known[i].text ? take_texts(g, n, known[i].text, known[i].n, m->key) : take_words(g, n, known[i].words, m->key);
+        const void *words = NULL;
+        rc = known[i].text ? take_texts(g, n, known[i].text, known[i].n, m->key) : take_words(g, n, &words, m->key);
+        if (known[i].type == GGUF_F32)
+            t->score = words;
+        if (known[i].type == GGUF_I32)
+            t->type = words;
         return rc ? rc : describe(g, m, n, "entries");
     }
     return take_list(g, m, type, n);

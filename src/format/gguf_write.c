@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "base/checked.h"
 
@@ -24,7 +23,6 @@ struct gguf_part {
     struct gguf_bytes split; /* the keys split.*; none in a model of one part */
     int first, n;            /* tensors */
     uint64_t head, data;     /* bytes, before and after rounding up: head to ALIGNMENT, data always is */
-    struct file_out file;
 };
 
 /* ---- bytes ---- */
@@ -206,7 +204,8 @@ int gguf_plan(struct gguf_out *o, const char *path, const struct gguf_bytes *key
     *o = (struct gguf_out){.keys = keys, .tensor = tensors, .n_tensors = n};
     o->place = arena_array(&o->arena, (uint64_t)n, sizeof *o->place);
     o->part = arena_array(&o->arena, (uint64_t)(n < PARTS_MAX ? n : PARTS_MAX), sizeof *o->part);
-    int rc = n < 1 ? fail(err, ERR_INTERNAL, "%s: a model without tensors", path) : keys->failed || !o->place || !o->part ? fail(err, ERR_OS, "out of memory for %d tensors", n) : 0;
+    o->file = arena_array(&o->arena, (uint64_t)(n < PARTS_MAX ? n : PARTS_MAX), sizeof *o->file);
+    int rc = n < 1 ? fail(err, ERR_INTERNAL, "%s: a model without tensors", path) : keys->failed || !o->place || !o->part || !o->file ? fail(err, ERR_OS, "out of memory for %d tensors", n) : 0;
     if (!rc)
         rc = lay_out(o, 0, err);
     if (!rc && part_bytes && part_size(&o->part[0]) > part_bytes)
@@ -249,9 +248,9 @@ static int write_header(struct gguf_out *o, int part, struct error *err)
     if (!rc && b.n != p->head)
         rc = fail(err, ERR_INTERNAL, "%s: a header of %zu bytes where %llu were planned", p->path, b.n, ULL(p->head));
     if (!rc)
-        rc = file_write_at(&p->file, 0, b.p, b.n, err);
+        rc = file_write_at(&o->file[part], 0, b.p, b.n, err);
     if (!rc) /* the file has its length now, and zeroes wherever no tensor is */
-        rc = file_write_at(&p->file, part_size(p) - 1, "", 1, err);
+        rc = file_write_at(&o->file[part], part_size(p) - 1, "", 1, err);
     gguf_free(&b);
     return rc;
 }
@@ -270,7 +269,7 @@ static int check_name(const struct gguf_part *p, bool force, struct error *err)
 static int check_room(const struct gguf_out *o, struct error *err)
 {
     struct statvfs fs;
-    const char *temp = o->part[0].file.temp;
+    const char *temp = o->file[0].temp;
     uint64_t room;
     if (statvfs(temp, &fs) || !fs.f_blocks || mul_u64(fs.f_bavail, fs.f_frsize, &room) || room >= o->total)
         return 0;
@@ -279,8 +278,8 @@ static int check_room(const struct gguf_out *o, struct error *err)
 
 static void remove_temporary(struct gguf_out *o)
 {
-    for (int i = 0; i < o->n_parts; i++)
-        file_abandon(&o->part[i].file);
+    for (int i = 0; o->file && i < o->n_parts; i++)
+        file_abandon(&o->file[i]);
 }
 
 int gguf_create(struct gguf_out *o, bool force, struct error *err)
@@ -289,7 +288,7 @@ int gguf_create(struct gguf_out *o, bool force, struct error *err)
     for (int i = 0; i < o->n_parts && !rc; i++)
         rc = check_name(&o->part[i], force, err);
     for (int i = 0; i < o->n_parts && !rc; i++) {
-        rc = file_create(&o->part[i].file, o->part[i].path, err);
+        rc = file_create(&o->file[i], o->part[i].path, err);
         if (!rc && i == 0)
             rc = check_room(o, err);
         if (!rc)
@@ -305,22 +304,10 @@ int gguf_write(struct gguf_out *o, int tensor, uint64_t offset, const void *p, s
     const struct gguf_place *at = &o->place[tensor];
     if (offset > at->bytes || n > at->bytes - offset)
         return fail(err, ERR_INTERNAL, "%s: %zu bytes at offset %llu, the tensor has %llu", o->tensor[tensor].name, n, ULL(offset), ULL(at->bytes));
-    struct gguf_part *part = &o->part[at->part];
-    return file_write_at(&part->file, align(part->head) + at->offset + offset, p, n, err);
+    return file_write_at(&o->file[at->part], align(o->part[at->part].head) + at->offset + offset, p, n, err);
 }
 
-int gguf_commit(struct gguf_out *o, struct error *err)
-{
-    int rc = 0, i = o->n_parts;
-    while (i > 0 && !rc)
-        rc = file_commit(&o->part[--i].file, err);
-    if (rc) {
-        remove_temporary(o);
-        for (int k = i + 1; k < o->n_parts; k++)
-            unlink(o->part[k].path);
-    }
-    return rc;
-}
+int gguf_commit(struct gguf_out *o, struct error *err) { return files_commit(o->file, o->n_parts, err); }
 
 void gguf_abandon(struct gguf_out *o)
 {

@@ -37,6 +37,7 @@ struct gguf_out {
     const struct tensor_out *tensor; /* [n_tensors], borrowed */
     struct gguf_place *place;        /* [n_tensors] */
     struct gguf_part *part;          /* [n_parts] */
+    struct file_out *file;           /* [n_parts] */
     int n_tensors, n_parts;
     uint64_t total;                  /* bytes of all parts */
     struct arena arena;
@@ -52,7 +53,7 @@ int gguf_create(struct gguf_out *o, bool force, struct error *err);
 /* Bytes [offset, offset + n) of a tensor. Thread-safe for disjoint ranges; writing beyond the tensor is ERR_INTERNAL. */
 int gguf_write(struct gguf_out *o, int tensor, uint64_t offset, const void *p, size_t n, struct error *err);
 
-int gguf_commit(struct gguf_out *o, struct error *err); /* makes the files visible, the first part last; all or none */
+int gguf_commit(struct gguf_out *o, struct error *err); /* makes the files visible together, as files_commit does: all or none */
 void gguf_abandon(struct gguf_out *o);                  /* frees, and removes what is not committed; fine on zeroes */
 
 #endif

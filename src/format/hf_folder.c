@@ -12,7 +12,8 @@
 
 static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
-static bool is_below(const char *path, const char *folder, size_t n) { return !strncmp(path, folder, n) && path[n] == '/'; }
+/* n: of the folder's name; of all folders only the root has a slash at its end. */
+static bool is_below(const char *path, const char *folder, size_t n) { return !strncmp(path, folder, n) && (path[n] == '/' || folder[n - 1] == '/'); }
 
 /* In the folder, or, where the folder is a snapshot in the hub's cache (REPO/snapshots/REVISION), among the blobs that its links are for. */
 static bool is_inside(const char *target, const char *folder)

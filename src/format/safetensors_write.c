@@ -2,6 +2,7 @@
 #include "format/safetensors_write.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,7 +124,7 @@ static int create_shards(struct safetensors_out *o, struct error *err)
 {
     int rc = 0;
     char name[64];
-    o->shard = arena_array(&o->arena, (uint64_t)o->n_shards, sizeof *o->shard);
+    o->shard = arena_array(&o->arena, (uint64_t)o->n_shards + 1, sizeof *o->shard);
     if (!o->shard)
         return fail(err, ERR_OS, "out of memory for %d shards", o->n_shards);
     for (int i = 0; i < o->n_shards && !rc; i++) {
@@ -172,31 +173,27 @@ static int write_index(struct safetensors_out *o, struct error *err)
     json_t *root = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)o->total, "weight_map", map);
     char *text = bad ? NULL : json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     json_decref(root);
-    struct file_out f = {.fd = -1};
-    int rc = text ? create_in(o, "model.safetensors.index.json", &f, err) : fail(err, ERR_OS, "%s: out of memory for the index", o->folder);
+    struct file_out *f = &o->shard[o->n_shards];
+    int rc = text ? create_in(o, "model.safetensors.index.json", f, err) : fail(err, ERR_OS, "%s: out of memory for the index", o->folder);
     if (!rc)
-        rc = file_write_at(&f, 0, text, strlen(text), err);
-    if (!rc)
-        rc = file_commit(&f, err);
-    file_abandon(&f);
+        rc = file_write_at(f, 0, text, strlen(text), err);
     free(text);
     return rc;
 }
 
 int safetensors_commit(struct safetensors_out *o, struct error *err)
 {
-    int rc = 0;
-    for (int i = 0; i < o->n_shards && !rc; i++)
-        rc = file_commit(&o->shard[i], err);
-    if (!rc && o->n_shards > 1)
-        rc = write_index(o, err);
+    bool several = o->n_shards > 1;
+    int rc = several ? write_index(o, err) : 0;
+    if (!rc)
+        rc = files_commit(o->shard, o->n_shards + several, err);
     safetensors_abandon(o);
     return rc;
 }
 
 void safetensors_abandon(struct safetensors_out *o)
 {
-    for (int i = 0; o->shard && i < o->n_shards; i++)
+    for (int i = 0; o->shard && i <= o->n_shards; i++)
         file_abandon(&o->shard[i]);
     arena_free(&o->arena);
     *o = (struct safetensors_out){0};

@@ -18,7 +18,7 @@ struct safetensors_out {
     const struct tensor_out *tensor; /* [n_tensors], F32, F16 or BF16; borrowed until commit or abandon */
     struct place *place;             /* [n_tensors] */
     int n_tensors, n_shards;
-    struct file_out *shard; /* [n_shards] */
+    struct file_out *shard; /* [n_shards + 1], the index last; none of one shard */
     uint64_t total;         /* bytes of all tensors */
     struct arena arena;
 };
@@ -30,7 +30,7 @@ int safetensors_create(struct safetensors_out *o, const char *folder, const stru
 /* Bytes [offset, offset + n) of a tensor. Thread-safe for disjoint ranges; writing beyond the tensor is ERR_INTERNAL. */
 int safetensors_write(struct safetensors_out *o, int tensor, uint64_t offset, const void *p, size_t n, struct error *err);
 
-int safetensors_commit(struct safetensors_out *o, struct error *err); /* makes the files visible, writes the index; frees */
+int safetensors_commit(struct safetensors_out *o, struct error *err); /* writes the index, makes the files visible as files_commit does; frees */
 void safetensors_abandon(struct safetensors_out *o);                  /* removes what was written; fine after a commit or on zeroes */
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "model/config_keys.h"
@@ -20,6 +21,7 @@ struct draft {
     struct config c;
     const char *model_type, *rope_type, *rope_type_old;
     double inner_theta, temperature, top_p, min_p;
+    int early_exit;
     bool do_sample;
 };
 
@@ -27,8 +29,7 @@ enum kind { INT, REAL, BOOL, TEXT };
 
 #define TO(field) offsetof(struct draft, field)
 
-/* Ranges include their ends. Two rows may fill one field; keys come sorted, so the later in the alphabet has the last word:
-   layerskip.exit_layer of config.json over assistant_early_exit of the generation config. */
+/* Ranges include their ends. Two rows may fill one field; keys come sorted, so the later in the alphabet has the last word. */
 static const struct key {
     const char *name;
     enum kind kind;
@@ -63,12 +64,12 @@ static const struct key {
     {"_name_or_path", TEXT, 0, 0, TO(c.name), false},
     {"layerskip.exit_layer", INT, 1, 1023, TO(c.exit_layer), false},
     {"layerskip.num_speculations", INT, 1, 32, TO(c.num_speculations), false},
-    {"generation.assistant_early_exit", INT, 1, 1023, TO(c.exit_layer), false},
+    {"generation.assistant_early_exit", INT, 1, 1023, TO(early_exit), false},
     {"generation.do_sample", BOOL, 0, 1, TO(do_sample), false},
     {"generation.temperature", REAL, 0, 1e6, TO(temperature), false},
     {"generation.top_p", REAL, 0, 1, TO(top_p), false},
     {"generation.min_p", REAL, 0, 1, TO(min_p), false},
-    {"generation.top_k", INT, 0, INT32_MAX, TO(c.top_k), false},
+    {"generation.top_k", INT, -1, INT32_MAX, TO(c.top_k), false},
 };
 
 /* Read by hand: a number or a list. */
@@ -88,23 +89,36 @@ static int refuse(const struct checkpoint *c, const struct meta *m, const char *
     return fail(err, ERR_CONFIG, "%s: config key \"%s\" = %s: %s", c->path, m->file_key, meta_show(m).text, why);
 }
 
+/* Advice that cannot be used stops nobody. */
+static void pass_over(struct draft *d, const struct meta *m, const char *why)
+{
+    char *to = d->c.unused_advice;
+    size_t n = strlen(to);
+    snprintf(to + n, sizeof d->c.unused_advice - n, "%s%s = %s: %s", n ? "; " : "", m->file_key, meta_show(m).text, why);
+}
+
 static int read_key(const struct checkpoint *c, const struct key *k, const struct meta *m, struct draft *d, struct error *err)
 {
+    char why[64] = "";
     static const char *const wanted[] = {"must be a whole number", "must be a number", "must be true or false", "must be a string"};
     static const enum meta_type types[] = {META_INT, META_REAL, META_BOOL, META_TEXT};
     void *to = (char *)d + k->to;
     if (m->type != types[k->kind] && !(k->kind == REAL && m->type == META_INT))
-        return refuse(c, m, wanted[k->kind], err);
-    if (k->kind == TEXT)
+        snprintf(why, sizeof why, "%s", wanted[k->kind]);
+    else if (k->kind == TEXT)
         memcpy(to, &m->text, sizeof m->text);
     else if (k->kind == BOOL)
         *(bool *)to = m->i != 0;
     else if (!(m->real >= k->min && m->real <= k->max)) /* false for a NaN */
-        return fail(err, ERR_CONFIG, "%s: config key \"%s\" = %s: must be from %g to %g", c->path, m->file_key, meta_show(m).text, k->min, k->max);
+        snprintf(why, sizeof why, "must be from %g to %g", k->min, k->max);
     else if (k->kind == INT)
         *(int *)to = (int)m->i;
     else
         *(double *)to = m->real;
+    if (*why && strncmp(k->name, "generation.", 11))
+        return refuse(c, m, why, err);
+    if (*why)
+        pass_over(d, m, why);
     return 0;
 }
 
@@ -271,6 +285,17 @@ static void settle_sampling(const struct checkpoint *c, struct draft *d)
     d->c.temperature = !said ? -1 : !d->do_sample ? 0 : d->temperature < 0 ? 1 : (float)d->temperature;
     d->c.top_p = (float)d->top_p;
     d->c.min_p = (float)d->min_p;
+    if (d->c.top_k < 0) /* some say -1 where others say 0: off */
+        d->c.top_k = 0;
+}
+
+/* Where config.json has no profile, the exit layer that the generation config advises is one. */
+static void settle_exit(const struct checkpoint *c, struct draft *d)
+{
+    if (d->early_exit >= d->c.n_layers)
+        pass_over(d, checkpoint_meta(c, "generation.assistant_early_exit"), "must be below the number of layers");
+    else if (!d->c.exit_layer)
+        d->c.exit_layer = d->early_exit;
 }
 
 static bool is_read(const char *key)
@@ -299,6 +324,7 @@ int config_read(struct config *out, const struct checkpoint *c, const char *cons
     if (rc)
         return rc;
     settle_sampling(c, &d);
+    settle_exit(c, &d);
     *out = d.c;
     return 0;
 }

@@ -30,6 +30,7 @@ struct config {
     int32_t eos[CONFIG_EOS_MAX];
     float temperature, top_p, min_p; /* how the checkpoint wants to be sampled; temperature 0: greedily, below 0: not said; 0: off */
     int top_k;
+    char unused_advice[240]; /* what the generation config says that cannot be used: it is advice, so it is passed over and named here; "" when there is none */
     int exit_layer, num_speculations; /* LayerSkip profile; 0: none */
 };
 

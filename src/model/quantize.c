@@ -435,7 +435,11 @@ static int plan(struct job *j, const char *out, struct error *err)
 
 static int write_file(struct job *j, struct error *err)
 {
-    int rc = gguf_create(&j->out, j->o->force, err);
+    int rc = 0;
+    if (j->o->progress && j->o->progress(j->o->progress_ud, "quantising", 0, j->total)) /* asked before anything is there that must go again */
+        rc = fail(err, ERR_USAGE, "stopped");
+    if (!rc)
+        rc = gguf_create(&j->out, j->o->force, err);
     if (!rc)
         rc = run(j, err);
     return rc ? rc : gguf_commit(&j->out, err);

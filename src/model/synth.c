@@ -310,6 +310,14 @@ static char *temp_name(const char *folder)
     return temp;
 }
 
+static uint64_t total_bytes(const struct plan *p)
+{
+    uint64_t total = 0;
+    for (int i = 0; i < p->n; i++)
+        total += p->source[i].count * (uint64_t)dtype_table[p->type].bytes;
+    return total;
+}
+
 /* A folder of ours: files only. */
 static void remove_folder(const char *path)
 {
@@ -323,6 +331,8 @@ static void remove_folder(const char *path)
 
 static int write_folder(const struct plan *p, const char *temp, const char *folder, const struct synth_options *o, struct error *err)
 {
+    if (o->progress && o->progress(o->progress_ud, "writing weights", 0, total_bytes(p))) /* asked before anything is there that must go again */
+        return fail(err, ERR_USAGE, "stopped");
     if (mkdir(temp, 0777))
         return fail(err, ERR_CREATE, "%s: cannot create the folder: %s", temp, strerror(errno));
     int rc = synth_write_text(temp, p->shape, p->layers, p->tied, p->type, err);
@@ -330,10 +340,10 @@ static int write_folder(const struct plan *p, const char *temp, const char *fold
         rc = write_weights(p, temp, o, err);
     if (!rc && rename(temp, folder))
         rc = fail(err, ERR_CREATE, "%s: cannot rename to %s: %s", temp, folder, strerror(errno));
+    else if (!rc && (rc = file_sync_folder(folder, err)))
+        rename(folder, temp); /* as before: it was not there */
     if (rc)
         remove_folder(temp);
-    else
-        rc = file_sync_folder(folder, err);
     return rc;
 }
 

@@ -28,6 +28,8 @@ static void test_stays_one_line(void **state)
     assert_string_equal(err.text, "name \"a?b?[31m??\xc3\xa9\"");
     error_prefix(&err, "shard\r%d", 3);
     assert_string_equal(err.text, "shard?3: name \"a?b?[31m??\xc3\xa9\"");
+    fail(&err, ERR_DATA, "%s", "\xc2\x80 \xc2\x9b\x31m \xc2\x9f\xc2\xa0 \xe2\x80\xa7\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\xaa \xe2\x80"); /* U+0080, CSI, U+009F and U+00A0, U+2027 to U+202A, cut */
+    assert_string_equal(err.text, "? ?1m ?\xc2\xa0 \xe2\x80\xa7??\xe2\x80\xaa \xe2\x80");
     assert_int_equal(err.code, ERR_DATA);
 }
 

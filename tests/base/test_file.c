@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "faults.h"
+
 static char folder[64], path[80];
 
 static int make_folder(void **state)
@@ -134,6 +136,77 @@ static void test_failing_writes(void **state)
     assert_int_equal(file_sync_folder(path, &err), 0);
 }
 
+static void check_content(const char *want)
+{
+    struct error err = {0};
+    char *all;
+    size_t n;
+    if (!want) {
+        assert_int_not_equal(access(path, F_OK), 0);
+        return;
+    }
+    assert_int_equal(file_slurp(path, 100, &all, &n, &err), 0);
+    assert_string_equal(all, want);
+    free(all);
+}
+
+/* Commits with a fault at call `at`. */
+static int commit_with(int at, const char *old)
+{
+    struct error err = {0};
+    struct file_out o;
+    remove(path);
+    if (old)
+        write_file(old);
+    assert_int_equal(file_create(&o, path, &err), 0);
+    assert_int_equal(file_write_at(&o, 0, "new", 3, &err), 0);
+    fault_at = at;
+    int rc = file_commit(&o, &err);
+    if (rc)
+        assert_non_null(strstr(err.text, "Input/output error"));
+    return rc;
+}
+
+/* Whatever fails, the file is as before; remove_folder sees what else was left. */
+static void test_failing_commits(void **state)
+{
+    (void)state;
+    for (int old = 0; old < 2; old++) {
+        int failed = 0, at = 0;
+        for (bool reached = true; reached; at++) {
+            int rc = commit_with(at, old ? "old" : NULL);
+            reached = fault_at < 0;
+            fault_at = -1;
+            failed += rc != 0;
+            check_content(!rc ? "new" : old ? "old" : NULL);
+        }
+        assert_int_equal(failed, 3); /* syncs of file and folder, and the rename between; a second name (link) is only a wish */
+        assert_int_equal(at, old ? 5 : 4);
+    }
+}
+
+static void test_folder_of_a_name(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct stat st;
+    char slashed[96];
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(stat(folder, &st), 0);
+    for (int i = 0; i < 3; i++) {
+        snprintf(slashed, sizeof slashed, "%s%.*s", path, i, "//");
+        synced_folder = 0;
+        assert_int_equal(file_sync_folder(slashed, &err), 0);
+        assert_int_equal(synced_folder, st.st_ino);
+    }
+    assert_int_equal(stat("/", &st), 0);
+    assert_int_equal(file_sync_folder("/x", &err), 0);
+    assert_int_equal(synced_folder, st.st_ino);
+    assert_int_equal(stat(".", &st), 0);
+    assert_int_equal(file_sync_folder("x", &err), 0);
+    assert_int_equal(synced_folder, st.st_ino);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +215,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_not_files, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_old_file_stays_until_commit, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_failing_writes, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_failing_commits, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_folder_of_a_name, make_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "format/gguf_write.h"
+#include "faults.h"
 #include "format/make_files.h"
 
 enum { ROWS = 40, COLS = 64 };
@@ -212,6 +213,65 @@ static void what_fails_leaves_nothing(void **state)
     empty_dir();
 }
 
+/* The three parts of an older model. */
+static void make_old(void)
+{
+    char name[64];
+    for (int i = 1; i <= 3; i++) {
+        snprintf(name, sizeof name, "x-%05d-of-00003.gguf", i);
+        make_text(name, name);
+    }
+}
+
+static void check_old(void)
+{
+    struct error err = {0};
+    char name[64], *all;
+    size_t n;
+    for (int i = 1; i <= 3; i++) {
+        snprintf(name, sizeof name, "x-%05d-of-00003.gguf", i);
+        assert_int_equal(file_slurp(made(name), 100, &all, &n, &err), 0);
+        assert_string_equal(all, name);
+        free(all);
+    }
+}
+
+/* Whatever call fails at the commit: all of the new model, or all of what was there, and nothing else. */
+static void commits_are_all_or_nothing(void **state)
+{
+    (void)state;
+    for (int old = 0; old < 2; old++) {
+        int failed = 0;
+        for (int at = 0, reached = 1; reached; at++) {
+            struct error err = {0};
+            struct gguf_bytes k = make_keys();
+            struct gguf_out o;
+            if (old)
+                make_old();
+            assert_int_equal(gguf_plan(&o, made("x.gguf"), &k, tensors, N, 3200, &err), 0);
+            assert_int_equal(gguf_create(&o, old, &err), 0);
+            assert_int_equal(write_tensors(&o, &err), 0);
+            fault_at = at;
+            int rc = gguf_commit(&o, &err);
+            reached = fault_at < 0;
+            fault_at = -1;
+            failed += rc != 0;
+            gguf_abandon(&o);
+            gguf_free(&k);
+            assert_int_equal(files(), rc && !old ? 0 : 3);
+            if (rc && old)
+                check_old();
+            if (!rc) {
+                struct checkpoint *c = expect_opened(made("x-00001-of-00003.gguf"));
+                check_model(c);
+                checkpoint_close(c);
+            }
+            empty_dir();
+        }
+        assert_int_equal(failed, old ? 10 : 7); /* 3 syncs, 3 set aside, 3 renamed, the folder synced */
+    }
+}
+
 static void a_disk_that_fills_up_is_an_error(void **state)
 {
     (void)state;
@@ -261,6 +321,7 @@ int main(void)
         cmocka_unit_test(parts_are_read_back),
         cmocka_unit_test(names_that_are_taken_are_refused),
         cmocka_unit_test(what_fails_leaves_nothing),
+        cmocka_unit_test(commits_are_all_or_nothing),
         cmocka_unit_test(a_disk_that_fills_up_is_an_error),
         cmocka_unit_test(impossible_tensors_are_refused),
     };

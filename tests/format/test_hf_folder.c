@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
+#include "format/hf.h"
 #include "format/make_files.h"
 
 static void expect_read(const char *path, int shards)
@@ -41,6 +42,19 @@ static void snapshots_of_the_hub_are_read(void **state)
     expect_read(made("snapshots/abc"), 1);
     assert_int_equal(rename(made("snapshots"), made("other")), 0);
     expect_refused(made("other/abc"), ERR_DATA, "model.safetensors", "link out of the folder");
+}
+
+/* Whose name is the only one with a slash at its end. */
+static void the_root_folder_is_one_too(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct checkpoint c = {.path = (char *)"/", .dir = (char *)"/"};
+    const char *path = NULL;
+    assert_int_equal(hf_find(&c, "etc", &path, &err), 1);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(hf_find(&c, "no such file", &path, &err), 0);
+    arena_free(&c.arena);
 }
 
 static void folders_without_weights_are_refused(void **state)
@@ -96,7 +110,7 @@ static void item_14_shard_index(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(folders_are_read), T(snapshots_of_the_hub_are_read), T(folders_without_weights_are_refused), T(item_14_shard_index),
+        T(folders_are_read), T(snapshots_of_the_hub_are_read), T(the_root_folder_is_one_too), T(folders_without_weights_are_refused), T(item_14_shard_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "faults.h"
+
 static char folder[64];
 
 static int make_folder(void **state)
@@ -114,6 +116,28 @@ static void test_one_file(void **state)
     free(all);
 }
 
+/* Two shards and the index: all or none, whatever call fails; remove_all sees temporary files. */
+static void test_failing_commits(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"};
+    int failed = 0;
+    for (int at = 0, reached = 1; reached; at++) {
+        struct error err = {0};
+        struct safetensors_out o;
+        write_all(&o, 34, &err);
+        fault_at = at;
+        int rc = safetensors_commit(&o, &err);
+        reached = fault_at < 0;
+        fault_at = -1;
+        failed += rc != 0;
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(access(path_of(names[i]), F_OK) == 0, rc == 0);
+        assert_true(reached || rc == 0);
+    }
+    assert_int_equal(failed, 7); /* 3 syncs, 3 renames, the folder */
+}
+
 static void test_shards(void **state)
 {
     (void)state;
@@ -170,6 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_file, make_folder, remove_all),
+        cmocka_unit_test_setup_teardown(test_failing_commits, make_folder, remove_all),
         cmocka_unit_test_setup_teardown(test_shards, make_folder, remove_all),
         cmocka_unit_test_setup_teardown(test_refusals, make_folder, remove_all),
     };

@@ -97,6 +97,42 @@ static void the_generation_config_has_the_last_word(void **state)
     assert_true(c.exit_layer == 3);
 }
 
+/* Advice that cannot be used is named and passed over; the rest of it stays. */
+static void advice_that_cannot_be_used_is_passed_over(void **state)
+{
+    (void)state;
+    static const char *const off[] = {"null", "0", "-1"};
+    struct config c;
+    for (int i = 0; i < 3; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "{\"do_sample\":true,\"top_k\":%s}", off[i]);
+        c = expect_read(llama32_1b, "{}", text);
+        assert_true(c.top_k == 0 && c.temperature == 1);
+        assert_string_equal(c.unused_advice, "");
+    }
+    c = expect_read(llama32_1b, "{}", "{\"do_sample\":true,\"temperature\":0.6,\"top_k\":-2,\"top_p\":1.5}");
+    assert_true(c.top_k == 0 && c.top_p == 0 && c.temperature == 0.6f);
+    assert_string_equal(c.unused_advice, "generation.top_k = -2: must be from -1 to 2.14748e+09; generation.top_p = 1.5: must be from 0 to 1");
+    c = expect_read(llama32_1b, "{}", "{\"do_sample\":\"yes\",\"min_p\":[]}");
+    assert_true(c.temperature == 0 && c.min_p == 0);
+    assert_non_null(strstr(c.unused_advice, "generation.do_sample = \"yes\": must be true or false"));
+    assert_non_null(strstr(c.unused_advice, "generation.min_p"));
+    static const char *const exits[] = {"16", "0", "\"half\"", "5000"}; /* of 16 layers */
+    for (int i = 0; i < 4; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "{\"assistant_early_exit\":%s}", exits[i]);
+        c = expect_read(llama32_1b, "{}", text);
+        assert_int_equal(c.exit_layer, 0);
+        assert_non_null(strstr(c.unused_advice, "generation.assistant_early_exit = "));
+        assert_non_null(strstr(c.unused_advice, exits[i]));
+    }
+    char text[400] = "{\"do_sample\":true,\"temperature\":\"";
+    for (int i = 0; i < 300; i++)
+        strcat(text, "x");
+    c = expect_read(llama32_1b, "{}", strcat(text, "\",\"top_k\":7}")); /* a long value is cut */
+    assert_true(c.temperature == 1 && c.top_k == 7 && strlen(c.unused_advice) < sizeof c.unused_advice);
+}
+
 static void rope_may_be_told_in_several_ways(void **state)
 {
     (void)state;
@@ -180,7 +216,7 @@ static void item_29_fields(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(configs_of_the_family_are_read), T(the_generation_config_has_the_last_word), T(rope_may_be_told_in_several_ways), T(item_24_shape), T(item_29_fields),
+        T(configs_of_the_family_are_read), T(the_generation_config_has_the_last_word), T(advice_that_cannot_be_used_is_passed_over), T(rope_may_be_told_in_several_ways), T(item_24_shape), T(item_29_fields),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

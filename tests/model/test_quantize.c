@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checkpoints written as GGUF: the same config, the same tokens and, wherever the types are the same, the same logits in every bit. */
+#include <glob.h>
 #include <math.h>
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -417,6 +418,18 @@ static int stop_at_once(void *ud, const char *what, uint64_t done, uint64_t tota
     return 1;
 }
 
+/* The first call comes before a file is there. */
+static int stop_later(void *ud, const char *what, uint64_t done, uint64_t total)
+{
+    (void)what;
+    glob_t found = {0};
+    glob(ud, 0, NULL, &found);
+    assert_int_equal(found.gl_pathc, done ? 1 : 0);
+    globfree(&found);
+    assert_true(total > 0);
+    return done > 0;
+}
+
 static void put_value(const struct folder *f, float value)
 {
     int fd = open(folder_file(f, "model.safetensors"), O_RDWR);
@@ -442,6 +455,7 @@ static void errors_leave_nothing(void **state)
     must_refuse(beside(&f, "none"), out, (lsk_quantize_options){.type = "f16"}, LSK_ENOINPUT, "none");
     must_refuse(f.path, beside(&f, "no/x.gguf"), (lsk_quantize_options){.type = "f16"}, LSK_ECREATE, "no/x.gguf");
     must_refuse(f.path, out, (lsk_quantize_options){.type = "f16", .threads = 1, .progress = stop_at_once}, LSK_EUSAGE, "stopped");
+    must_refuse(f.path, out, (lsk_quantize_options){.type = "f16", .threads = 1, .progress = stop_later, .progress_ud = (void *)beside(&f, "x.gguf*")}, LSK_EUSAGE, "stopped");
     put_value(&f, 1e5f);
     must_refuse(f.path, out, (lsk_quantize_options){.type = "f16"}, LSK_EDATA, "100000 is beyond the range of F16");
     put_value(&f, NAN);

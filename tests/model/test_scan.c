@@ -7,16 +7,27 @@
 #include "model/scan.h"
 
 struct lines {
-    int n;
+    int n, stop;              /* at this line */
+    uint64_t done, total, stop_at; /* bytes */
     char text[4][400];
 };
 
-static void keep(void *ud, const char *line)
+static int keep(void *ud, const char *line)
 {
     struct lines *l = ud;
     if (l->n < 4)
         snprintf(l->text[l->n], sizeof l->text[0], "%s", line);
-    l->n++;
+    return ++l->n == l->stop;
+}
+
+static int count_bytes(void *ud, const char *what, uint64_t done, uint64_t total)
+{
+    struct lines *l = ud;
+    assert_string_equal(what, "checking weights");
+    assert_true(done > l->done && done <= total);
+    l->done = done;
+    l->total = total;
+    return done >= l->stop_at;
 }
 
 /* Puts a bf16 value into the file, at an element of a tensor. */
@@ -54,30 +65,51 @@ static void check_reply_ends(lsk_model *m)
     lsk_session_close(s);
 }
 
+/* Either listener ends it. */
+static void check_stops(const struct checkpoint *c)
+{
+    struct error err = {0};
+    struct lines l = {.stop = 1, .stop_at = UINT64_MAX};
+    const struct scan_listener listener = {count_bytes, keep, &l};
+    assert_int_equal(scan_weights(c, &listener, &err), ERR_USAGE);
+    assert_string_equal(err.text, "stopped");
+    assert_int_equal(l.n, 1);
+    l = (struct lines){.stop_at = 1};
+    assert_int_equal(scan_weights(c, &listener, &err), ERR_USAGE);
+    assert_true(l.done > 0 && l.done < l.total && l.n == 0);
+}
+
 /* Item 12: weights that are no numbers load; a look at all of them names tensor and index. */
 static void item_12_values_that_are_not_finite_are_named(void **state)
 {
     (void)state;
     struct folder f;
     struct error err = {0};
-    struct lines l = {0};
+    struct lines l = {.stop_at = UINT64_MAX};
+    const struct scan_listener listener = {count_bytes, keep, &l};
     folder_make(&f, "tiny-gqa");
     struct checkpoint *c = checkpoint_open(f.path, &err);
     assert_non_null(c);
-    assert_int_equal(scan_weights(c, keep, &l, &err), 0);
+    assert_int_equal(scan_weights(c, &listener, &err), 0);
+    assert_true(l.total && l.done == l.total);
     plant(c, "layers.1.q", 777, NAN);
     plant(c, "layers.1.q", 900, INFINITY);
     plant(c, "norm", 3, -INFINITY);
-    assert_int_equal(scan_weights(c, keep, &l, &err), 2);
+    l.done = 0;
+    assert_int_equal(scan_weights(c, &listener, &err), 2);
     assert_int_equal(l.n, 2);
     const char *q = strstr(l.text[0], "q_proj") ? l.text[0] : l.text[1], *norm = q == l.text[0] ? l.text[1] : l.text[0];
     assert_non_null(strstr(q, "model.layers.1.self_attn.q_proj.weight: 2 values"));
     assert_non_null(strstr(q, "index 777"));
     assert_non_null(strstr(norm, "model.norm.weight: 1 values"));
     assert_non_null(strstr(norm, "index 3"));
+    assert_int_equal(scan_weights(c, &(struct scan_listener){0}, &err), 2);
+    check_stops(c);
     checkpoint_close(c);
     lsk_model *m = folder_open(&f, NULL);
-    assert_int_equal(lsk_model_check(m, keep, &l, NULL), 2);
+    assert_int_equal(lsk_model_check(m, NULL, keep, &l, NULL), 2);
+    l.stop = l.n + 1;
+    assert_int_equal(lsk_model_check(m, NULL, keep, &l, NULL), LSK_EUSAGE);
     check_reply_ends(m);
     lsk_model_close(m);
     folder_remove(&f);
@@ -89,11 +121,10 @@ static void a_file_that_shrank_is_an_error(void **state)
     (void)state;
     struct folder f;
     struct error err = {0};
-    struct lines l = {0};
     folder_make(&f, "tiny");
     struct checkpoint *c = checkpoint_open(f.path, &err);
     assert_int_equal(truncate(c->shard[0].path, 20000), 0);
-    assert_int_equal(scan_weights(c, keep, &l, &err), ERR_IO);
+    assert_int_equal(scan_weights(c, &(struct scan_listener){0}, &err), ERR_IO);
     checkpoint_close(c);
     folder_remove(&f);
 }

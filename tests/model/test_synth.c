@@ -17,6 +17,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "faults.h"
+
 static char base[64], target[128];
 
 static int make_base(void **state)
@@ -205,32 +207,55 @@ static void test_refusals(void **state)
     assert_int_equal(synth_write("/proc/no/such/place", &o, &err), ERR_CREATE);
 }
 
-static int stop_at_once(void *ud, const char *what, uint64_t done, uint64_t total)
+/* Stops at call *left; the first one comes before anything is there. */
+static int stop_later(void *ud, const char *what, uint64_t done, uint64_t total)
 {
+    int *left = ud;
     assert_string_equal(what, "writing weights");
-    assert_true(done <= total);
-    ++*(int *)ud;
-    return 1;
+    assert_true(done <= total && total > 0);
+    if (!done)
+        assert_int_equal(rmdir(base) || mkdir(base, 0700), 0); /* still empty */
+    return --*left < 1;
 }
 
 /* Nothing is left behind; remove_base sees it. */
 static void test_stopped(void **state)
 {
     (void)state;
-    int calls = 0;
-    struct error err = {0};
-    struct synth_options o = {.shape = "tiny", .threads = 1, .progress = stop_at_once, .progress_ud = &calls};
-    assert_int_equal(synth_write(target, &o, &err), ERR_USAGE);
-    assert_int_equal(calls, 1);
-    assert_string_equal(err.text, "stopped");
-    assert_int_not_equal(access(target, F_OK), 0);
+    for (int call = 1; call <= 2; call++) {
+        int left = call;
+        struct error err = {0};
+        struct synth_options o = {.shape = "tiny", .threads = 1, .progress = stop_later, .progress_ud = &left};
+        assert_int_equal(synth_write(target, &o, &err), ERR_USAGE);
+        assert_int_equal(left, 0);
+        assert_string_equal(err.text, "stopped");
+        assert_int_not_equal(access(target, F_OK), 0);
+    }
+}
+
+/* The folder, or nothing: remove_base sees it. */
+static void test_failing_disk(void **state)
+{
+    (void)state;
+    int failed = 0;
+    for (int at = 0, reached = 1; reached; at++) {
+        struct error err = {0};
+        struct synth_options o = {.shape = "tiny", .threads = 1};
+        fault_at = at;
+        int rc = synth_write(target, &o, &err);
+        reached = fault_at < 0;
+        fault_at = -1;
+        failed += rc != 0;
+        assert_int_equal(access(target, F_OK) == 0, rc == 0);
+    }
+    assert_int_equal(failed, 17); /* 5 files: sync, rename, folder; and the folder: rename, folder */
 }
 
 static int watch(void *ud, const char *what, uint64_t done, uint64_t total)
 {
     (void)what;
     uint64_t *last = ud;
-    assert_true(done > last[0]);
+    assert_true(done > last[0] || !done);
     last[0] = done;
     last[1] = total;
     return 0;
@@ -263,6 +288,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pairs_of_rows, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_refusals, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_stopped, make_base, remove_base),
+        cmocka_unit_test_setup_teardown(test_failing_disk, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_shards_and_progress, make_base, remove_base),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

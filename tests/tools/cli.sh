@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
 export XDG_CONFIG_HOME=$work/config
-touch own.gguf packed.gguf greedy.gguf slow-dear.gguf m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf
+touch stuck.gguf own.gguf packed.gguf greedy.gguf slow-dear.gguf m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf
 failures=0 checks=0
 
 fail() {
@@ -195,6 +195,7 @@ says out '"n_layers": 8'
 try "greedy by the model's files" 0 "$program" info greedy.gguf
 says out "the model's files ask for greedy decoding"
 ! grep -q "temperature" out || fail "greedy is no temperature"
+says out "passed over: generation.top_k = -2: \x1B"
 try "no damage" 0 "$program" info m.gguf --check
 says out "every stored value is a number"
 try "damage" 1 "$program" info nan.gguf --check
@@ -366,6 +367,24 @@ kill -INT "$child"
 wait "$child"
 ended "bench interrupted" 130
 [ "$(cat out)" = "[]" ] || fail "JSON without a row"
+# Where nobody asks for signals they end the program at once; `info --check` asks.
+soon() { # WHAT SIGNAL ARGUMENTS...
+    (trap - INT; exec "$program" "${@:3}" >out 2>err) &
+    child=$!
+    sleep 0.5
+    local sent=$SECONDS want
+    want=$((128 + $(kill -l "$2")))
+    kill "-$2" "$child"
+    wait "$child"
+    ended "$1, SIG$2" "$want"
+    [ $((SECONDS - sent)) -lt 10 ] || fail "$1: SIG$2 ends it at once"
+}
+for signal in INT TERM; do
+    soon "opening a model" "$signal" info stuck.gguf
+    soon "opening a model to run it" "$signal" run stuck.gguf -p x
+    soon "a look at the weights" "$signal" info slow.gguf --check
+    silent err
+done
 try "synth with another seed each time" 0 "$program" synth --shape tiny new2 --seed -1
 ! grep -q "seed 18446744073709551615" err || fail "-1 is no seed"
 

@@ -3,7 +3,7 @@
    without weights. A process may open one model, once. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
    "dear" 2 ms for every draft more, one with "evil" has a hostile name, one with "nan" fails at the third token of a reply and has a damaged tensor,
-   one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "greedy" asks for that. */
+   one with "stuck" opens for 20 s and looks at nothing meanwhile, one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "greedy" asks for that. */
 #include "layerskip.h"
 
 #include <stdarg.h>
@@ -68,6 +68,8 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
         refuse(err, LSK_EDATA, "model: offset 0x8: the header is damaged");
         return NULL;
     }
+    for (int64_t end = now() + 20000000000; strstr(path, "stuck") && now() < end;)
+        usleep(1000);
     lsk_model *m = calloc(1, sizeof *m);
     m->broken = strstr(path, "broken") != NULL;
     m->ends = strstr(path, "ends") != NULL;
@@ -109,6 +111,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
                                .eos = {EOS},
                                .exit_layer = strstr(path, "own") ? 3 : 0,
                                .num_speculations = strstr(path, "own") ? 2 : 0,
+                               .unused_advice = strstr(path, "greedy") ? "generation.top_k = -2: \x1b" : "",
                                .temperature = strstr(path, "greedy") ? 0 : -1};
     strcpy(m->info.id, "00000000000000fa");
     if (o->load == LSK_LOAD_TOKENIZER || !lsk_model_load(m, o, err))
@@ -146,12 +149,14 @@ const lsk_model_info *lsk_model_about(const lsk_model *m)
     return &m->info;
 }
 
-int lsk_model_check(const lsk_model *m, void (*report)(void *ud, const char *line), void *ud, lsk_error *err)
+int lsk_model_check(const lsk_model *m, lsk_progress_fn progress, int (*report)(void *ud, const char *line), void *ud, lsk_error *err)
 {
-    (void)err;
-    if (m->nan)
-        report(ud, "tensor fake: 1 values are not finite, the first at index 0");
-    return m->nan;
+    for (int64_t start = now(), end = start + (m->slow ? 20000000000 : 1), t = start; t < end; t = now()) {
+        if (progress(ud, "checking weights", (uint64_t)(t - start), (uint64_t)(end - start)))
+            return refuse(err, LSK_EUSAGE, "stopped");
+        usleep(1000);
+    }
+    return !m->nan ? 0 : report(ud, "tensor fake: 1 values are not finite, the first at index 0") ? refuse(err, LSK_EUSAGE, "stopped") : 1;
 }
 
 int lsk_model_tensor(const lsk_model *m, int i, char *out, size_t cap)
