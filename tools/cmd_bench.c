@@ -16,6 +16,7 @@ enum { TRIALS_MAX = 1024, TEAMS_MAX = 16 };
 
 struct bench_args {
     struct model_args model;
+    struct sampling_args sampling;
     struct show_args show;
     struct numbers n_prompt, n_gen, pairs, depth, exit_layers, drafts;
     const char *file, *output, *drafters;
@@ -52,6 +53,7 @@ static const struct option form_options[] = {
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct bench_args, model)},
                                              {"tests (a LIST is 1,2,4 or 1-8 or 4-32+4 or 1-64*2)", test_options, 0},
+                                             {"sampling", sampling_options, offsetof(struct bench_args, sampling)},
                                              {"measuring", form_options, 0},
                                              {"messages", show_options, offsetof(struct bench_args, show)},
                                              {0}};
@@ -72,6 +74,8 @@ struct bench {
     const lsk_model_info *info;
     struct profile profile;
     lsk_session *session;
+    lsk_generate_options sampling; /* nothing else is set */
+    char sampling_text[96];
     char teams[256]; /* the drafters, each with a zero behind it */
     int n_teams;
     struct trial *trials;
@@ -161,6 +165,20 @@ static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *e
     return r || b->n_trials ? r : complain(err, LSK_EUSAGE, "no tests: give --n-prompt, --n-gen or --pg");
 }
 
+/* The settings that take part, for people. */
+static void describe_sampling(const lsk_generate_options *o, char *out, size_t cap)
+{
+    size_t n = (size_t)snprintf(out, cap, o->temperature > 0 ? "temp %g" : "greedy", (double)o->temperature);
+    if (o->temperature > 0 && o->top_k)
+        n += (size_t)snprintf(out + n, cap - n, " top-k %d", o->top_k);
+    if (o->temperature > 0 && o->top_p > 0)
+        n += (size_t)snprintf(out + n, cap - n, " top-p %g", (double)o->top_p);
+    if (o->temperature > 0 && o->min_p > 0)
+        n += (size_t)snprintf(out + n, cap - n, " min-p %g", (double)o->min_p);
+    if (o->temperature > 0)
+        snprintf(out + n, cap - n, " seed %llu", (unsigned long long)o->seed);
+}
+
 static int32_t random_token(const struct bench *b, uint64_t x)
 {
     x = (x + 1) * 0x9e3779b97f4a7c15u;
@@ -191,11 +209,12 @@ static int lay_tokens(struct bench *b, const struct trial *t, int repetition)
 static int run_once(struct bench *b, struct trial *t, int repetition, int count, lsk_error *err)
 {
     int before = lay_tokens(b, t, repetition), r = 0;
-    lsk_generate_options o = {.drafter = t->drafter ? t->drafter : "none",
-                              .exit_layer = t->exit_layer,
-                              .num_speculations = t->drafter ? t->drafts : -1,
-                              .max_tokens = 1,
-                              .ignore_eos = 1};
+    lsk_generate_options o = b->sampling;
+    o.drafter = t->drafter ? t->drafter : "none";
+    o.exit_layer = t->exit_layer;
+    o.num_speculations = t->drafter ? t->drafts : -1;
+    o.max_tokens = 1;
+    o.ignore_eos = 1;
     if (t->n_prompt && before)
         r = reply(b->session, b->tokens, before, &o, NULL, NULL, err);
     o.max_tokens = t->n_gen ? t->n_gen : 1;
@@ -262,6 +281,7 @@ static void print_markdown(const struct bench *b, const struct trial *t, int fir
     record_text(&r, "params", count_text(b->info->n_params, params, sizeof params));
     record_text(&r, "backend", b->info->device);
     record_whole(&r, "threads", (unsigned)b->info->threads);
+    record_text(&r, "sampling", b->sampling_text);
     record_text(&r, "test", o.test);
     record_text(&r, "t/s (mean ± sd)", o.rate);
     record_number(&r, "median", "%.2f", samples_median(&t->rate));
@@ -304,11 +324,15 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
         uint64_t value;
     } wholes[] = {{"model_size", i->memory.weights},   {"model_n_params", i->n_params},         {"n_batch", (uint64_t)b->args->model.batch},
                   {"n_threads", (uint64_t)i->threads}, {"n_prompt", (uint64_t)t->n_prompt},     {"n_gen", (uint64_t)t->n_gen},
-                  {"n_depth", (uint64_t)t->depth},     {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts}};
+                  {"n_depth", (uint64_t)t->depth},     {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts},
+                  {"top_k", (uint64_t)b->sampling.top_k}, {"seed", b->sampling.seed}};
     const struct {
         const char *key, *format;
         double value;
-    } numbers[] = {{"avg_ns", "%.0f", samples_mean(&t->ns)},
+    } numbers[] = {{"temperature", "%.6g", (double)b->sampling.temperature},
+                   {"top_p", "%.6g", b->sampling.top_p > 0 ? (double)b->sampling.top_p : 1},
+                   {"min_p", "%.6g", (double)b->sampling.min_p},
+                   {"avg_ns", "%.0f", samples_mean(&t->ns)},
                    {"stddev_ns", "%.0f", samples_spread(&t->ns)},
                    {"avg_ts", "%.6g", samples_mean(&t->rate)},
                    {"stddev_ts", "%.6g", samples_spread(&t->rate)},
@@ -391,6 +415,7 @@ static int save_profile(const struct bench *b, lsk_error *err)
     record_text(&r, "cpu_info", b->cpu);
     record_whole(&r, "n_threads", (unsigned)b->info->threads);
     record_text(&r, "test", o.test);
+    record_text(&r, "sampling", b->sampling_text);
     record_number(&r, "speedup", "%.6g", o.speedup);
     record_number(&r, "acceptance_rate", "%.6g", o.acceptance);
     record_number(&r, "median_ts", "%.6g", samples_median(&t->rate));
@@ -469,6 +494,9 @@ static int bench(const void *args, lsk_error *err)
     int r = b.trials ? 0 : complain(err, LSK_EOS, "out of memory");
     if (r >= 0 && b.args->pairs.n % 2)
         r = complain(err, LSK_EUSAGE, "--pg: %d numbers: give pairs, a prompt's length and a reply's", b.args->pairs.n);
+    if (r >= 0)
+        r = apply_sampling(&b.args->sampling, &b.sampling, err);
+    describe_sampling(&b.sampling, b.sampling_text, sizeof b.sampling_text);
     if (r >= 0)
         r = prepare(&b, err);
     describe_machine(&b);

@@ -53,6 +53,7 @@ struct cut {
     int32_t id;
 };
 
+#define PICK_ALL ((struct cut){-INFINITY, INT32_MAX})
 #define PICK_ONE ((uint64_t)1 << 40)
 
 static inline HOST_DEVICE int pick_filters(const struct sampling *s)
@@ -126,10 +127,11 @@ static inline HOST_DEVICE struct philox pick_noise(const struct sampling *s, int
     return philox(s->seed, (uint32_t)group, (uint32_t)position, s->choice, 0x6c736bu);
 }
 
-/* Unsigned integers in the order of the floats (no NaN). */
+/* Unsigned integers in the order of the floats (no NaN); both zeros are one. */
 static inline HOST_DEVICE uint32_t pick_key(float x)
 {
     uint32_t u;
+    x += 0.0f;
     memcpy(&u, &x, 4);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }

@@ -82,6 +82,19 @@ static inline float lanes_top(lanes v)
     return m;
 }
 
+/* Is a lane of a comparison true? */
+static inline int lanes_any(ilanes v)
+{
+#ifdef __AVX512F__
+    return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+#else
+    int32_t any = 0;
+    for (int i = 0; i < LANES; i++)
+        any |= v[i];
+    return any != 0;
+#endif
+}
+
 /* exp, the steps of pick_exp (backend/pick.h) in every lane; inputs up to 88, 0 below -87. */
 static inline lanes lanes_exp(lanes x)
 {

@@ -15,6 +15,7 @@
 #endif
 
 #include "base/clock.h"
+#include "base/denormals.h"
 
 /* How long a worker spins for the next job before it sleeps: longer than the gap between two decode steps, far shorter than a prompt.
    How often one looks at a barrier before it lets others run: about 20 us, many times what a step's threads differ by on a quiet machine. */
@@ -46,27 +47,6 @@ static inline void relax(void)
 {
 #ifdef __SSE2__
     _mm_pause();
-#endif
-}
-
-/* FTZ and DAZ on; returns the old control word. Elsewhere than on x86 kernels flush by hand. */
-static unsigned flush_denormals(void)
-{
-#ifdef __SSE2__
-    unsigned old = _mm_getcsr();
-    _mm_setcsr(old | 0x8040u);
-    return old;
-#else
-    return 0;
-#endif
-}
-
-static void restore_denormals(unsigned old)
-{
-#ifdef __SSE2__
-    _mm_setcsr(old);
-#else
-    (void)old;
 #endif
 }
 
@@ -109,7 +89,7 @@ static void *work(void *arg)
     struct worker *w = arg;
     struct pool *p = w->pool;
     pin(w);
-    flush_denormals();
+    denormals_flush();
     for (unsigned seen = 0;;) {
         seen = wait_for_job(p, seen);
         if (p->stop)
@@ -132,7 +112,7 @@ static void start_job(struct pool *p)
 /* The caller is pinned too while it works, or it may land on a worker's core; afterwards it may go where it could go before. */
 void pool_run(struct pool *p, void (*job)(void *, int, int), void *arg)
 {
-    unsigned old = flush_denormals();
+    unsigned old = denormals_flush();
     cpu_set_t before;
     bool pinned = p->n > 1 && p->worker[0].cpu >= 0 && !sched_getaffinity(0, sizeof before, &before);
     if (pinned)
@@ -150,12 +130,11 @@ void pool_run(struct pool *p, void (*job)(void *, int, int), void *arg)
             relax();
     if (pinned)
         sched_setaffinity(0, sizeof before, &before);
-    restore_denormals(old);
+    denormals_restore(old);
 }
 
-void pool_barrier(struct pool *p, int worker)
+void pool_barrier(struct pool *p)
 {
-    (void)worker;
     if (p->n == 1)
         return;
     unsigned phase = atomic_load_explicit(&p->phase, memory_order_relaxed);

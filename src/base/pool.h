@@ -20,7 +20,7 @@ int pool_threads(const struct pool *p);
 void pool_run(struct pool *p, void (*job)(void *arg, int worker, int n_workers), void *arg);
 
 /* Inside a job: waits until all workers are here. Writes before it are visible to all after it. */
-void pool_barrier(struct pool *p, int worker);
+void pool_barrier(struct pool *p);
 
 /* Worker w's share of n items when split evenly in runs: [*from, *to). */
 static inline void pool_share(int n, int w, int n_workers, int *from, int *to)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "backend/cpu/ops.h"
+#include "cuts.h"
 
 static void noise_is_finite_at_both_ends(void **state)
 {
@@ -100,7 +101,7 @@ static void cuts_keep_what_a_sorted_list_keeps(void **state)
         for (int i = 0; i < n; i++)
             sorted[i] = (struct item){logits[i] / s.temperature, i};
         qsort(sorted, (size_t)n, sizeof *sorted, in_order);
-        struct cut cut = cut_find(logits, n, max, &s);
+        struct cut cut = cut_of(logits, n, max, &s);
         int want = count_kept(sorted, n, &s);
         for (int i = 0; i < n; i++) {
             int kept = pick_keeps(cut, sorted[i].x, sorted[i].id) && pick_mass(sorted[i].x - sorted[0].x) > 0;
@@ -122,7 +123,7 @@ static int draw(const float *logits, const struct sampling *s, int32_t position,
     if (fault == WRONG_TEMPERATURE)
         used.temperature *= 0.97f;
     struct scan top = o->scan(logits, 0, V);
-    struct cut cut = pick_filters(&used) ? cut_find(logits, V, top.max, &used) : (struct cut){-INFINITY, INT32_MAX};
+    struct cut cut = pick_filters(&used) ? cut_of(logits, V, top.max, &used) : (struct cut){-INFINITY, INT32_MAX};
     if (fault == NOT_RENORMALISED) { /* what a filter took away goes to the first token */
         struct best all = o->noisy(logits, 0, V, &used, position, top.max, (struct cut){-INFINITY, INT32_MAX}, (struct best){-INFINITY, -1});
         return pick_keeps(cut, logits[all.id] / used.temperature, all.id) ? all.id : top.id;

@@ -73,11 +73,11 @@ static void cross_barriers(void *arg, int worker, int n_workers)
     struct count *c = arg;
     for (int step = 1; step <= 500; step++) {
         c->steps[worker] = step;
-        pool_barrier(c->pool, worker);
+        pool_barrier(c->pool);
         for (int w = 0; w < n_workers; w++)
             if (c->steps[w] != step)
                 c->runs[worker]++;
-        pool_barrier(c->pool, worker);
+        pool_barrier(c->pool);
     }
 }
 

@@ -75,6 +75,7 @@ refuse "\n" ls_run $'--line\nbreak'
 refuse "not UTF-8" ls_run -p $'\xff'
 refuse "--exit-layer: 9" "$program" bench m.gguf --exit-layer 9
 refuse "is not a list" "$program" bench m.gguf -n 3-1
+refuse "contradict" "$program" bench m.gguf --sample --temp 0
 refuse "no shape given: --shape NAME, one of: tiny" "$program" synth out
 refuse "did you mean tiny?" "$program" synth --shape tniy out
 refuse "no prompts" "$program" verify m.gguf
@@ -235,6 +236,10 @@ try "bench" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --exit-layer 2,3 --pg 4,4 
 says out "| tg16 E2 d4 @ d8"
 try "bench csv" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 -o csv
 [ "$(awk -F, '{print NF}' out | sort -u | wc -l)" = 1 ] || fail "csv columns"
+try "bench sampled" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --temp 0.8 --top-k 40 --top-p 0.9 --min-p 0.05 --seed 7
+says out "| temp 0.8 top-k 40 top-p 0.9 min-p 0.05 seed 7 |"
+try "bench sampled, as data" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --temp 0.8 --top-k 40 --top-p 0.9 --min-p 0.05 --seed 7 -o json
+says out '"top_k": 40, "seed": 7, "temperature": 0.8, "top_p": 0.9, "min_p": 0.05'
 try "synth" 0 "$program" synth --shape tiny new --agreement
 says err "wrote new with seed 1"
 says out "agreement over 128 random tokens; all 8 layers"

@@ -57,8 +57,9 @@ struct seq {
 struct pick_part {
     struct scan scan;
     uint64_t mass;
+    struct histogram bins;
     struct best best;
-    int n_top;
+    int n_listed, n_top;
     struct candidate top[PICK_TOP]; /* logits for log-probabilities, until all parts are joined */
 };
 
@@ -84,6 +85,7 @@ struct kv {
     float *y;       /* [ROWS_MAX][hidden_pad] */
     float *cs, *sn; /* [ROWS_MAX][head_dim / 2] */
     float *logits;  /* [PICK_ROWS][vocab padded] */
+    int32_t *list;  /* [PICK_ROWS][vocab padded]: tokens among which a cut lies */
     float *attention; /* [threads][attention_floats] */
     size_t attention_floats;
     struct pick_part *part; /* [threads][PICK_ROWS] */

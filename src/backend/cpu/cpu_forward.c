@@ -33,7 +33,7 @@ void cpu_operand_row(const struct kv *kv, const struct matrix *w, int r, const f
     kv->d->kernels->operand_row(&op, r, x, w->cols);
 }
 
-static void meet(const struct lane *t) { pool_barrier(t->d->pool, t->w); }
+static void meet(const struct lane *t) { pool_barrier(t->d->pool); }
 
 static float *hidden_of(const struct lane *t, int r) { return t->kv->hidden + (size_t)t->p->rows[r].h * (size_t)t->d->hidden_pad; }
 

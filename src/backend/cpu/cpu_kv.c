@@ -70,11 +70,13 @@ static size_t operand_bytes(const struct config *c, enum operand_kind kind)
     return ROWS_MAX * operand_row_bytes(kind, k);
 }
 
+static uint64_t list_numbers(const struct config *c) { return PICK_ROWS * (uint64_t)pad16(c->vocab); }
+
 uint64_t cpu_scratch_bytes(const struct config *c, const struct device_options *o, int threads)
 {
     struct buffer b[N_BUFFERS];
     list_buffers(b, NULL, c, o, threads);
-    uint64_t sum = (uint64_t)threads * PICK_ROWS * sizeof(struct pick_part);
+    uint64_t sum = (uint64_t)threads * PICK_ROWS * sizeof(struct pick_part) + list_numbers(c) * sizeof(int32_t);
     for (int k = 0; k < OPERAND_KINDS; k++)
         sum += operand_bytes(c, (enum operand_kind)k);
     for (int i = 0; i < N_BUFFERS; i++)
@@ -96,10 +98,11 @@ static int take_memory(struct kv *kv, struct error *err)
         if (!(kv->op[k] = arena_alloc(&kv->arena, operand_bytes(c, (enum operand_kind)k))))
             return fail(err, ERR_OS, "out of memory");
     kv->part = arena_array(&kv->arena, (uint64_t)threads * PICK_ROWS, sizeof *kv->part);
+    kv->list = arena_array(&kv->arena, list_numbers(c), sizeof *kv->list);
     kv->free_page = arena_array(&kv->arena, (uint64_t)kv->n_pages, sizeof *kv->free_page);
     kv->users = arena_array(&kv->arena, (uint64_t)kv->n_pages, sizeof *kv->users);
     kv->seq = arena_array(&kv->arena, (uint64_t)o->n_seqs, sizeof *kv->seq);
-    if (!kv->part || !kv->free_page || !kv->users || !kv->seq)
+    if (!kv->part || !kv->list || !kv->free_page || !kv->users || !kv->seq)
         return fail(err, ERR_OS, "out of memory");
     for (int i = 0; i < o->n_seqs; i++)
         if (!(kv->seq[i].page = arena_array(&kv->arena, (uint64_t)kv->pages_per_seq, sizeof(int32_t))))

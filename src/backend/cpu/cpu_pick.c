@@ -9,6 +9,7 @@ struct choice {
     const struct row *rows;
     const struct ask *asks; /* NULL: only logits are wanted */
     int n;
+    struct search search[PICK_ROWS];
     struct cut cut[PICK_ROWS];
     struct pick *picks;
 };
@@ -23,6 +24,8 @@ struct slice {
 static struct pick_part *part_of(const struct slice *s, int worker, int r) { return &s->kv->part[worker * PICK_ROWS + r]; }
 
 static float *logits_of(const struct kv *kv, int r) { return kv->logits + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
+
+static int32_t *list_of(const struct kv *kv, int r) { return kv->list + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
 
 static bool greedy(const struct ask *a) { return !(a->s->temperature > 0); }
 
@@ -53,14 +56,59 @@ static struct scan join_scans(const struct slice *s, int r)
     return all;
 }
 
+/* The steps of cut.h. Rows without a cut keep PICK_ALL. */
+static bool has_cut(const struct slice *s, int r) { return !greedy(&s->c->asks[r]) && pick_filters(s->c->asks[r].s) && join_scans(s, r).finite; }
+
+static void fill_bins(const struct slice *s)
+{
+    for (int r = 0; r < s->c->n; r++)
+        if (has_cut(s, r))
+            s->d->ops->bins(logits_of(s->kv, r), s->from, s->to, s->c->asks[r].s, join_scans(s, r).max, &part_of(s, s->w, r)->bins);
+}
+
+static void search_bins(const struct slice *s)
+{
+    for (int r = s->w; r < s->c->n; r += s->nw) {
+        s->c->cut[r] = PICK_ALL;
+        if (!has_cut(s, r))
+            continue;
+        struct histogram *all = &part_of(s, 0, r)->bins;
+        for (int w = 1; w < s->nw; w++)
+            cut_join(all, &part_of(s, w, r)->bins);
+        s->c->search[r] = cut_search(all, s->c->asks[r].s);
+    }
+}
+
+static void list_tokens(const struct slice *s)
+{
+    for (int r = 0; r < s->c->n; r++)
+        if (has_cut(s, r))
+            part_of(s, s->w, r)->n_listed =
+                s->d->ops->list(logits_of(s->kv, r), s->from, s->to, s->c->asks[r].s, join_scans(s, r).max, &s->c->search[r], list_of(s->kv, r) + s->from);
+}
+
+/* Each slice's list begins where its tokens do: they are moved together. */
 static void find_cuts(const struct slice *s)
 {
     for (int r = s->w; r < s->c->n; r += s->nw) {
-        const struct ask *a = &s->c->asks[r];
-        struct scan top = join_scans(s, r);
-        s->c->cut[r] = (struct cut){-INFINITY, INT32_MAX};
-        if (!greedy(a) && pick_filters(a->s) && top.finite)
-            s->c->cut[r] = cut_find(logits_of(s->kv, r), s->d->c->vocab, top.max, a->s);
+        int n = 0, from, to;
+        if (!has_cut(s, r))
+            continue;
+        for (int w = 0; w < s->nw; w++) {
+            pool_share(s->d->head.blocks, w, s->nw, &from, &to);
+            memmove(list_of(s->kv, r) + n, list_of(s->kv, r) + from * 16, (size_t)part_of(s, w, r)->n_listed * sizeof(int32_t));
+            n += part_of(s, w, r)->n_listed;
+        }
+        s->c->cut[r] = cut_find(&s->c->search[r], logits_of(s->kv, r), list_of(s->kv, r), n, join_scans(s, r).max, s->c->asks[r].s);
+    }
+}
+
+static void cut_rows(const struct slice *s)
+{
+    static void (*const step[])(const struct slice *) = {fill_bins, search_bins, list_tokens, find_cuts};
+    for (size_t i = 0; i < sizeof step / sizeof *step; i++) {
+        step[i](s);
+        pool_barrier(s->d->pool);
     }
 }
 
@@ -120,17 +168,16 @@ static void choose(const struct slice *s)
         part->n_top = s->d->ops->top(logits_of(s->kv, r), s->from, s->to, s->c->asks[r].n_top, part->top);
         sampled |= !greedy(&s->c->asks[r]);
     }
-    pool_barrier(s->d->pool, s->w);
+    pool_barrier(s->d->pool);
     for (int r = 0; r < s->c->n; r++)
         part_of(s, s->w, r)->mass = s->d->ops->mass(logits_of(s->kv, r), s->from, s->to, join_scans(s, r).max);
     if (sampled) {
-        find_cuts(s);
-        pool_barrier(s->d->pool, s->w);
+        cut_rows(s);
         for (int r = 0; r < s->c->n; r++)
             if (!greedy(&s->c->asks[r]))
                 add_noise(s, r);
     }
-    pool_barrier(s->d->pool, s->w);
+    pool_barrier(s->d->pool);
     for (int r = s->w; r < s->c->n; r += s->nw)
         conclude(s, r);
 }
@@ -142,7 +189,7 @@ static void head_job(void *arg, int worker, int n_workers)
     const struct matrix *head = &s.d->head;
     int from, to;
     norm_rows(&s);
-    pool_barrier(s.d->pool, worker);
+    pool_barrier(s.d->pool);
     pool_share(head->blocks, worker, n_workers, &from, &to);
     struct operand op = cpu_operand(c->kv, head, c->n);
     if (from < to)

@@ -208,13 +208,16 @@ void matrix_row(const struct matrix *m, int row, float *out)
 }
 
 /* The start-up self-test: small, on the stack, every kind with its own and the wide operand. Three blocks, the last one short; columns that end inside a
-   group; 1 to 9 rows, so that every tile runs. */
-enum { TEST_ROWS = 40, TEST_COLS = 160, TEST_K = 192, TEST_X = 9 };
+   group. The numbers of rows are such that every tile runs, alone and in pairs of blocks: 1 to 16, and some whose last tile has 1, 2 or 3. Rows repeat after
+   TEST_OWN (no multiple of a tile), so that "plain", which is slow, has few to do. */
+enum { TEST_ROWS = 40, TEST_COLS = 96, TEST_K = 128, TEST_X = 57, TEST_OWN = 11, TEST_FIRST = 16 };
+
+static const int test_more[] = {26, 31, 43, 50, 57};
 
 struct trial {
     _Alignas(64) uint8_t weights[3 * TEST_K * MATRIX_ROWS * 4];
     _Alignas(64) uint8_t x[2][TEST_X][TEST_K * 4 + 64];
-    float out[2][TEST_X][TEST_ROWS];
+    float out[2][TEST_X][TEST_ROWS]; /* of "plain": rows 0..TEST_OWN-1 */
     uint8_t source[MATRIX_ROWS][TEST_COLS * 4];
 };
 
@@ -242,43 +245,59 @@ static void fill_matrix(struct matrix *m, struct trial *t, enum matrix_kind kind
     }
 }
 
-/* Row r of both operands by each set: equal bytes? */
+/* All rows of both operands, each by its set: equal bytes? */
 static bool same_operands(const struct kernels *k, struct operand *ours, struct operand *theirs)
 {
     for (int r = 0; r < TEST_X; r++) {
         float x[TEST_COLS];
         for (int i = 0; i < TEST_COLS; i++)
-            x[i] = test_number(MATRIX_KINDS, r, i);
-        kernels_plain.operand_row(ours, r, x, TEST_COLS);
+            x[i] = test_number(MATRIX_KINDS, r % TEST_OWN, i);
+        if (r < TEST_OWN)
+            kernels_plain.operand_row(ours, r, x, TEST_COLS);
         k->operand_row(theirs, r, x, TEST_COLS);
+        if (memcmp(operand_at(ours, r % TEST_OWN), operand_at(theirs, r), ours->row_bytes))
+            return false;
     }
-    return !memcmp(ours->data, theirs->data, TEST_X * ours->row_bytes);
+    return true;
 }
 
-static bool same_products(const struct kernels *k, struct trial *t, enum matrix_kind kind, bool wide)
+static bool same_rows(const struct kernels *k, const struct matrix *m, struct operand *x, struct trial *t, int rows)
 {
-    struct matrix m;
-    fill_matrix(&m, t, kind);
-    enum operand_kind operand = matrix_operand(kind, wide);
-    struct operand x = {.kind = operand, .rows = TEST_X, .k = m.k, .row_bytes = operand_row_bytes(operand, m.k), .data = t->x[0][0]}, y = x;
+    x->rows = rows;
+    memset(t->out[1], 0xff, sizeof t->out[1]);
+    k->matmul(m, x, 0, m->blocks, t->out[1][0], TEST_ROWS);
+    for (int r = 0; r < rows; r++)
+        if (memcmp(t->out[0][r % TEST_OWN], t->out[1][r], sizeof t->out[1][r]))
+            return false;
+    return true;
+}
+
+static bool same_products(const struct kernels *k, struct trial *t, const struct matrix *m, bool wide)
+{
+    enum operand_kind operand = matrix_operand(m->kind, wide);
+    struct operand x = {.kind = operand, .rows = TEST_OWN, .k = m->k, .row_bytes = operand_row_bytes(operand, m->k), .data = t->x[0][0]}, y = x;
     y.data = t->x[1][0];
     if (!same_operands(k, &x, &y))
         return false;
-    kernels_plain.matmul(&m, &x, 0, m.blocks, t->out[0][0], TEST_ROWS);
-    for (y.rows = 1; y.rows <= TEST_X; y.rows++) {
-        k->matmul(&m, &y, 0, m.blocks, t->out[1][0], TEST_ROWS);
-        if (memcmp(t->out[0], t->out[1], (size_t)y.rows * sizeof t->out[0][0]))
+    kernels_plain.matmul(m, &x, 0, m->blocks, t->out[0][0], TEST_ROWS);
+    for (int rows = 1; rows <= TEST_FIRST; rows++)
+        if (!same_rows(k, m, &y, t, rows))
             return false;
-    }
+    for (size_t i = 0; i < sizeof test_more / sizeof *test_more; i++)
+        if (!same_rows(k, m, &y, t, test_more[i]))
+            return false;
     return true;
 }
 
 const char *kernels_differ(const struct kernels *k)
 {
     struct trial t;
-    for (int kind = 0; kind < MATRIX_KINDS; kind++)
-        for (int wide = 0; wide < 2; wide++)
-            if (!same_products(k, &t, (enum matrix_kind)kind, wide))
+    struct matrix m;
+    for (int kind = 0; kind < MATRIX_KINDS && k != &kernels_plain; kind++) {
+        fill_matrix(&m, &t, (enum matrix_kind)kind);
+        for (int wide = kind_table[kind].operand == OPERAND_F32; wide < 2; wide++)
+            if (!same_products(k, &t, &m, wide))
                 return kind_table[kind].name;
+    }
     return NULL;
 }

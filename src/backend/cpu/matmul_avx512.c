@@ -8,7 +8,9 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "backend/cpu/avx512.h"
 #include "backend/cpu/layout.h"
+#include "base/denormals.h"
 
 enum { MAX_R = 8, MAX_B = 2, SLICE_BYTES = 16384, AHEAD_BYTES = 16384 };
 
@@ -351,24 +353,17 @@ static void run_blocks(const struct plan *plan, int block, float *out, size_t ou
     }
 }
 
-/* Denormals count as zero here whatever mode the caller's thread is in; returns the old one. */
-static unsigned flush_denormals(void)
-{
-    unsigned old = _mm_getcsr();
-    _mm_setcsr(old | 0x8040u);
-    return old;
-}
-
+/* Denormals count as zero here whatever mode the caller's thread is in. */
 static void matmul(const struct matrix *w, const struct operand *x, int from, int to, float *out, size_t out_stride)
 {
-    unsigned mode = flush_denormals();
+    unsigned mode = denormals_flush();
     struct plan single = make_plan(w, x, 1), pair = make_plan(w, x, 2);
     int block = from, pair_rows = x->kind == OPERAND_BF16 ? PAIR_ROWS_BF16 : PAIR_ROWS;
     for (; x->rows >= pair_rows && block + 2 <= to; block += 2)
         run_blocks(&pair, block, out, out_stride);
     for (; block < to; block++)
         run_blocks(&single, block, out, out_stride);
-    _mm_setcsr(mode);
+    denormals_restore(mode);
 }
 
 INLINE __mmask16 tail_mask(int left) { return (__mmask16)(left >= 16 ? 0xffff : left <= 0 ? 0 : (1 << left) - 1); }
@@ -392,7 +387,7 @@ static void quantise(const float *x, int left, int8_t *q, float *dx, int32_t *su
 static void operand_row(struct operand *op, int r, const float *x, int cols)
 {
     uint8_t *row = operand_at(op, r);
-    unsigned mode = flush_denormals();
+    unsigned mode = denormals_flush();
     if (op->kind == OPERAND_F32) {
         memcpy(row, x, (size_t)cols * sizeof *x);
         memset(row + (size_t)cols * 4, 0, op->row_bytes - (size_t)cols * 4);
@@ -406,14 +401,7 @@ static void operand_row(struct operand *op, int r, const float *x, int cols)
         size_t used = operand_bytes(OPERAND_Q8, op->k);
         memset(row + used, 0, op->row_bytes - used);
     }
-    _mm_setcsr(mode);
+    denormals_restore(mode);
 }
 
-static bool usable(void)
-{
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") &&
-           __builtin_cpu_supports("fma"); /* F16C comes with AVX-512 */
-}
-
-const struct kernels kernels_avx512 = {.name = "avx512", .usable = usable, .operand_row = operand_row, .matmul = matmul};
+const struct kernels kernels_avx512 = {.name = "avx512", .usable = has_avx512, .operand_row = operand_row, .matmul = matmul};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The reference: what every kernel set must compute, bit for bit. It needs nothing of the CPU, neither fused multiply-add nor flush-to-zero mode. */
+/* The reference: what every kernel set must compute, bit for bit. It needs nothing of the CPU, neither fused multiply-add nor flush-to-zero mode. Weights are
+   decoded once for all rows, and loops go over 16 outputs, which compilers turn into whatever vectors there are. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -30,60 +31,148 @@ static float fma_flush(float a, float b, float c)
     return copysignf(tiny ? 0 : FLT_MIN, sum);
 }
 
-static float mul_flush(float a, float b) { return fma_flush(a, b, -0.0f); } /* -0: the sum keeps the product's sign also when that is a zero */
+/* What 16 outputs have at one place. */
+typedef float line[MATRIX_ROWS];
 
-/* One block times one row of a wide operand: acc[16]. */
-static void product_wide(enum matrix_kind kind, const uint8_t *w, const uint8_t *row, int n, float *acc)
+/* s = a b + c in double, of floats, rounded to float next: were both roundings one? The product is exact, so the second can only go wrong where the first one was not
+   exact and ended half way between two floats. */
+static bool one_rounding(const line a, const line b, const line c, const double *s)
 {
-    const float *x = (const float *)(const void *)row;
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < MATRIX_ROWS; i++)
-            acc[i] = fma_flush(matrix_weight(kind, w, i, k), x[k], acc[i]);
+    uint32_t word[2 * MATRIX_ROWS], half = 0, inexact = 0; /* both words of s are looked at, whichever is the lower: a false alarm only costs time */
+    memcpy(word, s, sizeof word);
+    for (int i = 0; i < 2 * MATRIX_ROWS; i++)
+        half |= (word[i] & 0x1fffffffu) == 0x10000000u;
+    for (int i = 0; half && i < MATRIX_ROWS; i++) {
+        double product = (double)a[i] * (double)b[i];
+        inexact |= (uint32_t)(s[i] - product != (double)c[i]) | (uint32_t)(s[i] - (double)c[i] != product);
+    }
+    return !inexact;
 }
 
-static void product_bf16(enum matrix_kind kind, const uint8_t *w, const uint8_t *row, int n, float *acc)
+/* c = fma_flush(a, b, c), of inputs that have no denormals. libm's fmaf is called only where the way through double may end in another bit. */
+static inline __attribute__((always_inline)) void fma_line(const line a, const line b, line c)
 {
-    const uint16_t *x = (const uint16_t *)(const void *)row;
-    for (int k = 0; k < n; k += 2)
-        for (int i = 0; i < MATRIX_ROWS; i++) {
-            acc[i] = fma_flush(matrix_weight(kind, w, i, k + 1), bf16_to_f32(x[k + 1]), acc[i]);
-            acc[i] = fma_flush(matrix_weight(kind, w, i, k), bf16_to_f32(x[k]), acc[i]);
+    double s[MATRIX_ROWS];
+    line sum;
+    uint32_t small = 0;
+    for (int i = 0; i < MATRIX_ROWS; i++)
+        s[i] = (double)a[i] * (double)b[i] + (double)c[i];
+    for (int i = 0; i < MATRIX_ROWS; i++)
+        sum[i] = (float)s[i];
+    for (int i = 0; i < MATRIX_ROWS; i++)
+        small |= (uint32_t)(fabsf(sum[i]) <= 2 * FLT_MIN);
+    for (int i = 0; small && i < MATRIX_ROWS; i++)
+        small |= (uint32_t)(fabs(s[i]) <= 2 * (double)FLT_MIN && s[i] != 0) << 1;
+    if (small < 2 && one_rounding(a, b, c, s)) {
+        memcpy(c, sum, sizeof sum);
+        return;
+    }
+    for (int i = 0; i < MATRIX_ROWS; i++)
+        c[i] = fma_flush(a[i], b[i], c[i]);
+}
+
+static void fill_line(line x, float value)
+{
+    for (int i = 0; i < MATRIX_ROWS; i++)
+        x[i] = value;
+}
+
+static void flush_line(line x)
+{
+    for (int i = 0; i < MATRIX_ROWS; i++)
+        x[i] = flush(x[i]);
+}
+
+/* Columns [k, k + GROUP_K) of a packed block. */
+static void widen(enum matrix_kind kind, const uint8_t *w, int k, line *out)
+{
+    if (kind == MATRIX_BF16) {
+        uint16_t pair[2 * MATRIX_ROWS];
+        for (int j = 0; j < GROUP_K; j += 2) {
+            memcpy(pair, w + (size_t)(k + j) * MATRIX_ROWS * 2, sizeof pair);
+            for (int i = 0; i < MATRIX_ROWS; i++) {
+                out[j][i] = bf16_to_f32(pair[2 * i]);
+                out[j + 1][i] = bf16_to_f32(pair[2 * i + 1]);
+            }
+        }
+    } else if (kind == MATRIX_F32) {
+        memcpy(out, w + (size_t)k * sizeof *out, GROUP_K * sizeof *out);
+    } else {
+        for (int j = 0; j < GROUP_K; j++)
+            for (int i = 0; i < MATRIX_ROWS; i++)
+                out[j][i] = matrix_weight(kind, w, i, k + j);
+    }
+    for (int j = 0; j < GROUP_K; j++)
+        flush_line(out[j]);
+}
+
+/* acc[r] += a group of 64 columns times row r of f32 or bf16 activations; of those each odd column goes before its even one. */
+static void group_float(const struct matrix *w, const uint8_t *block, const struct operand *x, int k, line *acc)
+{
+    line wide[GROUP_K], activation;
+    widen(w->kind, block, k, wide);
+    for (int r = 0; r < x->rows; r++)
+        for (int j = 0; j < GROUP_K; j++) {
+            const uint8_t *row = operand_at(x, r);
+            bool pairs = x->kind == OPERAND_BF16;
+            int at = pairs ? j ^ 1 : j;
+            fill_line(activation, flush(pairs ? bf16_to_f32(((const uint16_t *)(const void *)row)[k + at]) : ((const float *)(const void *)row)[k + at]));
+            fma_line(wide[at], activation, acc[r]);
         }
 }
 
-static void product_quant(enum matrix_kind kind, const uint8_t *w, const uint8_t *row, int n, float *acc)
+/* acc += scale * dx * n */
+static void add_scaled(const uint8_t *scales, float dx, const int32_t *n, line acc)
 {
-    const float *dx = operand_scales((uint8_t *)row, n);
-    const int32_t *sum = operand_sums((uint8_t *)row, n);
-    for (int b = 0; b < n / QUANT_K; b++) {
-        const uint8_t *codes = quant_codes(kind, w, b);
-        const int8_t *q = (const int8_t *)row + b * QUANT_K;
-        for (int i = 0; i < MATRIX_ROWS; i++) {
-            int32_t dot = -quant_offset(kind) * sum[b];
-            for (int k = 0; k < QUANT_K; k++)
-                dot += quant_code(kind, codes, i, k) * q[k];
-            uint16_t d, m;
-            memcpy(&d, quant_scales(kind, w, b) + 2 * i, 2);
-            acc[i] = fma_flush(mul_flush(f16_to_f32(d), dx[b]), (float)dot, acc[i]);
-            if (kind == MATRIX_Q4_1) {
-                memcpy(&m, quant_minima(kind, w, b) + 2 * i, 2);
-                acc[i] = fma_flush(mul_flush(f16_to_f32(m), dx[b]), (float)sum[b], acc[i]);
-            }
+    line scale, factor, number, product;
+    for (int i = 0; i < MATRIX_ROWS; i++) {
+        uint16_t half;
+        memcpy(&half, scales + 2 * i, 2);
+        scale[i] = f16_to_f32(half);
+        number[i] = (float)n[i];
+    }
+    fill_line(factor, dx);
+    fill_line(product, -0.0f); /* the sum keeps the product's sign also when that is a zero */
+    fma_line(scale, factor, product);
+    fma_line(product, number, acc);
+}
+
+static void group_quant(const struct matrix *w, const uint8_t *block, const struct operand *x, int k, line *acc)
+{
+    int16_t code[QUANT_K][MATRIX_ROWS];
+    for (int b = k / QUANT_K; b < (k + GROUP_K) / QUANT_K; b++) {
+        const uint8_t *codes = quant_codes(w->kind, block, b);
+        for (int j = 0; j < QUANT_K; j++)
+            for (int i = 0; i < MATRIX_ROWS; i++)
+                code[j][i] = (int16_t)(quant_code(w->kind, codes, i, j) - quant_offset(w->kind));
+        for (int r = 0; r < x->rows; r++) {
+            uint8_t *row = operand_at(x, r);
+            const int8_t *q = (const int8_t *)row + b * QUANT_K;
+            int32_t dot[MATRIX_ROWS] = {0}, sum[MATRIX_ROWS];
+            for (int j = 0; j < QUANT_K; j += 2)
+                for (int i = 0; i < MATRIX_ROWS; i++)
+                    dot[i] += (int16_t)(code[j][i] * q[j] + code[j + 1][i] * q[j + 1]); /* at most 2 * 128 * 127 */
+            float dx = operand_scales(row, w->k)[b];
+            add_scaled(quant_scales(w->kind, block, b), dx, dot, acc[r]);
+            if (w->kind != MATRIX_Q4_1)
+                continue;
+            for (int i = 0; i < MATRIX_ROWS; i++)
+                sum[i] = operand_sums(row, w->k)[b];
+            add_scaled(quant_minima(w->kind, block, b), dx, sum, acc[r]);
         }
     }
 }
 
 static void matmul(const struct matrix *w, const struct operand *x, int from, int to, float *out, size_t out_stride)
 {
-    static void (*const product[OPERAND_KINDS])(enum matrix_kind, const uint8_t *, const uint8_t *, int, float *) = {
-        [OPERAND_F32] = product_wide, [OPERAND_BF16] = product_bf16, [OPERAND_Q8] = product_quant};
+    line acc[MATMUL_MAX_ROWS];
     for (int block = from; block < to; block++) {
         int first = block * MATRIX_ROWS, n = w->rows - first < MATRIX_ROWS ? w->rows - first : MATRIX_ROWS;
-        for (int r = 0; r < x->rows; r++) {
-            float acc[MATRIX_ROWS] = {0};
-            product[x->kind](w->kind, w->data + (size_t)block * w->block_bytes, operand_at(x, r), w->k, acc);
-            memcpy(out + (size_t)r * out_stride + first, acc, (size_t)n * sizeof *acc);
-        }
+        memset(acc, 0, sizeof acc);
+        for (int k = 0; k < w->k; k += GROUP_K)
+            (x->kind == OPERAND_Q8 ? group_quant : group_float)(w, w->data + (size_t)block * w->block_bytes, x, k, acc);
+        for (int r = 0; r < x->rows; r++)
+            memcpy(out + (size_t)r * out_stride + first, acc[r], (size_t)n * sizeof **acc);
     }
 }
 

@@ -28,7 +28,7 @@ const struct ops *ops_pick(const char *name)
 
 /* ---- self-test ---- */
 
-enum { TEST_N = 256, TEST_HEAD = 32, TEST_POS = 40 };
+enum { TEST_N = 256, TEST_HEAD = 16, TEST_POS = 299, TEST_PREFIX = 280, TEST_SLOTS = 2 * 256, TEST_CUTS = 3 };
 
 static void fill_random(float *x, int n, uint32_t stream)
 {
@@ -38,31 +38,61 @@ static void fill_random(float *x, int n, uint32_t stream)
 
 /* What one set makes of the test input. */
 struct trial {
-    float norm[TEST_N], add[TEST_N], gate[TEST_N], rotate[TEST_HEAD], attend[2][3 * TEST_HEAD];
+    float norm[TEST_N], add[TEST_N], gate[TEST_N], rotate[TEST_N], attend[2][2][4][4 * TEST_HEAD]; /* bf16 or f32; a chain or a tree; 1 to 4 query heads */
     struct scan scan;
-    struct best best;
+    struct best best[TEST_CUTS + 1];
     struct candidate top[PICK_TOP];
     uint64_t mass;
+    struct histogram bins;
+    int32_t list[TEST_N];
+    struct cut cut[TEST_CUTS];
 };
 
-static void try_attention(const struct ops *o, bool f32, float *out)
+/* Two blocks, seen by the last row of a chain or by one of a tree, whose ancestors lie in every second slot behind the prefix. */
+static void try_attention(const struct ops *o, bool f32, bool tree, float out[4][4 * TEST_HEAD])
 {
-    static const int32_t page[1] = {0};
-    float q[3 * TEST_HEAD], scratch[4 * 256 + 20 * TEST_HEAD];
-    float kv[2 * TEST_HEAD * 256];
-    fill_random(q, 3 * TEST_HEAD, 5);
-    fill_random(kv, 2 * TEST_HEAD * 256, 6); /* as bf16, pairs of numbers of the same bits */
-    struct attention a = {.kv = (const uint8_t *)kv, .page_bytes = sizeof kv, .v_offset = sizeof kv / (f32 ? 2 : 4), .page = page, .f32 = f32, .head_dim = TEST_HEAD, .pad = TEST_HEAD,
-                          .n_query = 3, .scale = 0.1f, .q = q, .out = out, .pos = TEST_POS, .slot = TEST_POS, .prefix = TEST_POS - 3, .also = 7, .scratch = scratch};
-    if (!f32) /* the low halves of floats may be any bits; keep their exponents small */
-        for (int i = 0; i < 2 * TEST_HEAD * 256; i++)
-            kv[i] = f32_from_bits((f32_bits(kv[i]) & 0xffff3fffu) | 0x2000u);
-    o->attend(&a);
+    static const int32_t page[2] = {1, 0};
+    float q[4 * TEST_HEAD], scratch[4 * 256 + 20 * TEST_HEAD], kv[2 * TEST_HEAD * TEST_SLOTS];
+    fill_random(q, 4 * TEST_HEAD, 5);
+    fill_random(kv, 2 * TEST_HEAD * TEST_SLOTS, 6);
+    for (int i = 0; i < 2 * TEST_HEAD * TEST_SLOTS && !f32; i++) /* as pairs of bf16: the low halves may be any bits; keep their exponents small */
+        kv[i] = f32_from_bits((f32_bits(kv[i]) & 0xffff3fffu) | 0x2000u);
+    struct attention a = {.kv = (const uint8_t *)kv, .page_bytes = sizeof kv / 2, .v_offset = sizeof kv / (f32 ? 4 : 8), .page = page, .f32 = f32, .head_dim = TEST_HEAD,
+                          .pad = TEST_HEAD, .scale = 0.05f, .q = q, .pos = TEST_POS, .slot = TEST_POS, .prefix = TEST_POS, .scratch = scratch};
+    if (tree) {
+        a.prefix = TEST_PREFIX;
+        a.slot = TEST_PREFIX + 50;
+        a.also = 0x5555555555ull & (((uint64_t)1 << 2 * (TEST_POS - TEST_PREFIX)) - 1);
+    }
+    for (a.n_query = 1; a.n_query <= 4; a.n_query++) {
+        a.out = out[a.n_query - 1];
+        o->attend(&a);
+    }
+}
+
+/* The choice rule over a slice that neither begins nor ends with a vector; then each cut. */
+static void try_choosing(const struct ops *o, const float *x, struct trial *t)
+{
+    enum { FROM = 3, TO = TEST_N - 5 };
+    static const struct sampling settings[TEST_CUTS] = {
+        {.temperature = 0.9f, .seed = 3, .top_k = 9}, {.temperature = 4, .seed = 3, .top_p = 0.8f}, {.temperature = 4, .seed = 3, .top_k = 90, .top_p = 0.9f, .min_p = 0.05f}};
+    struct best none = {-INFINITY, -1};
+    t->scan = o->scan(x, FROM, TO);
+    o->top(x, FROM, TO, PICK_TOP, t->top);
+    t->mass = o->mass(x, FROM, TO, t->scan.max);
+    t->best[TEST_CUTS] = o->noisy(x, FROM, TO, &settings[0], 9, t->scan.max, PICK_ALL, none);
+    for (int i = 0; i < TEST_CUTS; i++) {
+        const struct sampling *s = &settings[i];
+        o->bins(x, FROM, TO, s, t->scan.max, &t->bins);
+        struct search search = cut_search(&t->bins, s);
+        int n = o->list(x, FROM, TO, s, t->scan.max, &search, t->list);
+        t->cut[i] = cut_find(&search, x, t->list, n, t->scan.max, s);
+        t->best[i] = o->noisy(x, FROM, TO, s, 9, t->scan.max, t->cut[i], none);
+    }
 }
 
 static void try_all(const struct ops *o, struct trial *t)
 {
-    struct sampling s = {.temperature = 0.9f, .seed = 3};
     float x[TEST_N], w[TEST_N];
     memset(t, 0, sizeof *t);
     fill_random(x, TEST_N, 1);
@@ -72,14 +102,19 @@ static void try_all(const struct ops *o, struct trial *t)
     o->add(t->add, w, TEST_N);
     memcpy(t->gate, x, sizeof x);
     o->gate(t->gate, w, TEST_N);
-    memcpy(t->rotate, x, sizeof t->rotate);
-    o->rotate(t->rotate, w, w + TEST_HEAD, TEST_HEAD);
-    try_attention(o, false, t->attend[0]);
-    try_attention(o, true, t->attend[1]);
-    t->scan = o->scan(x, 3, TEST_N - 5);
-    o->top(x, 3, TEST_N - 5, PICK_TOP, t->top);
-    t->mass = o->mass(x, 3, TEST_N - 5, t->scan.max);
-    t->best = o->noisy(x, 3, TEST_N - 5, &s, 9, t->scan.max, (struct cut){-INFINITY, INT32_MAX}, (struct best){-INFINITY, -1});
+    memcpy(t->rotate, x, sizeof x);
+    o->rotate(t->rotate, w, w + TEST_N / 2, TEST_N);
+    for (int i = 0; i < 4; i++)
+        try_attention(o, i / 2, i % 2, t->attend[i / 2][i % 2]);
+    try_choosing(o, x, t);
+}
+
+static bool same_best(const struct best *a, const struct best *b)
+{
+    bool same = true;
+    for (int i = 0; i <= TEST_CUTS; i++)
+        same &= a[i].key == b[i].key && a[i].id == b[i].id;
+    return same;
 }
 
 const char *ops_differ(const struct ops *o)
@@ -97,99 +132,13 @@ const char *ops_differ(const struct ops *o)
         {"rotate", memcmp(a.rotate, b.rotate, sizeof a.rotate) != 0},
         {"attention", memcmp(a.attend, b.attend, sizeof a.attend) != 0},
         {"candidates", memcmp(a.top, b.top, sizeof a.top) != 0},
-        {"choosing", a.scan.max != b.scan.max || a.scan.id != b.scan.id || a.mass != b.mass || a.best.id != b.best.id || a.best.key != b.best.key},
+        {"largest logit", a.scan.max != b.scan.max || a.scan.id != b.scan.id || a.scan.finite != b.scan.finite},
+        {"mass", a.mass != b.mass},
+        {"cuts", memcmp(&a.bins, &b.bins, sizeof a.bins) || memcmp(a.list, b.list, sizeof a.list) || memcmp(a.cut, b.cut, sizeof a.cut)},
+        {"noise", !same_best(a.best, b.best)},
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (checks[i].differs)
             return checks[i].name;
     return NULL;
-}
-
-/* ---- cuts ---- */
-
-/* One cut at a time: a walk down the order that ends where the measure (one per token, or its mass) reaches the target. */
-struct walk_order {
-    const float *logits;
-    int n;
-    float temperature, top; /* top: largest x */
-    struct cut cut;         /* tokens behind it take no part */
-    bool by_mass;
-};
-
-/* The measure of token id, 0 when it takes no part; *key: its place in the order. */
-static uint64_t measure(const struct walk_order *o, int id, uint32_t *key)
-{
-    float x = o->logits[id] / o->temperature;
-    uint64_t m = pick_keeps(o->cut, x, id) ? pick_mass(x - o->top) : 0;
-    *key = pick_key(x);
-    return o->by_mass || m == 0 ? m : 1;
-}
-
-static uint64_t total_measure(const struct walk_order *o)
-{
-    uint64_t sum = 0;
-    uint32_t key;
-    for (int i = 0; i < o->n; i++)
-        sum += measure(o, i, &key);
-    return sum;
-}
-
-/* Radix descent over the ordered bits of x, 8 at a time, then by id among equals. */
-static struct cut cut_at(const struct walk_order *o, uint64_t target)
-{
-    uint32_t prefix = 0, key;
-    uint64_t before = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        uint64_t bin[256] = {0};
-        for (int i = 0; i < o->n; i++) {
-            uint64_t m = measure(o, i, &key);
-            if (m && (uint32_t)((uint64_t)key >> (shift + 8)) == prefix)
-                bin[(key >> shift) & 255] += m;
-        }
-        int b = 255;
-        while (b > 0 && before + bin[b] < target)
-            before += bin[b--];
-        prefix = prefix << 8 | (uint32_t)b;
-    }
-    struct cut cut = o->cut;
-    for (int i = 0; i < o->n && before < target; i++) {
-        uint64_t m = measure(o, i, &key);
-        if (m && key == prefix) {
-            cut = (struct cut){o->logits[i] / o->temperature, i};
-            before += m;
-        }
-    }
-    return cut;
-}
-
-/* The last x whose mass is at least min_p of the first's. */
-static struct cut cut_min_p(const struct walk_order *o, float min_p)
-{
-    struct cut cut = {o->top, INT32_MAX};
-    double least = (double)min_p * (double)PICK_ONE;
-    for (int i = 0; i < o->n; i++) {
-        float x = o->logits[i] / o->temperature;
-        if (x < cut.x && (double)pick_mass(x - o->top) >= least)
-            cut.x = x;
-    }
-    return cut;
-}
-
-struct cut cut_find(const float *logits, int n, float max, const struct sampling *s)
-{
-    struct walk_order o = {.logits = logits, .n = n, .temperature = s->temperature, .top = max / s->temperature, .cut = {-INFINITY, INT32_MAX}};
-    if (s->top_k > 0 && s->top_k < n && total_measure(&o) > (uint64_t)s->top_k)
-        o.cut = cut_at(&o, (uint64_t)s->top_k);
-    if (s->top_p > 0 && s->top_p < 1) {
-        o.by_mass = true;
-        uint64_t target = (uint64_t)ceil((double)s->top_p * (double)total_measure(&o));
-        o.cut = cut_at(&o, target ? target : 1);
-    }
-    if (s->min_p > 0) {
-        struct cut c = cut_min_p(&o, s->min_p);
-        if (!pick_keeps(o.cut, c.x, c.id))
-            return o.cut;
-        return c;
-    }
-    return o.cut;
 }

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backend/pick.h"
+#include "backend/cpu/cut.h"
 
 /* One KV page holds KV_PAGE slots of every layer and KV head: K as [slot/16][head_dim][slot%16], so that 16 keys are 16 lanes, V as [slot][pad].
    Attention of one row and one KV head. The sum runs over text positions in absolute blocks of KV_PAGE: per block a maximum, lane sums (position % 16) of
@@ -62,6 +62,8 @@ struct ops {
     struct scan (*scan)(const float *logits, int from, int to);
     int (*top)(const float *logits, int from, int to, int n, struct candidate *out); /* the n largest (less only when there are less), as in struct pick; logits for log-probabilities */
     uint64_t (*mass)(const float *logits, int from, int to, float max);
+    void (*bins)(const float *logits, int from, int to, const struct sampling *s, float max, struct histogram *h); /* of the slice's tokens that have a mass */
+    int (*list)(const float *logits, int from, int to, const struct sampling *s, float max, const struct search *c, int32_t *out); /* those in the bins of c; returns how many */
     /* The best x + noise among the kept; at_least: a key that some kept token is known to have (skips most of the work, changes nothing). */
     struct best (*noisy)(const float *logits, int from, int to, const struct sampling *s, int32_t position, float max, struct cut cut, struct best at_least);
 };
@@ -71,8 +73,5 @@ const struct ops *ops_pick(const char *name); /* as kernels_pick */
 
 /* Start-up self-test: each function on a small input against "plain", bit for bit. NULL when equal, else the name of what differs. */
 const char *ops_differ(const struct ops *o);
-
-/* Where top-k, top-p and min-p cut the order of x = logit / temperature; max: the largest logit. */
-struct cut cut_find(const float *logits, int n, float max, const struct sampling *s);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/measure.h"
+#include "cuts.h"
 
 enum { ROWS = 20 };
 
@@ -30,7 +31,7 @@ static struct pick choose(const float *logits, int n, const struct sampling *s, 
     struct scan top = o->scan(logits, 0, n);
     struct best b = {-INFINITY, s->temperature > 0 ? -1 : top.id};
     if (s->temperature > 0) {
-        struct cut cut = cut_find(logits, n, top.max, s);
+        struct cut cut = cut_of(logits, n, top.max, s);
         for (int i = 0; i < n; i++) {
             float x = logits[i] / s->temperature;
             double key = (double)x + pick_gumbel(pick_noise(s, position, i / 4).v[i % 4]);
@@ -105,7 +106,7 @@ static void ties_after_division_stay_inside_the_cut(void **state)
         logits[11] = 3.981f + (float)i * 9e-6f; /* mantissa above that of 1.99: half of the neighbours fall together */
         logits[40] = nextafterf(logits[11], 10);
         struct sampling s = {.temperature = 1.99f, .seed = (uint64_t)i, .top_k = 1};
-        struct cut cut = cut_find(logits, 64, logits[40], &s);
+        struct cut cut = cut_of(logits, 64, logits[40], &s);
         ties += cut.id == 11;
         assert_true(cut.id == 11 || cut.id == 40);
         assert_int_equal(choose(logits, 64, &s, 5).token, cut.id);
