@@ -112,6 +112,7 @@ static void describe_config(lsk_model *m)
     i->top_p = c->top_p;
     i->min_p = c->min_p;
     i->top_k = c->top_k;
+    i->ignored = c->ignored;
     i->has_chat_template = m->model.file->chat_template != NULL;
 }
 

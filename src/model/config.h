@@ -31,9 +31,10 @@ struct config {
     float temperature, top_p, min_p; /* how the checkpoint wants to be sampled; temperature 0: greedily, below 0: not said; 0: off */
     int top_k;
     int exit_layer, num_speculations; /* LayerSkip profile; 0: none */
+    const char *ignored; /* a key passed over as asked although it would change what the model computes, or NULL */
 };
 
-/* ignore: keys to pass over although they are unknown, NULL-terminated, or NULL. */
+/* ignore: keys to pass over although they are unknown, NULL-terminated, or NULL. Each must be there, and none that is read. */
 int config_read(struct config *out, const struct checkpoint *c, const char *const *ignore, struct error *err);
 
 /* Every tensor that the config asks for is there with its shape and a type that can serve, and no other. */
