@@ -72,7 +72,7 @@ typedef struct lsk_model_options {
     int max_drafts;      /* drafts of one round that memory is taken for; 0: 12, or the profile's if that is more (at most 32) */
     const lsk_profile *profile; /* as measured here: stands in for the checkpoint's own; NULL: that one */
     enum lsk_load load;
-    const char *const *ignore_config; /* unknown config keys to pass over, NULL-terminated; or NULL */
+    const char *const *ignore_config; /* config keys to pass over, NULL-terminated; or NULL. Each must be there and none that is used */
     lsk_progress_fn progress;         /* or NULL */
     void *progress_ud;
 } lsk_model_options;
@@ -107,6 +107,7 @@ typedef struct lsk_model_info {
     int top_k;
     const char *unused_advice;        /* generation defaults that cannot be used and are passed over: keys, values and why; "" when all can */
     int has_chat_template;
+    const char *ignored;              /* a config key that ignore_config passes over although it would change what the model computes, or NULL */
     int64_t load_ns;
 } lsk_model_info;
 

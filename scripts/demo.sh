@@ -14,7 +14,7 @@ answer() { # NAME, then what tells this run from the other
     local name=$1
     shift
     echo
-    echo "\$ layerskip run -m ${model##*/} --special -p '$prompt' -n 160 $*"
+    echo "\$ build/layerskip run -m ${model/#"$HOME"/\~} --special -p '${prompt//\'/\'\\\'\'}' -n 160 $*"
     build/layerskip run -m "$model" --special -p "$prompt" -n 160 "$@" 2>"$out/$name.stats" | tee "$out/$name" || { cat "$out/$name.stats" >&2; exit 1; }
     echo
     cat "$out/$name.stats"

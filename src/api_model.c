@@ -113,6 +113,7 @@ static void describe_config(lsk_model *m)
     i->min_p = c->min_p;
     i->top_k = c->top_k;
     i->unused_advice = c->unused_advice;
+    i->ignored = c->ignored;
     i->has_chat_template = m->model.file->chat_template != NULL;
 }
 

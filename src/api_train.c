@@ -92,8 +92,10 @@ static int set_data(const lsk_train_options *o, struct training *t, struct error
         t->corpus.n_files++;
     if (!o->document_end)
         return 0;
-    t->corpus.end = *o->document_end ? tokenizer_find(t->model->tokenizer, o->document_end, strlen(o->document_end)) : -1;
-    return *o->document_end && t->corpus.end < 0 ? fail(err, ERR_USAGE, "document end \"%s\": the model has no such token", o->document_end) : 0;
+    int32_t id = -1;
+    int n = *o->document_end ? tokenizer_encode(t->model->tokenizer, o->document_end, strlen(o->document_end), ENCODE_SPECIAL, &id, 1, NULL) : 0;
+    t->corpus.end = n == 1 ? id : -1;
+    return *o->document_end && n != 1 ? fail(err, ERR_USAGE, "document end \"%s\": the model has no such special token", o->document_end) : 0;
 }
 
 static int set_training(const lsk_train_options *o, const struct model *m, struct listener *l, struct training *t, struct error *err)

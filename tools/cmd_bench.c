@@ -47,7 +47,7 @@ static const struct option form_options[] = {
     {"save-profile", OPT_FLAG, offsetof(struct bench_args, save_profile),
      .help =
          "keep the fastest exit layer and drafts of this run as the model's profile, or that plain decoding stays (less than 3 % gained): run, verify and bench then "
-         "draft so by themselves. Acceptance depends on the text: give a real one with -f"},
+         "draft so by themselves. Acceptance depends on the text, so it needs one with -f, and -r 3 or more"},
     {"output o", OPT_CHOICE, offsetof(struct bench_args, output), NULL, "md", .choices = "md csv json jsonl", .help = "form of the result"},
     {0}};
 
@@ -90,6 +90,9 @@ static int add_trial(struct bench *b, struct trial t, lsk_error *err)
     if (b->n_trials == TRIALS_MAX)
         return complain(err, LSK_EUSAGE, "these lists ask for more than %d tests", TRIALS_MAX);
     int need = (t.depth > b->n_text ? t.depth : b->n_text) + t.n_prompt + t.n_gen + 2;
+    if (need > b->info->context_max)
+        return complain(err, LSK_EUSAGE, "%d tokens before (--n-depth, --file), %d of prompt (--n-prompt) and %d of reply (--n-gen) do not fit this model's context of %d: give less",
+                        need - t.n_prompt - t.n_gen - 2, t.n_prompt, t.n_gen, b->info->context_max);
     b->room = need > b->room ? need : b->room;
     b->trials[b->n_trials++] = t;
     return 0;
@@ -265,7 +268,9 @@ static struct outcome outcome_of(const struct bench *b, const struct trial *t)
     o.length = t->drafted ? 1 + (double)t->accepted / t->rounds : NAN;
     o.speedup = t->plain ? samples_ratio(&t->rate, &t->plain->rate) : NAN;
     test_name(t, o.test, sizeof o.test);
-    snprintf(o.rate, sizeof o.rate, "%.2f ± %.2f", samples_mean(&t->rate), samples_spread(&t->rate));
+    size_t n = (size_t)snprintf(o.rate, sizeof o.rate, "%.2f", samples_mean(&t->rate));
+    if (t->rate.n > 1)
+        snprintf(o.rate + n, sizeof o.rate - n, " ± %.2f", samples_spread(&t->rate));
     bytes_text(b->info->memory.weights, o.size, sizeof o.size);
     return o;
 }
@@ -333,9 +338,9 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
                    {"top_p", "%.6g", b->sampling.top_p > 0 ? (double)b->sampling.top_p : 1},
                    {"min_p", "%.6g", (double)b->sampling.min_p},
                    {"avg_ns", "%.0f", samples_mean(&t->ns)},
-                   {"stddev_ns", "%.0f", samples_spread(&t->ns)},
+                   {"stddev_ns", "%.0f", t->ns.n > 1 ? samples_spread(&t->ns) : NAN},
                    {"avg_ts", "%.6g", samples_mean(&t->rate)},
-                   {"stddev_ts", "%.6g", samples_spread(&t->rate)},
+                   {"stddev_ts", "%.6g", t->rate.n > 1 ? samples_spread(&t->rate) : NAN},
                    {"median_ts", "%.6g", samples_median(&t->rate)},
                    {"gb_per_second", "%.6g", o.gb_per_s},
                    {"read_gb_per_second", "%.6g", b->read > 0 ? b->read / 1e9 : NAN},
@@ -424,8 +429,8 @@ static int save_profile(const struct bench *b, lsk_error *err)
         return rc;
     fputs("profile saved to ", stderr);
     print_shown(stderr, path);
-    fprintf(stderr, draft.exit_layer ? ": exit layer %d, %d drafts in a round\n" : ": drafting gains less than 3 %%, plain decoding stays\n", draft.exit_layer,
-            draft.num_speculations);
+    fprintf(stderr, draft.exit_layer ? ": exit layer %d, %d draft%s in a round\n" : ": drafting gains less than 3 %%, plain decoding stays\n", draft.exit_layer,
+            draft.num_speculations, plural(draft.num_speculations));
     return 0;
 }
 
@@ -443,22 +448,40 @@ static void describe_machine(struct bench *b)
     strftime(b->started, sizeof b->started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
 }
 
+/* A profile is decided by real text and by a median. */
+static int check_saving(const struct bench_args *a, lsk_error *err)
+{
+    if (!a->save_profile)
+        return 0;
+    if (!a->file)
+        return complain(err, LSK_EUSAGE, "--save-profile: how many drafts are accepted depends on the text: give one like yours with --file");
+    if (a->repetitions < 3)
+        return complain(err, LSK_EUSAGE, "--repetitions: %d: --save-profile needs 3 or more", a->repetitions);
+    return 0;
+}
+
 /* Reads what has to be known before memory is taken: the text's tokens and which tests there are. */
 static int prepare(struct bench *b, lsk_error *err)
 {
     const struct bench_args *a = b->args;
     char *text = NULL;
     size_t n = 0;
-    int r = a->file ? read_stream(a->file, &text, &n, err) : 0;
+    int r = check_saving(a, err);
+    if (r >= 0 && a->file)
+        r = read_stream(a->file, &text, &n, err);
+    if (r >= 0 && a->file && !n)
+        r = complain(err, LSK_EUSAGE, "%s: the file is empty: replies continue its text", excerpt_of(a->file).text);
     if (r >= 0)
         r = (b->model = open_model(&a->model, err)) ? 0 : err->code;
     if (r >= 0 && n)
-        r = b->n_text = encode_prompt(b->model, &(struct prompt_args){.bos = 1}, text, n, &b->text, err);
+        r = b->n_text = encode_prompt(b->model, &(struct prompt_args){.bos = 1, .file = a->file}, text, n, &b->text, err);
     if (r >= 0) {
         b->info = lsk_model_about(b->model);
         b->profile = profile_find(b->info);
         r = plan_trials(b, b->info, err);
     }
+    if (r >= 0 && a->save_profile)
+        r = profile_check(b->info, err);
     free(text);
     b->tokens = r < 0 ? NULL : malloc((size_t)b->room * sizeof *b->tokens);
     return r < 0 || b->tokens ? r : complain(err, LSK_EOS, "out of memory");
@@ -483,7 +506,9 @@ static int measure(struct bench *b, lsk_error *err)
         r = (b->session = lsk_session_open(b->model, err)) ? run_trials(b, err) : err->code;
     if (r >= 0 && b->read > 0 && !strcmp(a->output, "md"))
         printf("\nmemory reads %.2f GB/s with %d threads in this run\n", b->read / 1e9, b->info->threads);
-    if (r >= 0 && a->save_profile && !terminal_interrupted())
+    if (a->save_profile && terminal_interrupted())
+        print_warning("interrupted: no profile was saved");
+    else if (r >= 0 && a->save_profile)
         r = save_profile(b, err);
     return r;
 }

@@ -52,18 +52,26 @@ static void print_profile(const lsk_model_info *i, const struct profile *p)
     putchar('\n');
 }
 
+static void print_ids(const int32_t *id, int n)
+{
+    for (int k = 0; k < n; k++)
+        printf("%s%d", k ? ", " : " ", id[k]);
+    fputs(n ? "" : " none", stdout);
+}
+
 static void print_text(const lsk_model_info *i, const struct profile *profile)
 {
-    char b[4][32];
+    char b[3][96];
     fputs("path           ", stdout);
     print_shown(stdout, i->path);
     printf("\nformat         %s, stored mostly as %s, %s\nmodel          %s%s%s, %s parameters\n", i->format, i->file_type,
            bytes_text(i->file_bytes, b[0], 32), i->family, *i->name ? ", " : "", excerpt_of(i->name).text, count_text(i->n_params, b[1], 32));
     printf("shape          %d layers, hidden %d, ffn %d, %d heads of %d, %d KV heads, vocabulary %d%s\n", i->n_layers, i->hidden, i->ffn, i->n_heads,
            i->head_dim, i->n_kv_heads, i->n_vocab, i->tied ? ", head tied to the embedding" : "");
-    printf("rotary         %s, theta %g; norm epsilon %g\ntokenizer      %s, bos %d, eos", i->rope, i->rope_theta, i->norm_eps, i->tokenizer, i->bos);
-    for (int k = 0; k < i->n_eos; k++)
-        printf("%s%d", k ? ", " : " ", i->eos[k]);
+    printf("rotary         %s, theta %g; norm epsilon %g\ntokenizer      %s, bos", i->rope, i->rope_theta, i->norm_eps, i->tokenizer);
+    print_ids(&i->bos, i->bos >= 0);
+    fputs(", eos", stdout);
+    print_ids(i->eos, i->n_eos);
     printf("%s\n", i->has_chat_template ? "; has a chat template" : "");
     if (i->temperature == 0)
         printf("generation     the model's files ask for greedy decoding\n");
@@ -80,8 +88,8 @@ static void print_text(const lsk_model_info *i, const struct profile *profile)
            i->device, i->kernels, i->threads);
     printf("one pass       reads %s: %d layers of %s and a head of %s\n", bytes_text(i->pass_bytes, b[0], 32), i->n_layers,
            bytes_text(i->layer_bytes, b[1], 32), bytes_text(i->head_bytes, b[2], 32));
-    printf("memory         weights %s, KV cache %s for %d tokens, scratch %s (%s of it for drafts)\n", bytes_text(i->memory.weights, b[0], 32),
-           bytes_text(i->memory.kv, b[1], 32), i->context, bytes_text(i->memory.scratch, b[2], 32), bytes_text(i->memory.drafts, b[3], 32));
+    printf("memory         weights %s, KV cache %s for %d tokens, %s\n", bytes_text(i->memory.weights, b[0], 32),
+           bytes_text(i->memory.kv, b[1], 32), i->context, scratch_text(&i->memory, b[2], sizeof b[2]));
     printf("context        %d of at most %d tokens\n", i->context, i->context_max);
 }
 
@@ -136,8 +144,8 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
     for (size_t k = 0; k < sizeof wholes / sizeof *wholes; k++)
         record_whole(&r, wholes[k].key, wholes[k].value);
     record_number(&r, "bos", "%.0f", i->bos < 0 ? NAN : (double)i->bos);
-    record_number(&r, "rope_theta", "%.17g", i->rope_theta);
-    record_number(&r, "norm_eps", "%.17g", i->norm_eps);
+    record_number(&r, "rope_theta", "%.6g", i->rope_theta);
+    record_number(&r, "norm_eps", "%.6g", i->norm_eps);
     record_number(&r, "temperature", "%.6g", i->temperature < 0 ? NAN : i->temperature);
     record_number(&r, "top_p", "%.6g", i->top_p);
     record_number(&r, "min_p", "%.6g", i->min_p);

@@ -91,9 +91,16 @@ static int plan_context(const struct run_args *a, const lsk_model *m, const char
         context = room > info->context_max - *n_tokens ? info->context_max : *n_tokens + room;
     else if (wanted == 0)
         context = info->context_max;
+    if (r >= 0)
+        r = check_context(info, "--ctx-size", wanted, 0, err);
     if (r >= 0 && *n_tokens >= context)
-        r = complain(err, LSK_EUSAGE, "the prompt has %d tokens, the context holds %d: shorten the prompt%s", *n_tokens, context,
+        r = complain(err, LSK_EUSAGE, "the prompt has %d token%s, the context holds %d: shorten the prompt%s", *n_tokens, plural(*n_tokens), context,
                      context < info->context_max ? " or give a larger --ctx-size" : "");
+    for (int i = 0; r >= 0 && i < a->reply.stop_ids.n; i++)
+        if (a->reply.stop_ids.value[i] >= info->n_vocab)
+            r = complain(err, LSK_EUSAGE, "--stop-token-ids: %d: this model has %d tokens: give 0 to %d", a->reply.stop_ids.value[i], info->n_vocab, info->n_vocab - 1);
+    if (r >= 0 && a->draft.depth > info->n_layers)
+        r = complain(err, LSK_EUSAGE, "--depth: %d: this model has %d layers: give 1 to %d, or 0", a->draft.depth, info->n_layers, info->n_layers);
     if (r >= 0)
         r = check_exit_layer(info, a->draft.exit_layer, err);
     return r < 0 ? r : context;
@@ -153,8 +160,12 @@ static int generate(const struct run_args *a, lsk_model *m, const struct profile
         r = write_reply(a, s, &w);
     if (r >= 0 && strcmp(a->output.stats, "none")) {
         const lsk_stats *stats = lsk_session_stats(s);
-        const struct reply_facts facts = {terminal_interrupted() || !w.finish ? LSK_FINISH_CANCELLED : w.finish, peak_rss(),
-                                          decided(profile, o, stats) ? profile->source : NULL};
+        const struct reply_facts facts = {.finish = terminal_interrupted() || !w.finish ? LSK_FINISH_CANCELLED : w.finish,
+                                          .rss = peak_rss(),
+                                          .profile = decided(profile, o, stats) ? profile->source : NULL,
+                                          .top_k = a->sampling.top_k,
+                                          .top_p = a->sampling.top_p,
+                                          .min_p = a->sampling.min_p};
         (strcmp(a->output.stats, "json") ? summary_text : summary_json)(stderr, stats, lsk_model_about(m), &facts);
     }
     lsk_session_close(s);

@@ -118,8 +118,8 @@ static void say_difference(const lsk_model *m, const struct sample *x, const str
     int at = 0;
     while (at < x->plain.n && at < got->n && x->plain.token[at] == got->token[at])
         at++;
-    printf("different: prompt %d, position %d of the reply, exit layer %d, %d drafts, temperature %g, seed %d: plain %s, drafted %s\n",
-           x->prompt_number + 1, at, exit_layer, drafts, x->temperature, x->seed, place_text(m, &x->plain, at).text, place_text(m, got, at).text);
+    printf("different: prompt %d, position %d of the reply, exit layer %d, %d draft%s, temperature %g, seed %d: plain %s, drafted %s\n",
+           x->prompt_number + 1, at, exit_layer, drafts, plural(drafts), x->temperature, x->seed, place_text(m, &x->plain, at).text, place_text(m, got, at).text);
 }
 
 struct verdict {
@@ -158,10 +158,10 @@ static int compare(const struct verify_args *a, const struct plan *p, lsk_sessio
 
 static void print_head(const struct plan *p)
 {
-    printf("%d prompts, %d plain replies", p->n_prompts, p->n_samples);
+    printf("%d prompt%s, %d plain repl%s", p->n_prompts, plural(p->n_prompts), p->n_samples, p->n_samples == 1 ? "y" : "ies");
     if (*p->profile.source && p->profile.draft.exit_layer)
-        printf("; profile %s: exit layer %d, %d drafts in a round", p->profile.source, p->profile.draft.exit_layer,
-               p->profile.draft.num_speculations);
+        printf("; profile %s: exit layer %d, %d draft%s in a round", p->profile.source, p->profile.draft.exit_layer,
+               p->profile.draft.num_speculations, plural(p->profile.draft.num_speculations));
     putchar('\n');
 }
 
@@ -191,11 +191,12 @@ static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m
     return r < 0 ? r : all.different || !all.compared;
 }
 
-/* Prompts from -p and the lines of the file; empty lines are none. */
+/* Prompts from -p and the lines of the file; empty lines are none, but -p "" is a mistake. */
 static int read_prompts(const struct verify_args *a, const lsk_model *m, char *lines, struct plan *p, lsk_error *err)
 {
     struct prompt_args how = {.bos = a->bos, .special = a->special};
-    int cap = a->prompts.n + 1, r = 0;
+    int cap = a->prompts.n + 1, r = 0, line = 0;
+    char place[160];
     for (const char *c = lines; c && *c; c++)
         cap += *c == '\n';
     p->prompts = calloc((size_t)cap, sizeof *p->prompts);
@@ -204,10 +205,20 @@ static int read_prompts(const struct verify_args *a, const lsk_model *m, char *l
     for (int i = 0; r >= 0 && (i < a->prompts.n || lines); i++) {
         const char *text = i < a->prompts.n ? a->prompts.item[i] : strsep(&lines, "\n");
         struct tokens *t = &p->prompts[p->n_prompts];
-        if (*text && (r = t->n = encode_prompt(m, &how, text, strlen(text), &t->token, err)) >= 0)
+        if (!*text && i < a->prompts.n)
+            r = complain(err, LSK_EUSAGE, "-p: prompt %d is empty: give a text", i + 1);
+        if (i >= a->prompts.n) {
+            snprintf(place, sizeof place, "%s: line %d", excerpt_of(a->file).text, ++line);
+            how.file = place;
+        }
+        if (r >= 0 && *text && (r = t->n = encode_prompt(m, &how, text, strlen(text), &t->token, err)) >= 0)
             p->n_prompts++;
     }
-    return r < 0 ? r : p->n_prompts ? 0 : complain(err, LSK_EUSAGE, "no prompts: give -p TEXT or -f FILE");
+    if (r < 0 || p->n_prompts)
+        return r < 0 ? r : 0;
+    if (a->file)
+        return complain(err, LSK_EUSAGE, "%s: no prompts: every line is empty", excerpt_of(a->file).text);
+    return complain(err, LSK_EUSAGE, "no prompts: give -p TEXT or -f FILE");
 }
 
 static int plan_samples(const struct verify_args *a, struct plan *p, lsk_error *err)
@@ -246,6 +257,9 @@ static int load_for(const struct verify_args *a, lsk_model *m, const struct plan
 {
     lsk_model_options needs = {.max_drafts = 1};
     for (int i = 0; i < p->n_prompts; i++)
+        if (check_context(lsk_model_about(m), "--n-predict", a->n_predict, p->prompts[i].n, err) < 0)
+            return err->code;
+    for (int i = 0; i < p->n_prompts; i++)
         needs.context = p->prompts[i].n + a->n_predict > needs.context ? p->prompts[i].n + a->n_predict : needs.context;
     for (int i = 0; i < p->drafts.n; i++)
         needs.max_drafts = p->drafts.value[i] > needs.max_drafts ? p->drafts.value[i] : needs.max_drafts;
@@ -260,6 +274,9 @@ static int verify(const void *args, lsk_error *err)
     size_t n = 0;
     lsk_model *m = NULL;
     int r = !strcmp(a->drafter, "none") ? complain(err, LSK_EUSAGE, "--drafter none: plain decoding has nothing to be compared with: give exit") : check_drafter(a->drafter, err);
+    for (int i = 0; r >= 0 && i < a->drafts.n; i++)
+        if (!a->drafts.value[i])
+            r = complain(err, LSK_EUSAGE, "--num-speculations 0: plain decoding has nothing to be compared with: give 1 to %d", LSK_MAX_DRAFTS);
     if (r >= 0 && a->file)
         r = read_stream(a->file, &lines, &n, err);
     if (r >= 0)

@@ -2,6 +2,7 @@
 #include "common.h"
 
 #include <errno.h>
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -80,10 +81,18 @@ static const char *const *ignored(const struct model_args *a)
 
 lsk_model *open_model(const struct model_args *a, lsk_error *err)
 {
-    if (a->path)
-        return lsk_model_open(a->path, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER, .ignore_config = ignored(a)}, err);
-    complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
-    return NULL;
+    if (!a->path) {
+        complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
+        return NULL;
+    }
+    lsk_model *m = lsk_model_open(a->path, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER, .ignore_config = ignored(a)}, err);
+    const char *key = m ? lsk_model_about(m)->ignored : NULL;
+    char line[200];
+    if (key) {
+        snprintf(line, sizeof line, "--ignore-config %s: this key changes what the model computes: the text may differ from the reference", excerpt_of(key).text);
+        print_warning(line);
+    }
+    return m;
 }
 
 int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err)
@@ -197,6 +206,8 @@ int read_prompt(const struct prompt_args *a, char **text, size_t *n, lsk_error *
         return 0;
     free(*text);
     *text = NULL;
+    if (a->file && strcmp(a->file, "-"))
+        return complain(err, LSK_EUSAGE, "%s: the file is empty, so there is no prompt", excerpt_of(a->file).text);
     return complain(err, LSK_EUSAGE, "the prompt is empty: give -p TEXT or -f FILE, or pipe text in");
 }
 
@@ -204,6 +215,10 @@ int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *t
 {
     unsigned flags = (a->bos ? LSK_ENCODE_BOS : 0) | (a->special ? LSK_ENCODE_SPECIAL : 0);
     int count = lsk_encode(m, text, n, flags, NULL, 0, err);
+    if (count < 0 && a->file && !a->text) {
+        lsk_error why = *err;
+        return complain(err, count, "%.200s: %.300s", a->file, why.text);
+    }
     if (count < 0)
         return count;
     *tokens = malloc((size_t)(count + 1) * sizeof **tokens);
@@ -224,8 +239,10 @@ int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_e
     if (a->sample > 0 && a->temperature == 0)
         return complain(err, LSK_EUSAGE, "--sample and --temp 0 contradict each other: give one of them");
     o->temperature = a->sample < 0 ? 0 : (float)a->temperature;
+    if (o->temperature == 0 && (a->top_k || a->top_p < 1 || a->min_p > 0))
+        print_warning("--top-k, --top-p and --min-p have no effect on greedy decoding: give --temp");
     o->top_k = a->top_k;
-    o->top_p = a->top_p < 1 ? (float)a->top_p : 0;
+    o->top_p = a->top_p >= 1 ? 0 : a->top_p > FLT_MIN ? (float)a->top_p : FLT_MIN; /* the library's 0 is off, ours the likeliest token alone */
     o->min_p = (float)a->min_p;
     o->seed = seed_of(a->seed);
     return 0;
@@ -245,6 +262,19 @@ int check_drafter(const char *names, lsk_error *err)
     return 0;
 }
 
+static int check_contradictions(const struct draft_args *a, int plain, lsk_error *err)
+{
+    if (plain && a->exit_layer > 0 && a->depth && a->depth != a->exit_layer)
+        return complain(err, LSK_EUSAGE, "--generation-strategy autoregressive --exit-layer %d and --depth %d contradict each other: give one of them", a->exit_layer, a->depth);
+    if (!plain && a->depth && a->exit_layer >= a->depth)
+        return complain(err, LSK_EUSAGE, "--exit-layer: %d: must be below --depth %d, whose layers verify the drafts", a->exit_layer, a->depth);
+    if (plain && a->num_speculations > 0)
+        print_warning("--generation-strategy autoregressive: decoding is plain, --num-speculations has no effect");
+    else if (!plain && !strcmp(a->drafter, "none") && (a->exit_layer > 0 || a->num_speculations > 0))
+        print_warning("--drafter none: decoding is plain, --exit-layer and --num-speculations have no effect");
+    return 0;
+}
+
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err)
 {
     int plain = !strcmp(a->strategy, "autoregressive");
@@ -254,6 +284,8 @@ int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_erro
     if ((plain && !automatic && strcmp(a->drafter, "none")) || (drafted && !strcmp(a->drafter, "none")))
         return complain(err, LSK_EUSAGE, "--generation-strategy %s and --drafter %s contradict each other: give one of them", a->strategy,
                         excerpt_of(a->drafter).text);
+    if (check_contradictions(a, plain, err) < 0)
+        return err->code;
     o->drafter = plain ? "none" : drafted && automatic ? "exit" : a->drafter; /* what "auto" is, the library decides */
     o->exit_layer = a->exit_layer > 0 && !plain ? a->exit_layer : 0;
     o->num_speculations = a->num_speculations > 0 ? a->num_speculations : a->num_speculations == 0 ? -1 : 0;
@@ -267,6 +299,16 @@ int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err)
     if (exit_layer < info->n_layers)
         return 0;
     return complain(err, LSK_EUSAGE, "--exit-layer: %d: this model has %d layers: give 1 to %d", exit_layer, info->n_layers, info->n_layers - 1);
+}
+
+int check_context(const lsk_model_info *info, const char *flag, int asked, int n_prompt, lsk_error *err)
+{
+    if (asked <= info->context_max - n_prompt)
+        return 0;
+    if (!n_prompt)
+        return complain(err, LSK_EUSAGE, "%s: %d: this model's context holds %d tokens: give at most that", flag, asked, info->context_max);
+    return complain(err, LSK_EUSAGE, "%s: %d, behind %d tokens of prompt: this model's context holds %d: give at most %d%s", flag, asked, n_prompt, info->context_max,
+                    info->context_max > n_prompt ? info->context_max - n_prompt : 0, info->context_max > n_prompt ? "" : " and a shorter prompt");
 }
 
 struct listener {

@@ -44,7 +44,7 @@ int read_prompt(const struct prompt_args *a, char **text, size_t *n, lsk_error *
 int read_stream(const char *path, char **text, size_t *n, lsk_error *err); /* "-": stdin */
 size_t replace_escapes(char *text);                                        /* in place: \n \r \t \" \' \\ \xHH; returns the new length */
 
-/* Caller frees *tokens. Returns how many there are. */
+/* Caller frees *tokens. Returns how many there are. An error names a->file where the text is from there. */
 int encode_prompt(const lsk_model *m, const struct prompt_args *a, const char *text, size_t n, int32_t **tokens, lsk_error *err);
 
 uint64_t seed_of(uint64_t asked); /* itself; another one each time for UINT64_MAX, which is what -1 reads as */
@@ -55,6 +55,7 @@ int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_erro
 
 int check_drafter(const char *names, lsk_error *err); /* one that there is, or several joined by + */
 int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
+int check_context(const lsk_model_info *info, const char *flag, int asked, int n_prompt, lsk_error *err); /* that many tokens behind a prompt (or 0) fit the model */
 
 /* Like lsk_generate, but an interruption also ends it between the steps of a long prompt, and LSK_FINISH_ERROR is LSK_EDATA.
    In two parts: all tokens of the prompt but the last, whose pass gives the reply's first token; then the reply. */

@@ -93,6 +93,8 @@ static int run_command(const struct command *c, int argc, char **argv, lsk_error
         snprintf(err->text + n, sizeof err->text - n, " (`layerskip %s --help` lists the options)", c->name);
     else
         status = c->run(args, err);
+    if (status == LSK_EUSAGE)
+        options_blame(c->groups, args, argc, argv, environ, err);
     free(args);
     return parsed < 0 ? parsed : status;
 }

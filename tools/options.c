@@ -63,13 +63,22 @@ static int find(struct parser *p, const char *name, size_t n, struct place *out)
     return 0;
 }
 
-static int range_error(struct parser *p, const struct option *o, const char *name, const char *text, const char *why)
+/* bad: NO_NUMBER, TOO_LARGE, or 0 for a number outside the option's range. */
+static int range_error(struct parser *p, const struct option *o, const char *name, const char *text, int bad)
 {
-    return complain(p->err, LSK_EUSAGE, "%s: \"%s\" %s: give %s from %.15g to %.15g", name, excerpt_of(text).text, why,
-                    o->type == OPT_NUMBERS || o->type == OPT_REALS ? "numbers"
-                    : o->type == OPT_REAL                          ? "a number"
-                                                                   : "a whole number",
-                    o->min, o->max);
+    static const struct {
+        enum option_type type;
+        const char *not_one, *wanted;
+    } kinds[] = {{OPT_INT, "must be a whole number", "a whole number"},
+                 {OPT_REAL, "is not a number: give a number", "a number"},
+                 {OPT_NUMBERS, "is not a list of whole numbers: give numbers", "whole numbers"},
+                 {OPT_REALS, "is not a list of numbers: give numbers", "numbers"}};
+    size_t i = 0;
+    while (kinds[i].type != o->type)
+        i++;
+    if (bad == NO_NUMBER)
+        return complain(p->err, LSK_EUSAGE, "%s: \"%s\" %s from %.15g to %.15g", name, excerpt_of(text).text, kinds[i].not_one, o->min, o->max);
+    return complain(p->err, LSK_EUSAGE, "%s: \"%s\" is out of range: give %s from %.15g to %.15g", name, excerpt_of(text).text, kinds[i].wanted, o->min, o->max);
 }
 
 static int outside(const struct option *o, double v)
@@ -103,9 +112,7 @@ static int store_number(struct parser *p, struct place at, const char *name, con
         if (!bad && !out)
             *(int *)at.value = (int)whole;
     }
-    return bad   ? range_error(p, o, name, text, o->type >= OPT_NUMBERS ? "is not a list" : "is not a number")
-           : out ? range_error(p, o, name, text, "is out of range")
-                 : 0;
+    return bad || out ? range_error(p, o, name, text, bad) : 0;
 }
 
 /* 1, 0, or -1 for a text that is neither. */
@@ -321,4 +328,25 @@ int options_parse(const struct option_group *groups, void *args, const char *bar
     if (!r)
         drop_replaced(&p);
     return r ? r : take_presets(&p);
+}
+
+void options_blame(const struct option_group *groups, void *args, int argc, char *const *argv, char *const *env, lsk_error *err)
+{
+    struct parser p = {.groups = groups, .args = args, .err = err};
+    struct place at, given;
+    char name[80], text[sizeof err->text];
+    if (strncmp(err->text, "--", 2) || !find(&p, err->text + 2, strcspn(err->text + 2, ": "), &at))
+        return;
+    for (int i = 0; i < argc && strcmp(argv[i], "--"); i++) {
+        const char *option = argv[i] + strspn(argv[i], "-");
+        if (option > argv[i] && find(&p, option, strcspn(option, "="), &given) && given.option == at.option)
+            return;
+    }
+    size_t n = environment_name(at.option, name, sizeof name);
+    for (char *const *e = env; e && *e; e++)
+        if (!strncmp(*e, name, n) && (*e)[n] == '=' && (*e)[n + 1]) {
+            snprintf(text, sizeof text, "%s%.400s", name, err->text + 2 + strcspn(err->text + 2, ": "));
+            strcpy(err->text, text);
+            return;
+        }
 }

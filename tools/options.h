@@ -56,6 +56,9 @@ enum { OPTIONS_OK = 0, OPTIONS_HELP = 1 };
    help is asked for, or LSK_EUSAGE. */
 int options_parse(const struct option_group *groups, void *args, const char *bare, int argc, char *const *argv, char *const *env, lsk_error *err);
 
+/* A complaint that begins with an option, "--exit-layer: 9: ...", names the variable instead where that gave the value. args: as options_parse filled it. */
+void options_blame(const struct option_group *groups, void *args, int argc, char *const *argv, char *const *env, lsk_error *err);
+
 /* The options of a command as --help shows them. */
 void options_describe(FILE *out, const struct option_group *groups);
 

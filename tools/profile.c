@@ -128,6 +128,16 @@ static int write_profile(const char *path, lsk_profile draft, const struct recor
     return fclose(f) || bad;
 }
 
+int profile_check(const lsk_model_info *m, lsk_error *err)
+{
+    char path[PATH_CAP];
+    int r = profile_path(m, path, sizeof path, err), bad = r ? 0 : make_folders(path);
+    if (r)
+        return r;
+    *strrchr(path, '/') = 0;
+    return bad || access(path, W_OK | X_OK) ? complain(err, LSK_ECREATE, "%s: no profile can be saved there: %s", path, strerror(errno)) : 0;
+}
+
 int profile_save(const lsk_model_info *m, lsk_profile draft, const struct record *measured, lsk_error *err)
 {
     char path[PATH_CAP], temp[PATH_CAP + 32];

@@ -19,6 +19,9 @@ int profile_path(const lsk_model_info *m, char *out, size_t cap, lsk_error *err)
 /* The measured one, else the checkpoint's. A file that is no profile is a warning on stderr, and plain decoding. */
 struct profile profile_find(const lsk_model_info *m);
 
+/* Could one be saved? Makes its folder. */
+int profile_check(const lsk_model_info *m, lsk_error *err);
+
 /* measured: what was measured, with a "date" that begins as 2026-11-23. The file is there when it is complete. */
 int profile_save(const lsk_model_info *m, lsk_profile draft, const struct record *measured, lsk_error *err);
 

@@ -11,10 +11,15 @@ static double over(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
+static int is_cut(const lsk_stats *s, const lsk_model_info *m)
+{
+    return s->depth > 0 && s->depth < m->n_layers;
+}
+
 /* Weights that one plain token of the same depth reads. */
 static uint64_t plain_bytes(const lsk_stats *s, const lsk_model_info *m)
 {
-    return s->depth > 0 && s->depth < m->n_layers ? m->layer_bytes * (uint64_t)s->depth + m->head_bytes : m->pass_bytes;
+    return is_cut(s, m) ? m->layer_bytes * (uint64_t)s->depth + m->head_bytes : m->pass_bytes;
 }
 
 struct figures figures_of(const lsk_stats *s, const lsk_model_info *m)
@@ -69,6 +74,20 @@ uint64_t peak_rss(void)
     return kib * 1024;
 }
 
+const char *plural(int n)
+{
+    return n == 1 ? "" : "s";
+}
+
+const char *scratch_text(const lsk_memory *m, char *out, size_t cap)
+{
+    char all[32], drafts[32];
+    size_t n = (size_t)snprintf(out, cap, "scratch %s", bytes_text(m->scratch, all, sizeof all));
+    if (m->drafts && n < cap)
+        snprintf(out + n, cap - n, " (%s of it there only for self-speculation)", bytes_text(m->drafts, drafts, sizeof drafts));
+    return out;
+}
+
 static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
 {
     int last = LSK_MAX_DRAFTS;
@@ -88,27 +107,57 @@ static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
         fprintf(out, "drafting does not pay here, another --exit-layer or fewer drafts may\n");
 }
 
+/* Rates only of what was timed. */
+static void print_work(FILE *out, const lsk_stats *s, const struct figures *f, const struct reply_facts *facts)
+{
+    fprintf(out, "prompt     %d token%s: %d cached, %d evaluated%s", s->prompt_tokens, plural(s->prompt_tokens), s->cached_tokens, f->evaluated,
+            s->reply_ns ? ", the last with the reply" : s->prompt_done + 1 == s->prompt_tokens ? ", the last not needed without a reply" : "");
+    if (f->prompt_rate > 0)
+        fprintf(out, "  %.1f ms  %.1f tokens/s", (double)s->prompt_ns / 1e6, f->prompt_rate);
+    fprintf(out, "\nreply      %d token%s (%s)", s->reply_tokens, plural(s->reply_tokens), finish_name(facts->finish));
+    if (f->reply_rate > 0)
+        fprintf(out, "  %.1f ms  %.2f ms/token  %.2f tokens/s  %.2f GB/s", (double)s->reply_ns / 1e6, f->token_ms, f->reply_rate, f->gb_per_s);
+    fputc('\n', out);
+}
+
+static void print_sampling(FILE *out, const lsk_stats *s, const struct reply_facts *facts)
+{
+    if (s->temperature <= 0) {
+        fprintf(out, "sampling   greedy\n");
+        return;
+    }
+    fprintf(out, "sampling   temperature %g", (double)s->temperature);
+    if (facts->top_k)
+        fprintf(out, ", top-k %d", facts->top_k);
+    if (facts->top_p < 1)
+        fprintf(out, ", top-p %g", facts->top_p);
+    if (facts->min_p > 0)
+        fprintf(out, ", min-p %g", facts->min_p);
+    fprintf(out, ", seed %llu\n", (unsigned long long)s->seed);
+}
+
 void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct reply_facts *facts)
 {
     struct figures f = figures_of(s, m);
-    char b[5][32];
-    fprintf(out, "prompt     %d tokens: %d cached, %d evaluated, the last with the reply  %.1f ms  %.1f tokens/s\n", s->prompt_tokens,
-            s->cached_tokens, f.evaluated, (double)s->prompt_ns / 1e6, f.prompt_rate);
-    fprintf(out, "reply      %d tokens (%s)  %.1f ms  %.2f ms/token  %.2f tokens/s  %.2f GB/s\n", s->reply_tokens, finish_name(facts->finish),
-            (double)s->reply_ns / 1e6, f.token_ms, f.reply_rate, f.gb_per_s);
-    if (s->temperature > 0)
-        fprintf(out, "sampling   temperature %g, seed %llu\n", (double)s->temperature, (unsigned long long)s->seed);
-    else
-        fprintf(out, "sampling   greedy\n");
+    char b[4][96];
+    print_work(out, s, &f, facts);
+    print_sampling(out, s, facts);
+    if (is_cut(s, m))
+        fprintf(out, "depth      %d of %d layers: not the text of the whole model\n", s->depth, m->n_layers);
     if (facts->profile && s->exit_layer)
-        fprintf(out, "profile    %s: exit layer %d, %d drafts in a round\n", facts->profile, s->exit_layer, s->num_speculations);
+        fprintf(out, "profile    %s: exit layer %d, %d draft%s in a round\n", facts->profile, s->exit_layer, s->num_speculations, plural(s->num_speculations));
     else if (facts->profile)
         fprintf(out, "profile    %s: plain decoding\n", facts->profile);
     if (s->drafted)
         print_drafts(out, s, &f);
-    fprintf(out, "memory     weights %s, KV cache %s, scratch %s (%s of it for drafts); peak resident %s\n", bytes_text(m->memory.weights, b[0], 32),
-            bytes_text(m->memory.kv, b[1], 32), bytes_text(m->memory.scratch, b[2], 32), bytes_text(m->memory.drafts, b[3], 32),
-            bytes_text(facts->rss, b[4], 32));
+    fprintf(out, "memory     weights %s, KV cache %s, %s; peak resident %s\n", bytes_text(m->memory.weights, b[0], 32), bytes_text(m->memory.kv, b[1], 32),
+            scratch_text(&m->memory, b[2], sizeof b[2]), bytes_text(facts->rss, b[3], 32));
+}
+
+/* Null where nothing was timed. */
+static double timed(double figure)
+{
+    return figure > 0 ? figure : NAN;
 }
 
 void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct reply_facts *facts)
@@ -118,29 +167,34 @@ void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
     record_whole(&r, "prompt_tokens", (unsigned)s->prompt_tokens);
     record_whole(&r, "cached_tokens", (unsigned)s->cached_tokens);
     record_whole(&r, "evaluated_tokens", (unsigned)f.evaluated);
-    record_number(&r, "prompt_ms", "%.3f", (double)s->prompt_ns / 1e6);
-    record_number(&r, "prompt_tokens_per_second", "%.3f", f.prompt_rate);
+    record_number(&r, "prompt_ms", "%.6g", (double)s->prompt_ns / 1e6);
+    record_number(&r, "prompt_tokens_per_second", "%.6g", timed(f.prompt_rate));
     record_whole(&r, "reply_tokens", (unsigned)s->reply_tokens);
     record_text(&r, "finish", finish_name(facts->finish));
-    record_number(&r, "reply_ms", "%.3f", (double)s->reply_ns / 1e6);
-    record_number(&r, "ms_per_token", "%.4f", f.token_ms);
-    record_number(&r, "tokens_per_second", "%.3f", f.reply_rate);
-    record_number(&r, "gb_per_second", "%.3f", f.gb_per_s);
+    record_number(&r, "reply_ms", "%.6g", (double)s->reply_ns / 1e6);
+    record_number(&r, "ms_per_token", "%.6g", timed(f.token_ms));
+    record_number(&r, "tokens_per_second", "%.6g", timed(f.reply_rate));
+    record_number(&r, "gb_per_second", "%.6g", timed(f.gb_per_s));
     record_text(&r, "sampling", s->temperature > 0 ? "sampled" : "greedy");
     record_number(&r, "temperature", "%.6g", (double)s->temperature);
-    if (s->temperature > 0)
+    if (s->temperature > 0) {
+        record_number(&r, "top_k", "%.0f", facts->top_k ? facts->top_k : NAN);
+        record_number(&r, "top_p", "%.6g", facts->top_p < 1 ? facts->top_p : NAN);
+        record_number(&r, "min_p", "%.6g", facts->min_p > 0 ? facts->min_p : NAN);
         record_whole(&r, "seed", s->seed);
+    }
     if (facts->profile)
         record_text(&r, "profile", facts->profile);
     record_whole(&r, "depth", (unsigned)s->depth);
+    record_whole(&r, "n_layers", (unsigned)m->n_layers);
     record_whole(&r, "exit_layer", (unsigned)s->exit_layer);
     record_whole(&r, "num_speculations", (unsigned)s->num_speculations);
     record_whole(&r, "rounds", (unsigned)s->rounds);
     record_whole(&r, "drafted", (unsigned)s->drafted);
     record_whole(&r, "accepted", (unsigned)s->accepted);
-    record_number(&r, "acceptance_rate", "%.4f", s->drafted ? f.acceptance : NAN);
-    record_number(&r, "mean_accepted_length", "%.4f", s->drafted ? f.length : NAN);
-    record_number(&r, "reads_over_plain", "%.4f", f.reads);
+    record_number(&r, "acceptance_rate", "%.6g", s->drafted ? f.acceptance : NAN);
+    record_number(&r, "mean_accepted_length", "%.6g", s->drafted ? f.length : NAN);
+    record_number(&r, "reads_over_plain", "%.6g", timed(f.reads));
     record_whole(&r, "weight_bytes", m->memory.weights);
     record_whole(&r, "kv_bytes", m->memory.kv);
     record_whole(&r, "scratch_bytes", m->memory.scratch);

@@ -26,10 +26,14 @@ struct reply_facts {
     enum lsk_finish finish;
     uint64_t rss;        /* peak, bytes */
     const char *profile; /* where the profile is from that decided on drafts, or NULL */
+    int top_k;           /* as asked for; 0, 1 and 0 are off */
+    double top_p, min_p;
 };
 
 const char *finish_name(enum lsk_finish f);
 const char *bytes_text(uint64_t n, char *out, size_t cap); /* "1.36 GiB" */
+const char *scratch_text(const lsk_memory *m, char *out, size_t cap); /* "scratch 5.93 MiB", and what of it drafts cost */
+const char *plural(int n);                                 /* "" for 1, else "s" */
 const char *count_text(uint64_t n, char *out, size_t cap); /* "134.5 M" */
 uint64_t peak_rss(void);                                   /* bytes, 0 where /proc does not say */
 

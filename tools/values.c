@@ -8,12 +8,12 @@
 int read_natural(const char *text, uint64_t *out)
 {
     uint64_t v = 0;
-    if (!*text)
-        return -1;
+    if (!*text || text[strspn(text, "0123456789")])
+        return NO_NUMBER;
     for (; *text; text++) {
         uint64_t digit = (uint64_t)(*text - '0');
-        if (*text < '0' || *text > '9' || v > (UINT64_MAX - digit) / 10)
-            return -1;
+        if (v > (UINT64_MAX - digit) / 10)
+            return TOO_LARGE;
         v = 10 * v + digit;
     }
     *out = v;
@@ -24,8 +24,9 @@ int read_whole(const char *text, int64_t *out)
 {
     int negative = *text == '-';
     uint64_t v;
-    if (read_natural(text + negative, &v) < 0 || v > INT64_MAX)
-        return -1;
+    int r = read_natural(text + negative, &v);
+    if (r < 0 || v > INT64_MAX)
+        return r < 0 ? r : TOO_LARGE;
     *out = negative ? -(int64_t)v : (int64_t)v;
     return 0;
 }
@@ -48,15 +49,15 @@ int read_real(const char *text, double *out)
         digits += p - fraction;
     }
     if (!digits)
-        return -1;
+        return NO_NUMBER;
     if (*p == 'e' || *p == 'E') {
         const char *power = p + 1 + (p[1] == '-' || p[1] == '+');
         p = skip_digits(power);
         if (p == power)
-            return -1;
+            return NO_NUMBER;
     }
     *out = strtod(text, NULL);
-    return *p || *out > 1e300 || *out < -1e300 ? -1 : 0;
+    return *p ? NO_NUMBER : *out > 1e300 || *out < -1e300 ? TOO_LARGE : 0;
 }
 
 /* The digits (and sign) at *p; moves *p behind them. */
@@ -67,11 +68,12 @@ static int take_int(const char **p, int *out)
     size_t n = (size_t)(end - *p);
     int64_t v;
     if (n >= sizeof copy)
-        return -1;
+        return TOO_LARGE;
     memcpy(copy, *p, n);
     copy[n] = 0;
-    if (read_whole(copy, &v) < 0 || v > INT_MAX || v < INT_MIN)
-        return -1;
+    int r = read_whole(copy, &v);
+    if (r < 0 || v > INT_MAX || v < INT_MIN)
+        return r < 0 ? r : TOO_LARGE;
     *out = (int)v;
     *p = end;
     return 0;
@@ -80,26 +82,26 @@ static int take_int(const char **p, int *out)
 /* One item of a list: A, A-B, A-B+STEP or A-B*FACTOR. */
 static int take_range(const char **p, struct numbers *out)
 {
-    int first, last, step = 1;
+    int first, last, step = 1, r = take_int(p, &first);
     char op = '+';
-    if (take_int(p, &first) < 0)
-        return -1;
+    if (r < 0)
+        return r;
     last = first;
     if (**p == '-') {
         ++*p;
-        if (take_int(p, &last) < 0)
-            return -1;
+        if ((r = take_int(p, &last)) < 0)
+            return r;
         if (**p == '+' || **p == '*') {
             op = *(*p)++;
-            if (take_int(p, &step) < 0)
-                return -1;
+            if ((r = take_int(p, &step)) < 0)
+                return r;
         }
         if (last < first || step < (op == '*' ? 2 : 1) || (op == '*' && first < 1))
-            return -1;
+            return NO_NUMBER;
     }
     for (int64_t v = first; v <= last; v = op == '*' ? v * step : v + step) {
         if (out->n == NUMBERS_MAX)
-            return -1;
+            return NO_NUMBER;
         out->value[out->n++] = (int)v;
     }
     return 0;
@@ -108,10 +110,11 @@ static int take_range(const char **p, struct numbers *out)
 int read_numbers(const char *text, struct numbers *out)
 {
     for (const char *p = text;; p++) {
-        if (take_range(&p, out) < 0)
-            return -1;
+        int r = take_range(&p, out);
+        if (r < 0)
+            return r;
         if (*p != ',')
-            return *p ? -1 : 0;
+            return *p ? NO_NUMBER : 0;
     }
 }
 
@@ -121,11 +124,12 @@ int read_reals(const char *text, struct reals *out)
         char copy[40];
         size_t n = strcspn(p, ",");
         if (n >= sizeof copy || out->n == NUMBERS_MAX)
-            return -1;
+            return NO_NUMBER;
         memcpy(copy, p, n);
         copy[n] = 0;
-        if (read_real(copy, &out->value[out->n++]) < 0)
-            return -1;
+        int r = read_real(copy, &out->value[out->n++]);
+        if (r < 0)
+            return r;
         p += n;
         if (!*p)
             return 0;

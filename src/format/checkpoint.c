@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "format/checkpoint.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 #include "format/fill.h"
@@ -38,6 +40,8 @@ static int choose(const char *path, const struct format **out, struct error *err
 {
     struct stat st;
     if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
+        if (access(path, X_OK))
+            return fail(err, ERR_NOINPUT, "%s: cannot open: %s", path, strerror(errno));
         *out = probe(path, (struct bytes){0});
         return *out ? 0 : fail(err, ERR_NOINPUT, "%s: a folder without config.json: give a Hugging Face folder, or a .gguf or .safetensors file", path);
     }

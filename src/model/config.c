@@ -306,10 +306,31 @@ static bool is_read(const char *key)
     return find_key(key) != NULL;
 }
 
+/* What is to be passed over must be there, and nothing that is applied. */
+static int check_ignored(const struct checkpoint *c, const char *const *ignore, struct error *err)
+{
+    for (; ignore && *ignore; ignore++) {
+        bool found = false;
+        for (int i = 0; i < c->n_meta; i++) {
+            const struct meta *m = &c->meta[i];
+            if (!config_key_is(m, *ignore))
+                continue;
+            if (is_read(m->key))
+                return fail(err, ERR_USAGE, "--ignore-config %.64s: config key \"%s\" is used, not passed over", *ignore, m->file_key);
+            found = true;
+        }
+        if (!found)
+            return fail(err, ERR_USAGE, "--ignore-config %.64s: not in the configuration of %s", *ignore, c->path);
+    }
+    return 0;
+}
+
 int config_read(struct config *out, const struct checkpoint *c, const char *const *ignore, struct error *err)
 {
     struct draft d = {.c.name = "", .temperature = -1};
-    int rc = read_keys(c, &d, err);
+    int rc = check_ignored(c, ignore, err);
+    if (!rc)
+        rc = read_keys(c, &d, err);
     if (!rc)
         rc = check_family(c, &d, err);
     if (!rc)
@@ -320,7 +341,7 @@ int config_read(struct config *out, const struct checkpoint *c, const char *cons
         rc = read_tokens(c, &d.c, err);
     for (int i = 0; i < c->n_meta && !rc; i++)
         if (!is_read(c->meta[i].key))
-            rc = config_pass_key(c, &c->meta[i], ignore, err);
+            rc = config_pass_key(c, &c->meta[i], ignore, &d.c.ignored, err);
     if (rc)
         return rc;
     settle_sampling(c, &d);

@@ -32,9 +32,10 @@ struct config {
     int top_k;
     char unused_advice[240]; /* what the generation config says that cannot be used: it is advice, so it is passed over and named here; "" when there is none */
     int exit_layer, num_speculations; /* LayerSkip profile; 0: none */
+    const char *ignored; /* a key passed over as asked although it would change what the model computes, or NULL */
 };
 
-/* ignore: keys to pass over although they are unknown, NULL-terminated, or NULL. */
+/* ignore: keys to pass over although they are unknown, NULL-terminated, or NULL. Each must be there, and none that is read. */
 int config_read(struct config *out, const struct checkpoint *c, const char *const *ignore, struct error *err);
 
 /* Every tensor that the config asks for is there with its shape and a type that can serve, and no other. */

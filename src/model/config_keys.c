@@ -76,10 +76,15 @@ static bool is_neutral(const struct meta *m)
     }
 }
 
-static bool is_listed(const char *key, const char *const *list)
+bool config_key_is(const struct meta *m, const char *name)
+{
+    return covers(name, m->key) || covers(name, m->file_key);
+}
+
+static bool is_listed(const struct meta *m, const char *const *list)
 {
     for (; list && *list; list++)
-        if (covers(*list, key))
+        if (config_key_is(m, *list))
             return true;
     return false;
 }
@@ -98,13 +103,18 @@ static int check_feature(const struct checkpoint *c, const struct meta *m, size_
     return fail(err, ERR_CONFIG, "%s: config key \"%s\" = %s: %s, and it would change what the model computes", c->path, m->file_key, meta_show(m).text, only);
 }
 
-int config_pass_key(const struct checkpoint *c, const struct meta *m, const char *const *ignore, struct error *err)
+int config_pass_key(const struct checkpoint *c, const struct meta *m, const char *const *ignore, const char **changing, struct error *err)
 {
-    if (is_harmless(m->key) || is_neutral(m) || is_listed(m->key, ignore) || is_listed(m->file_key, ignore))
+    bool listed = is_listed(m, ignore);
+    if (is_harmless(m->key) || is_neutral(m))
         return 0;
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        if (covers(features[i].key, m->key))
-            return check_feature(c, m, i, err);
-    return fail(err, ERR_CONFIG, "%s: config: unknown key \"%s\" = %s; if it does not change the arithmetic, name it with --ignore-config %s", c->path, m->file_key, meta_show(m).text,
+        if (covers(features[i].key, m->key)) {
+            int rc = check_feature(c, m, i, listed ? NULL : err);
+            if (!rc || !listed)
+                return rc;
+            *changing = m->file_key;
+        }
+    return listed ? 0 : fail(err, ERR_CONFIG, "%s: config: unknown key \"%s\" = %s; if it does not change the arithmetic, name it with --ignore-config %s", c->path, m->file_key, meta_show(m).text,
                 m->file_key);
 }

@@ -6,8 +6,12 @@
 #include "base/error.h"
 #include "format/checkpoint.h"
 
-/* 0 when the key may be passed over: of no effect here, at its neutral value, or in the list `ignore`. */
-int config_pass_key(const struct checkpoint *c, const struct meta *m, const char *const *ignore, struct error *err);
+/* 0 when the key may be passed over: of no effect here, at its neutral value, or in the list `ignore`; *changing is the key when it is one of those and would change what the
+   model computes. */
+int config_pass_key(const struct checkpoint *c, const struct meta *m, const char *const *ignore, const char **changing, struct error *err);
+
+/* Is the key, by either of its names, `name` or below it? */
+bool config_key_is(const struct meta *m, const char *name);
 
 /* A value as a message shows it. */
 struct shown {

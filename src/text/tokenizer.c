@@ -153,6 +153,8 @@ bool tokenizer_hidden(const struct tokenizer *t, int32_t id)
     return id < 0 || id >= t->v->n || t->v->type[id] == TOKEN_CONTROL || t->v->type[id] == TOKEN_UNKNOWN;
 }
 
+const struct vocab *tokenizer_vocab(const struct tokenizer *t) { return t->v; }
+
 size_t tokenizer_longest(const struct tokenizer *t) { return t->longest; }
 
 /* ---- encoding ---- */

@@ -23,6 +23,7 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsi
 /* What the token stands for: real bytes, perhaps a part of a character, a space for U+2581; control tokens give their name. p == NULL: no such token. */
 struct bytes tokenizer_piece(const struct tokenizer *t, int32_t id);
 bool tokenizer_hidden(const struct tokenizer *t, int32_t id);                  /* control, unknown: no part of the text */
+const struct vocab *tokenizer_vocab(const struct tokenizer *t);
 size_t tokenizer_longest(const struct tokenizer *t);                           /* bytes of the longest piece */
 
 #endif

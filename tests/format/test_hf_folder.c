@@ -73,6 +73,27 @@ static void folders_without_weights_are_refused(void **state)
     expect_refused(made("model.safetensors"), ERR_NOINPUT, "config.json", "shape");
 }
 
+/* Root may enter everything, so the test becomes somebody else for a moment. */
+static void a_folder_that_cannot_be_entered_says_so(void **state)
+{
+    (void)state;
+    uid_t me = getuid();
+    make_folder(1);
+    assert_int_equal(chmod(made_dir, 0), 0);
+    if (!me && setresuid(65534, 65534, 0)) {
+        print_message("skipped: root, and not allowed to become nobody\n");
+        chmod(made_dir, 0700);
+        skip();
+    }
+    struct error err = {0};
+    struct checkpoint *c = checkpoint_open(made_dir, &err);
+    assert_int_equal(setresuid(me, me, me), 0);
+    assert_int_equal(chmod(made_dir, 0700), 0);
+    assert_null(c);
+    assert_int_equal(err.code, ERR_NOINPUT);
+    assert_non_null(strstr(err.text, "Permission denied"));
+}
+
 static void index_refused(const char *index, int code, const char *word, const char *word2)
 {
     make_text("model.safetensors.index.json", index);
@@ -110,7 +131,7 @@ static void item_14_shard_index(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(folders_are_read), T(snapshots_of_the_hub_are_read), T(the_root_folder_is_one_too), T(folders_without_weights_are_refused), T(item_14_shard_index),
+        T(folders_are_read), T(snapshots_of_the_hub_are_read), T(the_root_folder_is_one_too), T(folders_without_weights_are_refused), T(a_folder_that_cannot_be_entered_says_so), T(item_14_shard_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "model/make_config.h"
 
 static struct error err;
+static bool passed_over; /* a key that would change what the model computes */
 
 static int read_with(const char *changes, const char *generation, const char *const *ignore)
 {
@@ -10,6 +11,7 @@ static int read_with(const char *changes, const char *generation, const char *co
     struct checkpoint c = keys_of(tiny_config, changes, generation);
     err = (struct error){0};
     int rc = config_read(&config, &c, ignore, &err);
+    passed_over = !rc && config.ignored;
     arena_free(&c.arena);
     return rc;
 }
@@ -57,6 +59,20 @@ static void advice_on_sampling_and_training_is_passed_over(void **state)
     expect_refusal("{}", "{\"eos_token_id\":48}", "generation.eos_token_id", "48");                  /* what is read is still checked */
 }
 
+static void what_is_named_to_be_passed_over_must_be_there(void **state)
+{
+    (void)state;
+    const char *const none[] = {"nosuchkey", NULL}, *const used[] = {"hidden_size", NULL}, *const window[] = {"sliding_window", NULL};
+    assert_int_equal(read_with("{}", "{}", none), ERR_USAGE);
+    assert_non_null(strstr(err.text, "nosuchkey: not in the configuration"));
+    assert_int_equal(read_with("{}", "{}", used), ERR_USAGE);
+    assert_non_null(strstr(err.text, "\"hidden_size\" is used, not passed over"));
+    assert_int_equal(read_with("{\"sliding_window\":4096}", "{}", window), 0);
+    assert_true(passed_over);
+    assert_int_equal(read_with("{\"sliding_window\":null}", "{}", window), 0); /* off anyway */
+    assert_false(passed_over);
+}
+
 static void unknown_keys_are_refused_unless_neutral_or_named(void **state)
 {
     (void)state;
@@ -69,10 +85,10 @@ static void unknown_keys_are_refused_unless_neutral_or_named(void **state)
     static const char *const telling[] = {"true", "3", "0.5", "\"x\"", "[1]", "[\"a\"]", "{\"y\":1}"};
     static const char *const names[] = {"other", "new_feature", NULL}, *const wrong[] = {"new", "feature", NULL};
     for (size_t i = 0; i < sizeof telling / sizeof *telling; i++) {
-        snprintf(text, sizeof text, "{\"new_feature\":%s}", telling[i]);
+        snprintf(text, sizeof text, "{\"new_feature\":%s,\"other\":null}", telling[i]);
         expect_refusal(text, "{}", "unknown key \"new_feature", "--ignore-config new_feature");
         assert_int_equal(read_with(text, "{}", names), 0);
-        assert_int_equal(read_with(text, "{}", wrong), ERR_CONFIG);
+        assert_int_equal(read_with(text, "{}", wrong), ERR_USAGE);
     }
     expect_refusal("{\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":2,\"beta_fast\":32}}", "{}", "rope_scaling.beta_fast", "= 32");
 }
@@ -107,7 +123,7 @@ static void keys_of_gguf_are_named_as_the_file_does(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(features_that_are_not_here_are_refused_by_name), T(advice_on_sampling_and_training_is_passed_over), T(unknown_keys_are_refused_unless_neutral_or_named), T(keys_of_gguf_are_named_as_the_file_does),
+        T(features_that_are_not_here_are_refused_by_name), T(advice_on_sampling_and_training_is_passed_over), T(unknown_keys_are_refused_unless_neutral_or_named), T(what_is_named_to_be_passed_over_must_be_there), T(keys_of_gguf_are_named_as_the_file_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,9 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
 export XDG_CONFIG_HOME=$work/config
-touch stuck.gguf own.gguf packed.gguf greedy.gguf slow-dear.gguf m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf
+touch stuck.gguf own.gguf packed.gguf greedy.gguf slow-dear.gguf m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf endless.gguf lean.gguf empty.txt
+printf "a text\n" >text.txt
+printf "one\n\n\377\n" >bytes.txt
 failures=0 checks=0
 
 fail() {
@@ -35,6 +37,7 @@ ended() {
 same_text() { checks=$((checks + 1)); cmp -s out plain || fail "$1: another text"; }
 silent() { checks=$((checks + 1)); [ ! -s "$1" ] || fail "$1 shall be empty"; }
 one_line() { checks=$((checks + 1)); [ "$(wc -l <err)" = 1 ] || fail "one line on stderr expected"; }
+silent_warning() { checks=$((checks + 1)); ! grep -q warning err || fail "no warning expected"; }
 ls_run() { "$program" run m.gguf "$@"; }
 
 # Usage: 64, one line on stderr, nothing on stdout.
@@ -64,8 +67,29 @@ refuse "contradict" ls_run -p x --sample --temp 0
 refuse "contradict" ls_run -p x --temp 0 --sample True
 refuse "is neither on nor off" ls_run -p x --sample=maybe
 refuse "--drafter none: plain decoding has nothing to be compared with" "$program" verify m.gguf -p x --drafter none
-refuse "--save-profile: no reply would be drafted" "$program" bench m.gguf -p 4 -n 4 --save-profile
-refuse "--save-profile: no reply would be drafted" "$program" bench m.gguf -p 4 -n 0 --exit-layer 2 --save-profile
+refuse "--num-speculations 0: plain decoding has nothing to be compared with" "$program" verify m.gguf -p x --num-speculations 0-4
+refuse "--save-profile: no reply would be drafted" "$program" bench m.gguf -p 4 -n 4 -f text.txt --save-profile
+refuse "--save-profile: no reply would be drafted" "$program" bench m.gguf -p 4 -n 0 -f text.txt --exit-layer 2 --save-profile
+refuse "--save-profile: how many drafts are accepted depends on the text: give one like yours with --file" "$program" bench m.gguf -n 4 --exit-layer 2 --save-profile
+refuse "--repetitions: 2: --save-profile needs 3 or more" "$program" bench m.gguf -n 4 --exit-layer 2 --save-profile -f text.txt -r 2
+refuse "empty.txt: the file is empty" "$program" bench m.gguf -n 4 -f empty.txt
+refuse "empty.txt: the file is empty" ls_run -f empty.txt
+refuse "empty.txt: no prompts: every line is empty" "$program" verify m.gguf -f empty.txt
+refuse "prompt 2 is empty" "$program" verify m.gguf -p x -p ""
+refuse "bytes.txt: text: offset" ls_run -f bytes.txt
+refuse "bytes.txt: line 3: text: offset" "$program" verify m.gguf -f bytes.txt
+refuse "bytes.txt: text: offset" "$program" bench m.gguf -n 4 -f bytes.txt
+refuse "--ctx-size: 10000: this model's context holds 8192 tokens" ls_run -p x -c 10000
+refuse "--n-predict: 9000, behind 2 tokens of prompt: this model's context holds 8192: give at most 8190" "$program" verify m.gguf -p x -n 9000
+refuse "9000 of reply (--n-gen) do not fit this model's context of 8192" "$program" bench m.gguf -p 0 -n 9000
+refuse "--stop-token-ids: 300: this model has 258 tokens: give 0 to 257" ls_run -p x --stop-token-ids 300
+refuse "--depth: 9: this model has 8 layers" ls_run -p x --depth 9
+refuse "--exit-layer: 4: must be below --depth 4" ls_run -p x --depth 4 --exit-layer 4
+refuse "contradict" ls_run -p x --depth 4 --exit-layer 3 --generation-strategy autoregressive
+refuse "LAYERSKIP_EXIT_LAYER: 9: this model has 8 layers" env LAYERSKIP_EXIT_LAYER=9 "$program" run m.gguf -p x
+refuse "--exit-layer: 10: this model has 8 layers" env LAYERSKIP_EXIT_LAYER=9 "$program" run m.gguf -p x --exit_layer 10
+refuse "--top-k: \"0.1\" must be a whole number" ls_run -p x --top-k 0.1
+refuse "--top-k: \"99999999999999999999\" is out of range: give a whole number from 0 to 16777216" ls_run -p x --top-k 99999999999999999999
 refuse "stop string may not be empty" ls_run -p x -r ""
 refuse "no model given" "$program" run -p x
 refuse "the prompt has 6 tokens, the context holds 6" ls_run -p hello -c 6
@@ -133,6 +157,35 @@ says err '"tokens_per_second": '
 says err '"sampling": "greedy"'
 try "sampling" 0 ls_run -p hello --sample --seed 7
 says err "sampling   temperature 0.6, seed 7"
+try "sampling cut" 0 ls_run -p hello --temp 0.6 --top-p 0 --top-k 5 --min-p 0.1 --seed 42
+says err "sampling   temperature 0.6, top-k 5, top-p 0, min-p 0.1, seed 42"
+silent_warning
+try "sampling cut in JSON" 0 ls_run -p hello --temp 0.6 --top-p 0.9 --stats json
+says err '"top_p": 0.9, "min_p": null, '
+warned() { # TEXT COMMAND...: one line, and the text all the same
+    local text=$1
+    shift
+    try "$*" 0 "$@"
+    says err "layerskip: warning: $text"
+    checks=$((checks + 1))
+    [ "$(grep -c warning err)" = 1 ] || fail "one warning"
+}
+for cut in "--top-k 5" "--top-p 0.9" "--min-p 0.1 --temp 0" "--temp 0.6 --sample False --top-p 0"; do
+    # shellcheck disable=SC2086
+    warned "--top-k, --top-p and --min-p have no effect on greedy decoding: give --temp" ls_run -p hello $cut
+done
+warned "--generation-strategy autoregressive: decoding is plain, --num-speculations has no effect" ls_run -p hello --generation-strategy autoregressive --num-speculations 4
+warned "--drafter none: decoding is plain" ls_run -p hello --drafter none --exit-layer 2
+warned "--drafter none: decoding is plain" ls_run -p hello --drafter none --num-speculations 2
+warned "--ignore-config sliding_window: this key changes what the model computes: the text may differ from the reference" ls_run -p hello --ignore-config sliding_window
+try "a key of no effect" 0 ls_run -p hello --ignore-config other
+silent_warning
+try "depth" 0 ls_run -p hello --depth 3
+says err "depth      3 of 8 layers: not the text of the whole model"
+try "depth in JSON" 0 ls_run -p hello --depth 3 --stats json
+says err '"depth": 3, "n_layers": 8, '
+try "no memory for drafts" 0 "$program" run lean.gguf -p hello
+says err "scratch 39.06 KiB; peak"
 for sample in "--sample True --temp 0.3" "--sample true --temp 0.3" "--temp 0.3 --sample"; do
     # shellcheck disable=SC2086
     try "$sample" 0 ls_run -p hello $sample
@@ -148,6 +201,9 @@ try "a prompt without a reply" 0 ls_run -p hello -n 0
 silent out
 says err "prompt     6 tokens: 0 cached, 5 evaluated"
 says err "reply      0 tokens (token limit)"
+says err "5 evaluated, the last not needed without a reply"
+checks=$((checks + 1))
+! grep -q "^reply.*tokens/s" err || fail "no rate of what was not timed"
 
 # The text and one newline behind it, and statistics begin a line, also where both go to one place.
 ls_run -p hello -n 6 --ignore-eos >out 2>err </dev/null
@@ -193,6 +249,8 @@ says out "KV cache 64.00 KiB for 8192 tokens"
 says out "llama, fake, "
 try "info json" 0 "$program" info m.gguf --json
 says out '"n_layers": 8'
+try "info without an end of text" 0 "$program" info endless.gguf
+says out "bos 256, eos none"
 try "greedy by the model's files" 0 "$program" info greedy.gguf
 says out "the model's files ask for greedy decoding"
 ! grep -q "temperature" out || fail "greedy is no temperature"
@@ -225,11 +283,13 @@ try "a hostile name in a table" 0 "$program" bench evil.gguf -p 4 -n 0 -r 1
 says out '| evil\x1B[31m\n\|line bf16 '
 try "verify" 0 "$program" verify m.gguf -p one -p two --exit-layer 1-7 --temp 0,0.5 --seed 1-2
 says out "every drafted reply equals plain decoding"
+try "verify of one" 0 "$program" verify m.gguf -p one --exit-layer 2 --num-speculations 1
+says out "1 prompt, 1 plain reply"
 try "verify finds a difference" 1 "$program" verify broken.gguf -p one -p two
-says out "different: prompt 1, position 5 of the reply, exit layer 2, 1 drafts, temperature 0"
+says out "different: prompt 1, position 5 of the reply, exit layer 2, 1 draft, temperature 0"
 says out "NOT the same text"
 try "verify finds another end" 1 "$program" verify ends.gguf -p one -n 8 --ignore-eos
-says out "position 8 of the reply, exit layer 2, 1 drafts, temperature 0, seed 0: plain its end (token limit), drafted its end (context full)"
+says out "position 8 of the reply, exit layer 2, 1 draft, temperature 0, seed 0: plain its end (token limit), drafted its end (context full)"
 try "verify has nothing to compare" 1 "$program" verify mute.gguf -p one
 says out "NOTHING compared"
 try "bench" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --exit-layer 2,3 --pg 4,4 -d 0,8
@@ -240,6 +300,11 @@ try "bench sampled" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --temp 0.8 --top-k
 says out "| temp 0.8 top-k 40 top-p 0.9 min-p 0.05 seed 7 |"
 try "bench sampled, as data" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --temp 0.8 --top-k 40 --top-p 0.9 --min-p 0.05 --seed 7 -o json
 says out '"top_k": 40, "seed": 7, "temperature": 0.8, "top_p": 0.9, "min_p": 0.05'
+try "bench once" 0 "$program" bench m.gguf -p 8 -n 4 -r 1
+checks=$((checks + 1))
+! tail -n 4 out | grep -q "| [0-9.]* ±" || fail "no spread of one"
+try "bench once in JSON" 0 "$program" bench m.gguf -p 8 -n 0 -r 1 -o jsonl
+says out '"stddev_ts": null'
 try "synth" 0 "$program" synth --shape tiny new --agreement
 says err "wrote new with seed 1"
 says out "agreement over 128 random tokens; all 8 layers"
@@ -260,7 +325,7 @@ says out "LayerSkip      profile from the checkpoint: drafts leave after layer 3
 try "verify by the profile" 0 "$program" verify own.gguf -p x
 says out "profile from the checkpoint: exit layer 3, 2 drafts"
 [ "$(grep -c '^ *[0-9][0-9]*  ' out)" = 1 ] || fail "one combination"
-try "a profile is measured" 0 "$program" bench slow.gguf -p 0 -n 24 -r 2 --exit-layer 2,5 --num-speculations 1,8 --save-profile
+try "a profile is measured" 0 "$program" bench slow.gguf -p 0 -n 24 -r 3 -f text.txt --exit-layer 2,5 --num-speculations 1,8 --save-profile
 says err "profile saved to $saved: exit layer "
 python3 -c 'import json, sys
 p = json.load(open(sys.argv[1]))
@@ -280,7 +345,7 @@ try "verify by the measured profile" 0 "$program" verify m.gguf -p x
 says out "profile measured 20"
 try "bench by the measured profile" 0 "$program" bench m.gguf -p 0 -n 8 -r 1
 says out " d8"
-try "drafting does not pay" 0 "$program" bench slow-dear.gguf -p 0 -n 24 -r 2 --exit-layer 2 --num-speculations 4 --save-profile
+try "drafting does not pay" 0 "$program" bench slow-dear.gguf -p 0 -n 24 -r 3 -f text.txt --exit-layer 2 --num-speculations 4 --save-profile
 says err "profile saved to $saved: drafting gains less than 3 %, plain decoding stays"
 try "plain by the measured profile" 0 "$program" run own.gguf -p hello
 says err "profile    measured 20"
@@ -294,13 +359,19 @@ one_line
 says err "layerskip: warning: $saved: no profile: \"exit_layer\" must be a whole number from 0 to 7; decoding is plain"
 same_text "a broken profile"
 rm "$saved"
-(trap - INT; exec "$program" bench slow.gguf -p 0 -n 1000 --exit-layer 2 --save-profile >out 2>err) &
+(trap - INT; exec "$program" bench slow.gguf -p 0 -n 1000 -f text.txt --exit-layer 2 --save-profile >out 2>err) &
 child=$!
 sleep 0.3
 kill -INT "$child"
 wait "$child"
 ended "measuring interrupted" 130
 [ ! -e "$saved" ] || fail "half a measurement is none"
+says err "layerskip: warning: interrupted: no profile was saved"
+touch nofolder
+try "no place for a profile" 73 env XDG_CONFIG_HOME="$work/nofolder" "$program" bench slow.gguf -p 0 -n 1000 -f text.txt --exit-layer 2 --save-profile
+one_line
+silent out
+says err "no profile can be saved there: Not a directory"
 
 # Streams.
 ls_run -p hello >/dev/full 2>err

@@ -3,7 +3,7 @@
    without weights. A process may open one model, once. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
    "dear" 2 ms for every draft more, one with "evil" has a hostile name, one with "nan" fails at the third token of a reply and has a damaged tensor,
-   one with "stuck" opens for 20 s and looks at nothing meanwhile, one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "greedy" asks for that. */
+   one with "stuck" opens for 20 s and looks at nothing meanwhile, one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "endless" no end of text, one with "lean" no memory for drafts, one with "greedy" asks for that. */
 #include "layerskip.h"
 
 #include <stdarg.h>
@@ -113,7 +113,11 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
                                .num_speculations = strstr(path, "own") ? 2 : 0,
                                .unused_advice = strstr(path, "greedy") ? "generation.top_k = -2: \x1b" : "",
                                .temperature = strstr(path, "greedy") ? 0 : -1};
+    m->info.n_eos = strstr(path, "endless") ? 0 : 1;
+    m->info.memory.drafts = strstr(path, "lean") ? 0 : 4000;
     strcpy(m->info.id, "00000000000000fa");
+    for (const char *const *key = o->ignore_config; key && *key; key++)
+        m->info.ignored = strcmp(*key, "sliding_window") ? NULL : *key;
     if (o->load == LSK_LOAD_TOKENIZER || !lsk_model_load(m, o, err))
         return m;
     free(m);
@@ -230,7 +234,7 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
     s->drafting = (automatic ? asked : !strcmp(s->o.drafter, "exit")) && s->o.num_speculations >= 0;
     s->exit_layer = s->o.exit_layer ? s->o.exit_layer : info->exit_layer ? info->exit_layer : 2;
     s->drafts = !s->drafting ? 0 : s->o.num_speculations ? s->o.num_speculations : info->num_speculations ? info->num_speculations : 4;
-    s->stats = (lsk_stats){.prompt_tokens = n, .cached_tokens = same, .prompt_done = same, .exit_layer = s->drafting ? s->exit_layer : 0, .num_speculations = s->drafts,
+    s->stats = (lsk_stats){.prompt_tokens = n, .cached_tokens = same, .prompt_done = same, .exit_layer = s->drafting ? s->exit_layer : 0, .num_speculations = s->drafts, .depth = s->o.depth ? s->o.depth : LAYERS,
                            .temperature = s->o.temperature, .seed = s->o.seed};
     return 0;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -74,11 +75,14 @@ static void drafting_as_asked(void **state)
     assert_int_equal(o.depth, 7); /* as in the original scripts */
     drafting((struct draft_args){.num_speculations = -1, .strategy = "self_speculative", .drafter = "none"}, LSK_EUSAGE);
     drafting((struct draft_args){.num_speculations = -1, .strategy = "autoregressive", .drafter = "exit"}, LSK_EUSAGE);
+    drafting((struct draft_args){.exit_layer = 4, .depth = 4, .num_speculations = -1}, LSK_EUSAGE);
+    drafting((struct draft_args){.exit_layer = 3, .depth = 4, .num_speculations = -1}, 0);
+    drafting((struct draft_args){.exit_layer = 3, .depth = 4, .strategy = "autoregressive", .num_speculations = -1}, LSK_EUSAGE);
 }
 
 static float temperature(int sample, double temp, int expected)
 {
-    struct sampling_args a = {.sample = sample, .temperature = temp};
+    struct sampling_args a = {.sample = sample, .temperature = temp, .top_p = 1};
     lsk_generate_options o = {0};
     lsk_error err;
     assert_int_equal(apply_sampling(&a, &o, &err), expected);
@@ -93,6 +97,15 @@ static void sampling_as_asked(void **state)
     assert_true(temperature(1, 0.5, 0) == 0.5f);
     assert_true(temperature(-1, 0.5, 0) == 0); /* as in the original scripts */
     temperature(1, 0, LSK_EUSAGE);
+    static const double cuts[] = {1, 0, 1e-300, 0.9};
+    static const float passed[] = {0, FLT_MIN, FLT_MIN, 0.9f}; /* 0 is off in the library, and the likeliest token alone on the command line */
+    for (int i = 0; i < 4; i++) {
+        struct sampling_args a = {.temperature = 1, .top_p = cuts[i]};
+        lsk_generate_options o = {0};
+        lsk_error err;
+        assert_int_equal(apply_sampling(&a, &o, &err), 0);
+        assert_true(o.top_p == passed[i]);
+    }
 }
 
 int main(void)

@@ -107,7 +107,11 @@ static void errors_name_flag_value_and_range(void **state)
     refused("--max-tokens 11", "--max-tokens: \"11\" is out of range: give a whole number from -1 to 10");
     refused("--temp=hot", "--temp: \"hot\" is not a number: give a number from 0 to 100");
     refused("--temp 1,5", "\"1,5\" is not a number");
-    refused("-n 99999999999999999999", "not a number");
+    refused("-n 99999999999999999999", "-n: \"99999999999999999999\" is out of range: give a whole number from -1 to 10");
+    refused("-n 0.1", "-n: \"0.1\" must be a whole number from -1 to 10");
+    refused("--temp 1e999", "is out of range: give a number from 0 to 100");
+    refused("--layers 99999999999", "is out of range: give whole numbers from 1 to 9");
+    refused("--layers 0.1", "is not a list of whole numbers");
     refused("--layers 3-12", "out of range");
     refused("--layers 3-", "is not a list");
     refused("--seed -2", "is not a seed");
@@ -143,6 +147,32 @@ static void environment_is_between_default_and_command_line(void **state)
     assert_null(a.stop.item[2]);
     assert_int_equal(parse_with("", bad), LSK_EUSAGE);
     assert_non_null(strstr(err.text, "LAYERSKIP_COUNT: \"many\""));
+}
+
+static void blamed(const char *line, char *const *env, const char *complaint, const char *expected)
+{
+    static char copy[100];
+    char *argv[8];
+    int argc = 0;
+    strcpy(copy, line);
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    snprintf(err.text, sizeof err.text, "%s", complaint);
+    options_blame(groups, &a, argc, argv, env, &err);
+    assert_string_equal(err.text, expected);
+}
+
+static void a_bad_value_is_blamed_on_its_source(void **state)
+{
+    char *env[] = {(char *)"LAYERSKIP_COUNT=8", (char *)"LAYERSKIP_TEMP=", NULL};
+    (void)state;
+    blamed("m", env, "--count: 8: too many", "LAYERSKIP_COUNT: 8: too many");
+    blamed("m -n 8", env, "--count: 8: too many", "--count: 8: too many");
+    blamed("m --max_tokens=8", env, "--count: 8: too many", "--count: 8: too many");
+    blamed("-- --count", env, "--count 8 is too many", "LAYERSKIP_COUNT 8 is too many");
+    blamed("m", env, "--temp: 8", "--temp: 8");
+    blamed("m", env, "count: 8", "count: 8");
+    blamed("m", NULL, "--count: 8", "--count: 8");
 }
 
 static void presets_fill_what_is_not_given(void **state)
@@ -228,6 +258,7 @@ int main(void)
                                        cmocka_unit_test(spellings),
                                        cmocka_unit_test(errors_name_flag_value_and_range),
                                        cmocka_unit_test(environment_is_between_default_and_command_line),
+                                       cmocka_unit_test(a_bad_value_is_blamed_on_its_source),
                                        cmocka_unit_test(presets_fill_what_is_not_given),
                                        cmocka_unit_test(a_flag_that_was_said), cmocka_unit_test(too_many_texts),
                                        cmocka_unit_test(huge_arguments_give_short_messages),

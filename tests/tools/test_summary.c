@@ -11,7 +11,7 @@
 
 #include "summary.h"
 
-static const lsk_model_info model = {.pass_bytes = 1000000000, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
+static const lsk_model_info model = {.pass_bytes = 1000000000, .layer_bytes = 30000000, .head_bytes = 40000000, .n_layers = 32, .memory = {(uint64_t)3 << 29, 1 << 20, 2048, 100}};
 static const lsk_stats drafted = {.prompt_tokens = 13,
                                   .cached_tokens = 2,
                                   .prompt_done = 12,
@@ -29,7 +29,7 @@ static const lsk_stats drafted = {.prompt_tokens = 13,
                                   .num_speculations = 4,
                                   .temperature = 0.6f,
                                   .seed = 42};
-static const struct reply_facts facts = {LSK_FINISH_STOP, (uint64_t)2 << 30, "measured 2026-11-23"};
+static const struct reply_facts facts = {LSK_FINISH_STOP, (uint64_t)2 << 30, "measured 2026-11-23", 40, 0.9, 0.05};
 
 static char *print(void (*form)(FILE *, const lsk_stats *, const lsk_model_info *, const struct reply_facts *), const lsk_stats *s)
 {
@@ -64,9 +64,44 @@ static void nothing_divides_by_zero(void **state)
     assert_null(strstr(text, "nan"));
     assert_null(strstr(text, "inf"));
     assert_null(strstr(text, "drafts  "));
+    assert_null(strstr(text, "tokens/s"));
+    assert_null(strstr(text, "depth"));
     assert_non_null(strstr(text, "sampling   greedy\n"));
     assert_non_null(strstr(text, "profile    measured 2026-11-23: plain decoding\n"));
     free(text);
+    text = print(summary_json, &none);
+    assert_non_null(strstr(text, "\"tokens_per_second\": null"));
+    free(text);
+}
+
+static void a_prompt_without_a_reply(void **state)
+{
+    const lsk_stats whole = {.prompt_tokens = 6, .prompt_done = 5, .prompt_ns = 1000000}, stopped = {.prompt_tokens = 6, .prompt_done = 3, .prompt_ns = 1000000};
+    char *text = print(summary_text, &whole);
+    (void)state;
+    assert_non_null(strstr(text, "prompt     6 tokens: 0 cached, 5 evaluated, the last not needed without a reply  1.0 ms  5000.0 tokens/s\nreply      0 tokens (stop string)\n"));
+    free(text);
+    text = print(summary_text, &stopped);
+    assert_non_null(strstr(text, "0 cached, 3 evaluated  1.0 ms"));
+    free(text);
+}
+
+static void what_is_not_the_default_is_named(void **state)
+{
+    lsk_stats cut = drafted;
+    const lsk_memory without = {.scratch = 2048};
+    char out[96];
+    (void)state;
+    cut.depth = 12;
+    cut.num_speculations = 1;
+    cut.reply_tokens = cut.prompt_tokens = 1;
+    char *text = print(summary_text, &cut);
+    assert_non_null(strstr(text, "depth      12 of 32 layers: not the text of the whole model\n"));
+    assert_non_null(strstr(text, "exit layer 8, 1 draft in a round\n"));
+    assert_non_null(strstr(text, "prompt     1 token: "));
+    assert_non_null(strstr(text, "reply      1 token ("));
+    free(text);
+    assert_string_equal(scratch_text(&without, out, sizeof out), "scratch 2.00 KiB");
 }
 
 static void text_for_people(void **state)
@@ -77,10 +112,10 @@ static void text_for_people(void **state)
     assert_non_null(strstr(text, "reply      30 tokens (stop string)  2000.0 ms  66.67 ms/token  15.00 tokens/s  12.00 GB/s\n"));
     assert_non_null(
         strstr(text, "acceptance rate 0.500 (20 accepted / 40 drafted), mean accepted length 3.00, by position (0.900, 0.600, 0.400, 0.100)\n"));
-    assert_non_null(strstr(text, "sampling   temperature 0.6, seed 42\n"));
+    assert_non_null(strstr(text, "sampling   temperature 0.6, top-k 40, top-p 0.9, min-p 0.05, seed 42\n"));
     assert_non_null(strstr(text, "profile    measured 2026-11-23: exit layer 8, 4 drafts in a round\n"));
     assert_non_null(strstr(text, "reads 0.80 times the weights that plain decoding reads: drafting can be up to 1.25 times as fast\n"));
-    assert_non_null(strstr(text, "weights 1.50 GiB, KV cache 1.00 MiB, scratch 2.00 KiB (100 B of it for drafts); peak resident 2.00 GiB\n"));
+    assert_non_null(strstr(text, "weights 1.50 GiB, KV cache 1.00 MiB, scratch 2.00 KiB (100 B of it there only for self-speculation); peak resident 2.00 GiB\n"));
     free(text);
 }
 
@@ -97,6 +132,10 @@ static void json_for_programs(void **state)
     assert_string_equal(json_string_value(json_object_get(j, "sampling")), "sampled");
     assert_true(json_number_value(json_object_get(j, "temperature")) == 0.6);
     assert_int_equal(json_integer_value(json_object_get(j, "seed")), 42);
+    assert_int_equal(json_integer_value(json_object_get(j, "top_k")), 40);
+    assert_true(json_number_value(json_object_get(j, "top_p")) == 0.9);
+    assert_true(json_number_value(json_object_get(j, "min_p")) == 0.05);
+    assert_int_equal(json_integer_value(json_object_get(j, "depth")), 32);
     assert_string_equal(json_string_value(json_object_get(j, "profile")), "measured 2026-11-23");
     json_decref(j);
     free(text);
@@ -116,7 +155,8 @@ static void peak_is_known(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(figures), cmocka_unit_test(nothing_divides_by_zero), cmocka_unit_test(text_for_people),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(figures), cmocka_unit_test(nothing_divides_by_zero), cmocka_unit_test(a_prompt_without_a_reply),
+                                       cmocka_unit_test(what_is_not_the_default_is_named), cmocka_unit_test(text_for_people),
                                        cmocka_unit_test(json_for_programs), cmocka_unit_test(peak_is_known)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,11 +10,13 @@
 
 static void whole_numbers_are_strict(void **state)
 {
-    static const char *const bad[] = {"", "-", "+1", " 1", "1 ", "1.0", "0x10", "1e3", "--1", "9223372036854775808", "99999999999999999999999"};
+    static const char *const bad[] = {"", "-", "+1", " 1", "1 ", "1.0", "0x10", "1e3", "--1", "99999999999999999999999x"};
     int64_t v = 7;
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(read_whole(bad[i], &v), -1);
+        assert_int_equal(read_whole(bad[i], &v), NO_NUMBER);
+    assert_int_equal(read_whole("9223372036854775808", &v), TOO_LARGE);
+    assert_int_equal(read_whole("-99999999999999999999999", &v), TOO_LARGE);
     assert_int_equal(v, 7);
     assert_int_equal(read_whole("-12", &v), 0);
     assert_int_equal(v, -12);
@@ -28,13 +30,13 @@ static void naturals_reach_64_bits(void **state)
     (void)state;
     assert_int_equal(read_natural("18446744073709551615", &v), 0);
     assert_true(v == UINT64_MAX);
-    assert_int_equal(read_natural("18446744073709551616", &v), -1);
+    assert_int_equal(read_natural("18446744073709551616", &v), TOO_LARGE);
     assert_int_equal(read_natural("-1", &v), -1);
 }
 
 static void reals_are_strict(void **state)
 {
-    static const char *const bad[] = {"", ".", "-", "1,5", "nan", "inf", "0x1p3", "1e", "1e+", "1e999", "-1e999", " 1", "1 ", "1.5f", "+1"};
+    static const char *const bad[] = {"", ".", "-", "1,5", "nan", "inf", "0x1p3", "1e", "1e+", "1e999x", " 1", "1 ", "1.5f", "+1"};
     static const struct {
         const char *text;
         double value;
@@ -42,7 +44,9 @@ static void reals_are_strict(void **state)
     double v;
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(read_real(bad[i], &v), -1);
+        assert_int_equal(read_real(bad[i], &v), NO_NUMBER);
+    assert_int_equal(read_real("1e999", &v), TOO_LARGE);
+    assert_int_equal(read_real("-1e999", &v), TOO_LARGE);
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         assert_int_equal(read_real(good[i].text, &v), 0);
         assert_true(v == good[i].value);
@@ -72,13 +76,15 @@ static void lists_and_ranges(void **state)
 static void bad_lists_are_refused(void **state)
 {
     static const char *const bad[] = {"",      ",",       "1,",  ",1",  "1,,2", "3-1",        "1-",   "1-4+0",  "1-4+-1", "0-4*2",
-                                      "1-4*1", "1-4+1*2", "1+2", "1 2", "a",    "2147483648", "1--2", "0-9999", "1-9-12", "1-4*"};
+                                      "1-4*1", "1-4+1*2", "1+2", "1 2", "a",    "0.1", "1--2", "0-9999", "1-9-12", "1-4*"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct numbers list = {0};
         if (read_numbers(bad[i], &list) != -1)
             fail_msg("accepted \"%s\"", bad[i]);
     }
+    assert_int_equal(read_numbers("1,2147483648", &(struct numbers){0}), TOO_LARGE);
+    assert_int_equal(read_numbers("1-99999999999999999999", &(struct numbers){0}), TOO_LARGE);
 }
 
 static void real_lists(void **state)
