@@ -199,6 +199,7 @@ static int train(const void *args, lsk_error *err)
     };
     int r = lsk_train(a->source.model, &o, watch, &w, err);
     progress_end(&w.progress);
+    terminal_release();
     if (r > 0)
         fprintf(stderr, "interrupted; --resume goes on from %s\n", *w.saved ? excerpt_of(w.saved).text : "the start");
     else if (r == 0 && *w.saved)

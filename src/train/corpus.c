@@ -360,7 +360,9 @@ static int identify(struct work *w)
 static int write_all(struct work *w, const char *path)
 {
     uint8_t head[DATASET_HEADER];
-    int rc = file_create(&w->out, path, w->err);
+    int rc = w->c->progress && w->c->progress(w->c->ud, "reading text", 0, w->total) ? fail(w->err, ERR_USAGE, "stopped") : 0; /* asked before a file is there */
+    if (!rc)
+        rc = file_create(&w->out, path, w->err);
     for (int i = 0; i < w->c->n_files && !rc; i++)
         rc = read_file(w, w->c->file[i]);
     if (!rc)

@@ -207,9 +207,9 @@ static void full_disk(void **state)
 
 static int stop_at_once(void *ud, const char *what, uint64_t done, uint64_t total)
 {
-    (void)ud;
     (void)what;
-    return done <= total;
+    assert_true(done <= total);
+    return done >= (ud ? 1 : 0);
 }
 
 static void stops_when_asked(void **state)
@@ -218,7 +218,9 @@ static void stops_when_asked(void **state)
     struct texts t;
     texts_open(&t);
     texts_add_text(&t, "a.txt", "text");
-    t.corpus.progress = stop_at_once;
+    t.corpus.progress = stop_at_once; /* before a file is there */
+    must_refuse(&t, ERR_USAGE, "stopped");
+    t.corpus.ud = &t; /* and once something was read */
     must_refuse(&t, ERR_USAGE, "stopped");
     texts_close(&t);
 }
