@@ -100,7 +100,8 @@ json
 says out '"test": "tg8 E2 d4"'
 
 # What bench measured decides afterwards, wherever the folder lies, and never on the text.
-try 0 bench model -p 0 -n 8 -r 1 --exit-layer 2 --read-gib 0 --save-profile
+echo "Once upon a time there was a text" >measured.txt
+try 0 bench model -p 0 -n 8 -r 3 -f measured.txt --exit-layer 2 --read-gib 0 --save-profile
 mv model moved
 try 0 run moved -p "Once upon" -n 60 --ignore-eos
 same plain "a measured profile"
