@@ -76,7 +76,7 @@ says out "How to choose"
 # Ctrl-C ends a run behind a checkpoint; it goes on to the bits of one that was not interrupted.
 (trap - INT; exec "$program" "${train[@]}" -o cut --steps 1000 --look-every 0 --no-progress >out 2>err </dev/null) &
 child=$!
-for _ in $(seq 1000); do [ -s cut/log.csv ] && break; sleep 0.01; done
+for _ in $(seq 1000); do grep -qs ,train, cut/log.csv && break; sleep 0.01; done
 kill -INT "$child"
 wait "$child"
 check "status 130 expected" [ $? = 130 ]
