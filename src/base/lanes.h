@@ -13,6 +13,7 @@
 
 typedef float lanes __attribute__((vector_size(64)));
 typedef int32_t ilanes __attribute__((vector_size(64)));
+typedef uint32_t ulanes __attribute__((vector_size(64)));
 
 enum { LANES = 16 };
 
@@ -108,7 +109,7 @@ static inline lanes lanes_exp(lanes x)
     p = lanes_fma(p, r, lanes_all(1.6666666e-1f));
     p = lanes_fma(p, r, lanes_all(0.5f));
     p = lanes_fma(p, r * r, r) + lanes_all(1.0f);
-    ilanes scale = ((ilanes)t - (0x4b400000 - 127)) << 23;
+    ulanes scale = ((ulanes)t - (0x4b400000u - 127u)) << 23; /* unsigned: far below -87, where it is not used, it goes around */
     return (lanes)((ilanes)(p * (lanes)scale) & live);
 }
 
