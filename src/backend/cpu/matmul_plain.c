@@ -38,15 +38,27 @@ typedef float line[MATRIX_ROWS];
    exact and ended half way between two floats. */
 static bool one_rounding(const line a, const line b, const line c, const double *s)
 {
-    uint32_t word[2 * MATRIX_ROWS], half = 0, inexact = 0; /* both words of s are looked at, whichever is the lower: a false alarm only costs time */
+    uint32_t word[2 * MATRIX_ROWS], half = 0; /* both words of s are looked at, whichever is the lower: a false alarm only costs time */
     memcpy(word, s, sizeof word);
     for (int i = 0; i < 2 * MATRIX_ROWS; i++)
         half |= (word[i] & 0x1fffffffu) == 0x10000000u;
-    for (int i = 0; half && i < MATRIX_ROWS; i++) {
+    int64_t inexact = 0; /* as wide as what is compared, for the vectors' sake */
+    if (!half)
+        return true;
+    for (int i = 0; i < MATRIX_ROWS; i++) {
         double product = (double)a[i] * (double)b[i];
-        inexact |= (uint32_t)(s[i] - product != (double)c[i]) | (uint32_t)(s[i] - (double)c[i] != product);
+        inexact |= (int64_t)(s[i] - product != (double)c[i]) | (int64_t)(s[i] - (double)c[i] != product);
     }
     return !inexact;
+}
+
+/* Is one of them so small, and not zero, that it may count as a denormal? */
+static bool any_tiny(const double *s)
+{
+    int64_t tiny = 0;
+    for (int i = 0; i < MATRIX_ROWS; i++)
+        tiny |= (int64_t)(fabs(s[i]) <= 2 * (double)FLT_MIN) & (int64_t)(s[i] != 0);
+    return tiny;
 }
 
 /* c = fma_flush(a, b, c), of inputs that have no denormals. libm's fmaf is called only where the way through double may end in another bit. */
@@ -54,16 +66,14 @@ static inline __attribute__((always_inline)) void fma_line(const line a, const l
 {
     double s[MATRIX_ROWS];
     line sum;
-    uint32_t small = 0;
+    uint32_t small = 0; /* what is zero is so too, and common */
     for (int i = 0; i < MATRIX_ROWS; i++)
         s[i] = (double)a[i] * (double)b[i] + (double)c[i];
     for (int i = 0; i < MATRIX_ROWS; i++)
         sum[i] = (float)s[i];
     for (int i = 0; i < MATRIX_ROWS; i++)
         small |= (uint32_t)(fabsf(sum[i]) <= 2 * FLT_MIN);
-    for (int i = 0; small && i < MATRIX_ROWS; i++)
-        small |= (uint32_t)(fabs(s[i]) <= 2 * (double)FLT_MIN && s[i] != 0) << 1;
-    if (small < 2 && one_rounding(a, b, c, s)) {
+    if (!(small && any_tiny(s)) && one_rounding(a, b, c, s)) {
         memcpy(c, sum, sizeof sum);
         return;
     }
