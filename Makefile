@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A short front for CMake and the scripts: `make help` lists what there is.
-.PHONY: all help deps deps-test demo check gates san fuzz bench conformance identity static install clean
+.PHONY: all help deps deps-test demo check gates san fuzz bench conformance identity identity-cuda static install clean
 all: ## build build/layerskip and build/liblayerskip.so (says what is missing, installs nothing)
 	@scripts/deps.sh say build
 	@test -e build/build.ninja || cmake --preset release --log-level=NOTICE
@@ -35,6 +35,10 @@ fuzz: deps-test ## fuzz all parsers for SECONDS each (600)
 identity: deps-test ## the whole identity matrix: drafted text equal to plain text in every combination
 	@scripts/check.sh build
 	@build/tests/test_identity --full
+
+identity-cuda: deps-test ## the same promise on a GPU: 400,000 tokens and more, up to 64 timelines in a call
+	@scripts/check.sh build
+	@LSK_TEST_DEVICE=cuda LD_LIBRARY_PATH=build build/tests/test_identity --tokens 400000
 
 conformance: deps-test ## token ids against the reference libraries on all texts (check: on a sample)
 	@scripts/check.sh build

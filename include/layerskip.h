@@ -60,15 +60,15 @@ typedef struct lsk_profile {
 } lsk_profile;
 
 typedef struct lsk_model_options {
-    const char *device;  /* NULL or "auto", "cpu" */
+    const char *device;  /* NULL or "auto": a GPU where one can be used, else "cpu"; "cuda", "cuda:1": that GPU */
     const char *weights; /* NULL or "file": as stored; "q8", "q4", "bf16": converted while loading */
     const char *kv;      /* NULL or "auto" (bf16; f32 with compute f32), "bf16", "f32" */
     const char *compute; /* NULL or "native"; "f32": float activations everywhere, for accuracy tests */
-    const char *kernels; /* NULL or "auto": the fastest that this CPU has; "plain", "avx512": that set */
+    const char *kernels; /* NULL or "auto": the fastest that this device has; on a CPU also "plain", "avx512": that set */
     int threads;         /* 0: one for every core of this process */
     int context;         /* tokens that one session may hold; 0: the model's maximum */
     int sessions;        /* how many may be open at once; 0: 1. Memory for the KV cache of all of them is taken at open */
-    int batch;           /* prompt tokens in one step; 0: 256 */
+    int batch;           /* prompt tokens in one step; 0: 256, on a GPU 2048 */
     int max_drafts;      /* drafts of one round that memory is taken for; 0: 12, or the profile's if that is more (at most 32) */
     const lsk_profile *profile; /* as measured here: stands in for the checkpoint's own; NULL: that one */
     enum lsk_load load;
@@ -91,7 +91,7 @@ typedef struct lsk_model_info {
     const char *file_type;      /* weight type that most bytes are stored as, e.g. "BF16", "Q4_1" */
     const char *weight_type;    /* and as they were loaded */
     const char *kv_type, *compute, *device, *kernels, *tokenizer, *rope;
-    int n_layers, hidden, ffn, n_heads, n_kv_heads, head_dim, n_vocab, context_max, context, threads;
+    int n_layers, hidden, ffn, n_heads, n_kv_heads, head_dim, n_vocab, context_max, context, batch, threads; /* batch: prompt tokens in one step; threads: 0 on a GPU */
     int tied;                   /* head shares the embedding */
     double rope_theta, norm_eps;
     uint64_t n_params, file_bytes; /* n_params: of the weights in use; a tied model's own head is not */
@@ -190,6 +190,7 @@ typedef struct lsk_stats {
     int rounds, drafted, accepted;
     int drafted_at[LSK_MAX_DRAFTS], accepted_at[LSK_MAX_DRAFTS]; /* by place in the chain */
     uint64_t reply_bytes; /* weights read by the reply's passes */
+    uint64_t waits;       /* times the host waited for the device meanwhile; 0 on a CPU */
     int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: no drafts of it */
     float temperature;                       /* 0: greedy */
     uint64_t seed;
@@ -277,7 +278,7 @@ typedef struct lsk_train_options {
     const char *recipe;        /* required: a name of lsk_recipe */
     const char *folder;        /* required: tokens, log and checkpoints go there; made when it is not there */
     const char *const *data;   /* files, NULL-terminated: NAME.jsonl has a document in every line, any other is one of plain text; NULL: what the folder holds already */
-    const char *device;        /* NULL or "auto", "cpu" */
+    const char *device;        /* NULL or "auto", "cpu": the only one that trains so far */
     const char *document_end;  /* name of the token that ends every document; NULL: the model's end of text; "": none */
     int special;               /* non-zero: "<|im_start|>" and the like in the data become their tokens */
     int learn_prompts;         /* non-zero: the prompts of JSONL rows are learnt too */

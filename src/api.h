@@ -15,6 +15,8 @@ struct lsk_model {
     struct kv *kv;
     struct engine engine;
     lsk_profile profile; /* the caller's, else the checkpoint's */
+    int batch;           /* prompt tokens in one step */
+    char device_name[24]; /* "cpu", "cuda:1" */
     lsk_model_info info;
 };
 

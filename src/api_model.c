@@ -57,10 +57,10 @@ static int check_options(const lsk_model_options *o, struct error *err)
     return rc ? rc : check_range("max_drafts", o->max_drafts, 0, DRAFTS_MAX, err);
 }
 
-static int rows_in_flight(const lsk_model_options *o, int drafts)
+static int rows_in_flight(const lsk_model *m, const lsk_model_options *o, int drafts)
 {
-    int sessions = o->sessions ? o->sessions : 1, batch = o->batch ? o->batch : 256;
-    return sessions * (1 + drafts) > batch ? sessions * (1 + drafts) : batch;
+    int sessions = o->sessions ? o->sessions : 1;
+    return sessions * (1 + drafts) > m->batch ? sessions * (1 + drafts) : m->batch;
 }
 
 /* 12, or the profile's where that is more, unless the caller says. */
@@ -71,13 +71,15 @@ static int max_drafts(const lsk_model *m, const lsk_model_options *o)
 
 static int set_device_options(lsk_model *m, const lsk_model_options *o, struct error *err)
 {
-    int most = m->model.config.context, context = o->context ? o->context : most;
+    int most = m->model.config.context, context = o->context ? o->context : most, ordinal = backend_ordinal(o->device);
     if (context > most)
         return fail(err, ERR_USAGE, "context %d: this model was made for at most %d", context, most);
+    m->batch = o->batch ? o->batch : m->backend->prefill ? 2048 : 256; /* a device with products for many rows wants many */
+    snprintf(m->device_name, sizeof m->device_name, ordinal ? "%s:%d" : "%s", m->backend->name, ordinal);
     m->o = (struct device_options){
-        .weights = o->weights, .kernels = o->kernels, .wide = is_f32(o->compute), .threads = o->threads,
+        .weights = o->weights, .kernels = o->kernels, .wide = is_f32(o->compute), .threads = o->threads, .ordinal = ordinal,
         .kv_f32 = is_f32(o->kv) || (is_f32(o->compute) && (!o->kv || !strcmp(o->kv, "auto"))),
-        .n_slots = context, .n_seqs = o->sessions ? o->sessions : 1, .n_hidden = rows_in_flight(o, max_drafts(m, o)),
+        .n_slots = context, .n_seqs = o->sessions ? o->sessions : 1, .n_hidden = rows_in_flight(m, o, max_drafts(m, o)),
         .progress = o->progress, .progress_ud = o->progress_ud,
     };
     return 0;
@@ -143,7 +145,8 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->weight_type = p->weight_type;
     i->kv_type = m->o.kv_f32 ? "F32" : "BF16";
     i->compute = m->o.wide ? "f32" : "native";
-    i->device = m->backend->name;
+    i->device = m->device_name;
+    i->batch = m->batch;
     i->kernels = p->kernels;
     i->threads = p->threads;
     i->context = m->o.n_slots;
@@ -154,7 +157,7 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->pass_bytes = p->layer_bytes * (uint64_t)i->n_layers + p->head_bytes;
     uint64_t timelines = (uint64_t)m->o.n_seqs * timeline_bytes(m->o.n_slots, i->n_vocab);
     i->memory = (lsk_memory){.weights = p->weights, .kv = p->kv, .scratch = p->scratch + timelines,
-                             .drafts = (uint64_t)(rows_in_flight(o, max_drafts(m, o)) - rows_in_flight(o, 0)) * p->hidden_row + timelines};
+                             .drafts = (uint64_t)(rows_in_flight(m, o, max_drafts(m, o)) - rows_in_flight(m, o, 0)) * p->hidden_row + timelines};
 }
 
 static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *err)
@@ -175,7 +178,7 @@ static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *e
     m->kv = m->device ? m->backend->kv_open(m->device, err) : NULL;
     if (!m->kv)
         return err->code;
-    return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, m->model.config.vocab, o->batch ? o->batch : 256, max_drafts(m, o), err);
+    return engine_open(&m->engine, m->backend, m->kv, &m->o, m->model.config.n_layers, m->model.config.vocab, m->batch, max_drafts(m, o), err);
 }
 
 static void close_engine(lsk_model *m)

@@ -232,7 +232,7 @@ const lsk_stats *lsk_session_stats(lsk_session *s)
     const struct request *ask = &s->t.ask;
     int most = s->t.n_prompt ? s->t.n_prompt - 1 : 0;
     s->stats = (lsk_stats){.prompt_tokens = t->prompt_tokens, .cached_tokens = t->cached_tokens, .reply_tokens = t->reply_tokens, .prompt_ns = t->prompt_ns,
-                           .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes,
+                           .reply_ns = t->reply_ns, .rounds = t->rounds, .drafted = t->drafted, .accepted = t->accepted, .reply_bytes = t->reply_bytes, .waits = t->waits,
                            .prompt_done = s->t.n_kv < most ? s->t.n_kv : most, .depth = ask->depth,
                            .temperature = ask->sampling.temperature, .seed = ask->sampling.seed};
     if (ask->drafters) {

@@ -103,6 +103,8 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
     const struct backend *b = backend_find(o->device, err);
     if (!b)
         return err->code;
+    if (!b->train && (!o->device || !strcmp(o->device, "auto")))
+        b = backend_find("cpu", err);
     if (!b->train)
         return fail(err, ERR_UNAVAILABLE, "device %s does not train: choose another", b->name);
     if (!o->folder)

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "device.h"
 #include "layerskip.h"
 
 /* A sanitizer has its own malloc, needs more memory, and is slow. */
@@ -70,10 +70,13 @@ static inline void folder_set(const struct folder *f, const char *file, const ch
     json_decref(json);
 }
 
+/* On the device under test unless o names one. o may be NULL. */
 static inline lsk_model *folder_open(const struct folder *f, const lsk_model_options *o)
 {
     lsk_error err = {0};
-    lsk_model *m = lsk_model_open(f->path, o, &err);
+    lsk_model_options own = o ? *o : (lsk_model_options){0};
+    own.device = own.device ? own.device : test_device();
+    lsk_model *m = lsk_model_open(f->path, &own, &err);
     if (!m)
         fail_msg("%s: %s", f->path, err.text);
     return m;

@@ -3,7 +3,7 @@
 #ifndef TESTS_TINY_DEVICE_H
 #define TESTS_TINY_DEVICE_H
 
-#include "check.h"
+#include "device.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,8 +61,9 @@ static inline void synthetic_open(struct synthetic *s, const char *shape, const 
     s->o = *o;
     if (model_open(&s->model, path, NULL, &err))
         fail_with(err.text);
-    s->b = backend_find("cpu", &err);
-    s->d = s->b->open(&s->model, &s->o, &err);
+    s->o.ordinal = backend_ordinal(test_device());
+    s->b = backend_find(test_device(), &err);
+    s->d = !s->b ? NULL : s->b->open(&s->model, &s->o, &err);
     s->kv = s->d ? s->b->kv_open(s->d, &err) : NULL;
     if (!s->kv)
         fail_with(err.text);

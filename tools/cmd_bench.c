@@ -43,7 +43,7 @@ static const struct option form_options[] = {
      .help = "measurements of each test; drafted and plain replies take turns"},
     {"warmup", OPT_FLAG, offsetof(struct bench_args, warmup), NULL, "on", .help = "run each test once before it counts"},
     {"read-gib", OPT_INT, offsetof(struct bench_args, read_gib), "GIB", "1", 0, 1024,
-     .help = "memory over which the read bandwidth is measured first; 0 leaves it out"},
+     .help = "memory over which the CPU's read bandwidth is measured first; 0 leaves it out"},
     {"save-profile", OPT_FLAG, offsetof(struct bench_args, save_profile),
      .help =
          "keep the fastest exit layer and drafts of this run as the model's profile, or that plain decoding stays (less than 3 % gained): run, verify and bench then "
@@ -64,8 +64,8 @@ struct trial {
     int exit_layer, drafts;    /* 0: none of that drafter; as many as are worth their time */
     const struct trial *plain; /* what a drafted trial is compared with, or NULL */
     struct samples rate, ns;
-    double bytes, reply_ns; /* over all repetitions */
-    int rounds, drafted, accepted;
+    double bytes, reply_ns, waits; /* over all repetitions */
+    int rounds, drafted, accepted, tokens;
 };
 
 struct bench {
@@ -230,6 +230,8 @@ static int run_once(struct bench *b, struct trial *t, int repetition, int count,
     samples_add(&t->ns, ns);
     samples_add(&t->rate, ns > 0 ? (t->n_prompt + (t->n_gen ? s->reply_tokens : 0)) / ns * 1e9 : 0);
     t->bytes += (double)s->reply_bytes;
+    t->waits += (double)s->waits;
+    t->tokens += s->reply_tokens;
     t->reply_ns += (double)s->reply_ns;
     t->rounds += s->rounds;
     t->drafted += s->drafted;
@@ -327,7 +329,7 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
     const struct {
         const char *key;
         uint64_t value;
-    } wholes[] = {{"model_size", i->memory.weights},   {"model_n_params", i->n_params},         {"n_batch", (uint64_t)b->args->model.batch},
+    } wholes[] = {{"model_size", i->memory.weights},   {"model_n_params", i->n_params},         {"n_batch", (uint64_t)i->batch},
                   {"n_threads", (uint64_t)i->threads}, {"n_prompt", (uint64_t)t->n_prompt},     {"n_gen", (uint64_t)t->n_gen},
                   {"n_depth", (uint64_t)t->depth},     {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts},
                   {"top_k", (uint64_t)b->sampling.top_k}, {"seed", b->sampling.seed}};
@@ -347,6 +349,8 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
                    {"percent_of_read", "%.6g", o.of_read},
                    {"acceptance_rate", "%.6g", o.acceptance},
                    {"mean_acceptance_length", "%.6g", o.length},
+                   {"host_waits_per_token", "%.6g", t->waits > 0 ? t->waits / t->tokens : NAN},
+                   {"load_ms", "%.6g", i->load_ns > 0 ? (double)i->load_ns / 1e6 : NAN},
                    {"speedup", "%.6g", o.speedup}};
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         record_text(&r, texts[k].key, texts[k].text);
@@ -498,10 +502,12 @@ static int measure(struct bench *b, lsk_error *err)
     lsk_model_options needs = {.context = b->room, .max_drafts = 1};
     for (int i = 0; i < b->n_trials; i++)
         needs.max_drafts = most_drafts(&b->trials[i]) > needs.max_drafts ? most_drafts(&b->trials[i]) : needs.max_drafts;
-    b->read = a->read_gib ? lsk_measure_read((uint64_t)a->read_gib << 30, a->model.threads, err) : 0;
-    if (b->read < 0)
+    int r = plan_model(b->model, &a->model, &needs, err);
+    if (r >= 0 && a->read_gib && !strcmp(b->info->device, "cpu")) /* the host's memory says nothing of a GPU's */
+        b->read = lsk_measure_read((uint64_t)a->read_gib << 30, a->model.threads, err);
+    if (r < 0 || b->read < 0)
         return err->code;
-    int r = load_model(b->model, &a->model, &a->show, &needs, err);
+    r = load_model(b->model, &a->model, &a->show, &needs, err);
     if (r >= 0)
         r = (b->session = lsk_session_open(b->model, err)) ? run_trials(b, err) : err->code;
     if (r >= 0 && b->read > 0 && !strcmp(a->output, "md"))

@@ -84,12 +84,13 @@ static void print_text(const lsk_model_info *i, const struct profile *profile)
         putchar('\n');
     }
     print_profile(i, profile);
-    printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels and %d threads\n", i->weight_type, i->kv_type, i->compute,
-           i->device, i->kernels, i->threads);
+    printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels", i->weight_type, i->kv_type, i->compute, i->device, i->kernels);
+    printf(i->threads ? " and %d threads\n" : "\n", i->threads);
     printf("one pass       reads %s: %d layers of %s and a head of %s\n", bytes_text(i->pass_bytes, b[0], 32), i->n_layers,
            bytes_text(i->layer_bytes, b[1], 32), bytes_text(i->head_bytes, b[2], 32));
-    printf("memory         weights %s, KV cache %s for %d tokens, %s\n", bytes_text(i->memory.weights, b[0], 32),
+    printf("memory         weights %s, KV cache %s for %d tokens, %s", bytes_text(i->memory.weights, b[0], 32),
            bytes_text(i->memory.kv, b[1], 32), i->context, scratch_text(&i->memory, b[2], sizeof b[2]));
+    printf("; %s in all\n", bytes_text(i->memory.weights + i->memory.kv + i->memory.scratch, b[0], 32));
     printf("context        %d of at most %d tokens\n", i->context, i->context_max);
 }
 
@@ -125,6 +126,7 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
                   {"n_vocab", (uint64_t)i->n_vocab},
                   {"context_max", (uint64_t)i->context_max},
                   {"context", (uint64_t)i->context},
+                  {"batch", (uint64_t)i->batch},
                   {"threads", (uint64_t)i->threads},
                   {"n_params", i->n_params},
                   {"file_bytes", i->file_bytes},

@@ -7,7 +7,7 @@
 #include "messages.h"
 
 struct synth_args {
-    const char *shape, *folder, *dtype;
+    const char *shape, *folder, *dtype, *device;
     uint64_t seed;
     double shard_gib;
     int tie, layers, threads, agreement, agreement_tokens;
@@ -29,6 +29,8 @@ static const struct option synth_options[] = {
 
 static const struct option agreement_options[] = {{"agreement", OPT_FLAG, offsetof(struct synth_args, agreement),
                                                    .help = "then run the model: how often does each exit layer pick what the whole model picks?"},
+                                                  {"device", OPT_TEXT, offsetof(struct synth_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N",
+                                                   .help = "where it runs for that: auto is the first GPU where one can be used, else the CPU"},
                                                   {"agreement-tokens", OPT_INT, offsetof(struct synth_args, agreement_tokens), "N", "128", 2, 4096,
                                                    .help = "random tokens that are compared for it"},
                                                   {0}};
@@ -86,7 +88,7 @@ static int print_agreement(lsk_session *s, const lsk_model_info *info, int n, ui
 
 static int measure_agreement(const struct synth_args *a, uint64_t seed, lsk_error *err)
 {
-    struct model_args model = {.path = a->folder, .threads = a->threads};
+    struct model_args model = {.path = a->folder, .threads = a->threads, .device = a->device};
     lsk_model *m = open_model(&model, err);
     int ready = m && load_model(m, &model, &a->show, &(lsk_model_options){.context = a->agreement_tokens + 1}, err) >= 0;
     lsk_session *s = ready ? lsk_session_open(m, err) : NULL;
@@ -119,6 +121,8 @@ static int synth(const void *args, lsk_error *err)
     const struct synth_args *a = args;
     struct progress progress = progress_start(a->show.progress);
     int r = check_shape(a->shape, err);
+    if (r >= 0)
+        r = check_device(a->device, err);
     if (r >= 0 && !a->folder)
         r = complain(err, LSK_EUSAGE, "no folder given: where shall the checkpoint go?");
     if (r < 0)

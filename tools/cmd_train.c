@@ -39,7 +39,7 @@ struct train_args {
 
 static const struct option source_options[] = {
     {"model m", OPT_TEXT, offsetof(struct source_args, model), "PATH", .help = "the model to begin with: a Hugging Face folder or a .gguf file; it stays as it is"},
-    {"device", OPT_CHOICE, offsetof(struct source_args, device), NULL, "auto", .choices = "auto cpu", .help = "where the training runs"},
+    {"device", OPT_TEXT, offsetof(struct source_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N", .help = "where the training runs; only the CPU trains so far"},
     {"threads t", OPT_INT, offsetof(struct source_args, threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},
     {"ignore-config", OPT_TEXTS, offsetof(struct source_args, ignore_config), "KEY", .help = "pass over this unknown key of the model's configuration; may be repeated"},
     {0}};
@@ -187,6 +187,8 @@ static int train(const void *args, lsk_error *err)
         return complain(err, LSK_EUSAGE, "no folder given: -o FOLDER, where checkpoints go");
     if (!a->data.file.n && !a->run.resume)
         return complain(err, LSK_EUSAGE, "no text given: --data FILE, or `layerskip generate-corpus` makes some");
+    if (check_device(a->source.device, err) < 0)
+        return err->code;
     const lsk_train_options o = {
         .recipe = a->recipe.name, .folder = a->run.folder, .data = a->data.file.n ? a->data.file.item : NULL, .device = a->source.device, .document_end = a->data.document_end,
         .special = a->data.special, .learn_prompts = a->data.learn_prompts, .bad_rows = a->data.bad_rows, .steps = a->recipe.steps, .batch = a->recipe.batch,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "messages.h"
+#include "summary.h"
 
 const struct option model_options[] = {
     {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH",
@@ -21,10 +22,11 @@ const struct option model_options[] = {
     {"compute", OPT_CHOICE, offsetof(struct model_args, compute), NULL, "native", .choices = "native f32",
      .help = "f32 keeps float activations everywhere: slower, for accuracy tests"},
     {"kernels", OPT_CHOICE, offsetof(struct model_args, kernels), NULL, "auto", .choices = "auto plain avx512",
-     .help = "kernels to use; auto is the fastest set that this CPU has, and all give the same bits"},
-    {"device", OPT_CHOICE, offsetof(struct model_args, device), NULL, "auto", .choices = "auto cpu", .help = "where the model runs"},
-    {"threads t", OPT_INT, offsetof(struct model_args, threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},
-    {"batch-size b", OPT_INT, offsetof(struct model_args, batch), "N", "256", 1, 65536, .help = "prompt tokens in one step"},
+     .help = "kernels to use; auto is the fastest set that this device has; plain and avx512 are the CPU's and give the same bits"},
+    {"device", OPT_TEXT, offsetof(struct model_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N",
+     .help = "where the model runs: auto is the first GPU where one can be used, else the CPU; cuda:1 is the second GPU"},
+    {"threads t", OPT_INT, offsetof(struct model_args, threads), "N", "0", 0, 1024, .help = "threads of the CPU; 0 is one for every core"},
+    {"batch-size b", OPT_INT, offsetof(struct model_args, batch), "N", "0", 0, 65536, .help = "prompt tokens in one step; 0 is 256, on a GPU 1024"},
     {"ignore-config", OPT_TEXTS, offsetof(struct model_args, ignore_config), "KEY",
      .help = "pass over this unknown key of the model's configuration; may be repeated"},
     {0}};
@@ -79,8 +81,22 @@ static const char *const *ignored(const struct model_args *a)
     return a->ignore_config.n ? a->ignore_config.item : NULL;
 }
 
+int check_device(const char *device, lsk_error *err)
+{
+    size_t n = !strncmp(device, "cuda:", 5) ? strspn(device + 5, "0123456789") : 0;
+    char near[16] = "";
+    int best = 99;
+    if (!strcmp(device, "auto") || !strcmp(device, "cpu") || !strcmp(device, "cuda") || (n > 0 && n < 4 && !device[5 + n]))
+        return 0;
+    suggest("auto cpu cuda", device, near, sizeof near, &best);
+    return complain(err, LSK_EUSAGE, "--device: \"%s\": must be auto, cpu, cuda or cuda:N, the GPU of that number from 0%s%s%s", excerpt_of(device).text,
+                    *near ? " (did you mean " : "", near, *near ? "?)" : "");
+}
+
 lsk_model *open_model(const struct model_args *a, lsk_error *err)
 {
+    if (a->device && check_device(a->device, err) < 0)
+        return NULL;
     if (!a->path) {
         complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
         return NULL;
@@ -95,12 +111,17 @@ lsk_model *open_model(const struct model_args *a, lsk_error *err)
     return m;
 }
 
-int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err)
+/* What a GPU is going to hold, before it does: its memory is small and shared. */
+static void print_plan(const lsk_model_info *i)
 {
-    struct progress progress = progress_start(show->progress);
+    char b[4][32];
+    fprintf(stderr, "plan       %s: weights %s, KV cache %s, activations %s: %s in all\n", i->device, bytes_text(i->memory.weights, b[0], 32), bytes_text(i->memory.kv, b[1], 32),
+            bytes_text(i->memory.scratch, b[2], 32), bytes_text(i->memory.weights + i->memory.kv + i->memory.scratch, b[3], 32));
+}
+
+static lsk_model_options options_of(const struct model_args *a, const lsk_model_options *needs, struct progress *progress)
+{
     lsk_model_options o = *needs;
-    const lsk_model_info *info = lsk_model_about(m);
-    char line[160];
     o.device = a->device;
     o.weights = a->weights;
     o.kv = a->kv;
@@ -109,8 +130,30 @@ int load_model(lsk_model *m, const struct model_args *a, const struct show_args 
     o.threads = a->threads;
     o.batch = a->batch;
     o.progress = progress_show;
-    o.progress_ud = &progress;
-    int r = lsk_model_load(m, &o, err);
+    o.progress_ud = progress;
+    return o;
+}
+
+int plan_model(lsk_model *m, const struct model_args *a, const lsk_model_options *needs, lsk_error *err)
+{
+    struct progress silent = {.on = 0};
+    lsk_model_options o = options_of(a, needs, &silent);
+    o.load = LSK_LOAD_PLAN;
+    return lsk_model_load(m, &o, err);
+}
+
+int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err)
+{
+    struct progress progress = progress_start(show->progress);
+    lsk_model_options o = options_of(a, needs, &progress);
+    const lsk_model_info *info = lsk_model_about(m);
+    char line[160];
+    int r = plan_model(m, a, needs, err);
+    if (r >= 0 && needs->load != LSK_LOAD_PLAN) {
+        if (strcmp(info->device, "cpu"))
+            print_plan(info);
+        r = lsk_model_load(m, &o, err);
+    }
     progress_end(&progress);
     terminal_release();
     if (r < 0 || !info->n_kept)

@@ -35,8 +35,9 @@ extern const struct option model_options[], show_options[], prompt_options[], sa
 /* The model that the options name: headers and tokenizer. NULL with err set. */
 lsk_model *open_model(const struct model_args *a, lsk_error *err);
 
-/* Then its weights (or their plan); `needs` brings context, max_drafts, sessions, profile and load. */
+/* Then its weights (or their plan); `needs` brings context, max_drafts, sessions, profile and load. A GPU's memory plan is said on stderr before memory is taken. */
 int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err);
+int plan_model(lsk_model *m, const struct model_args *a, const lsk_model_options *needs, lsk_error *err); /* the plan alone, without a word */
 
 /* A prompt as bytes: from -p (escapes replaced), from a file, or from stdin when that is no terminal (one newline at the end is dropped). Caller
  * frees *text. */
@@ -53,6 +54,7 @@ uint64_t seed_of(uint64_t asked); /* itself; another one each time for UINT64_MA
 int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_error *err);
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);
 
+int check_device(const char *device, lsk_error *err); /* auto, cpu, cuda, cuda:N */
 int check_drafter(const char *names, lsk_error *err); /* one that there is, or several joined by + */
 int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
 int check_context(const lsk_model_info *info, const char *flag, int asked, int n_prompt, lsk_error *err); /* that many tokens behind a prompt (or 0) fit the model */

@@ -118,6 +118,9 @@ static void print_work(FILE *out, const lsk_stats *s, const struct figures *f, c
     if (f->reply_rate > 0)
         fprintf(out, "  %.1f ms  %.2f ms/token  %.2f tokens/s  %.2f GB/s", (double)s->reply_ns / 1e6, f->token_ms, f->reply_rate, f->gb_per_s);
     fputc('\n', out);
+    if (s->waits)
+        fprintf(out, "waits      the host waited %llu time%s for the device: %.2f a round, %.2f a token\n", (unsigned long long)s->waits, s->waits == 1 ? "" : "s",
+                over((double)s->waits, s->rounds), over((double)s->waits, s->reply_tokens));
 }
 
 static void print_sampling(FILE *out, const lsk_stats *s, const struct reply_facts *facts)
@@ -195,6 +198,9 @@ void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
     record_number(&r, "acceptance_rate", "%.6g", s->drafted ? f.acceptance : NAN);
     record_number(&r, "mean_accepted_length", "%.6g", s->drafted ? f.length : NAN);
     record_number(&r, "reads_over_plain", "%.6g", timed(f.reads));
+    record_number(&r, "host_waits", "%.0f", s->waits ? (double)s->waits : NAN);
+    record_text(&r, "device", m->device);
+    record_number(&r, "load_ms", "%.6g", timed((double)m->load_ns / 1e6));
     record_whole(&r, "weight_bytes", m->memory.weights);
     record_whole(&r, "kv_bytes", m->memory.kv);
     record_whole(&r, "scratch_bytes", m->memory.scratch);

@@ -31,6 +31,7 @@ struct device_options {
     bool wide;           /* compute in f32 throughout */
     bool kv_f32;
     int threads;
+    int ordinal;         /* which device of its kind */
     int n_slots;         /* slots that one timeline may hold */
     int n_seqs;          /* timelines at once */
     int n_hidden;        /* rows in flight */
@@ -74,20 +75,30 @@ struct backend {
        Rows see one another as their prefix and also say. More than ROWS_MAX rows go in groups, in order. The order must put parents first. */
     int (*forward)(struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err);
 
+    /* Prompt positions: layers [0, last) for n rows of one timeline, in order of position, each seeing all slots before its own; hidden states are not kept. A position
+       that was prefilled may have other bits than one that was decoded: a position's role is part of what the text depends on. NULL: forward serves. */
+    int (*prefill)(struct kv *kv, int last, const struct row *rows, int n, struct error *err);
+
     /* Final norm + head + the choice rule at each row, whatever its depth; asks[i] belongs to rows[i]. The hidden state stays as it is.
        A row whose logits are not finite gets token -1. */
     int (*pick)(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err);
+
+    /* Optional (NULL: decode loops forward and pick): a chain of exit steps in one go. Step k has count[k] rows (at most ROWS_MAX, and no more than the step before), those
+       of all steps one behind the other; each goes through layers [0, last) and is picked at. A token of -1 - j stands for the pick at row j of the step before. */
+    int (*draft)(struct kv *kv, int last, const struct row *rows, const struct ask *asks, const int *count, int steps, struct pick *picks, struct error *err);
 
     /* The same as numbers: out [n][vocab]. */
     int (*logits)(struct kv *kv, const struct row *rows, int n, float *out, struct error *err);
 
     /* Weight bytes read since open: what tokens per second are compared with. */
     uint64_t (*bytes_read)(const struct kv *kv);
+    uint64_t (*waits)(const struct kv *kv); /* times the host waited for the device; or NULL */
 
     const struct train_ops *train; /* see train.h; NULL: this backend does not train */
 };
 
-/* The backend of that name ("auto": the first that works here), or NULL with the names there are in err. */
-const struct backend *backend_find(const char *name, struct error *err);
+/* "cpu", "cuda", "cuda:N"; NULL or "auto": the first GPU if there is one that can be used, else the CPU. NULL on failure. */
+const struct backend *backend_find(const char *device, struct error *err);
+int backend_ordinal(const char *device); /* N; 0 where none is given */
 
 #endif

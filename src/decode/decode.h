@@ -41,7 +41,7 @@ struct stats {
     int64_t prompt_ns, reply_ns;
     int rounds, drafted, accepted;
     int drafted_at[DRAFTS_MAX], accepted_at[DRAFTS_MAX];
-    uint64_t reply_bytes;
+    uint64_t reply_bytes, waits; /* of the rounds that it took part in */
 };
 
 /* Drafters that a request wants, together: the sum of their bits; 0 is plain decoding. They propose in the order of the table. */
@@ -62,6 +62,7 @@ struct timeline {
     int seq;
     int32_t *token;  /* [n_slots] */
     int n, n_kv, n_prompt;
+    int n_prefilled; /* the first slots, whose K and V the backend's prefill wrote; 0 where forward serves */
     struct request ask;
     struct reply reply;
     struct tree tree;
@@ -107,6 +108,8 @@ void engine_close(struct engine *e);
 /* Brings list[i] to layer to[i], each from where it stands; rows that stand at the same layer go together. */
 int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err);
 
+struct ask engine_ask(const struct timeline *t); /* what it wants of a pick */
+
 /* A pick at e->list[i], as e->who[i] wants it, to e->picks[i]. */
 int engine_pick(struct engine *e, int n, struct error *err);
 
@@ -115,7 +118,8 @@ uint64_t timeline_bytes(int n_slots, int n_vocab); /* that one takes for draftin
 int timeline_open(struct timeline *t, struct engine *e, struct error *err);
 void timeline_close(struct timeline *t, struct engine *e);
 
-/* The timeline becomes the prompt; the longest prefix that it holds at this depth is kept. The reply's text rules are set by the caller (t->reply). */
+/* The timeline becomes the prompt; the longest prefix that it holds at this depth is kept, as far as its slots have the role that the prompt gives them
+   (prefill before its last token, where the backend has that). The reply's text rules are set by the caller (t->reply). */
 int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens, int n, const struct request *ask, struct error *err);
 void timeline_forget(struct timeline *t, struct engine *e); /* as if it had never held a token */
 bool timeline_has_prompt_left(const struct timeline *t); /* tokens before the pending one that no layer has seen */

@@ -49,6 +49,17 @@ static bool next_range(struct node *const *list, const int16_t *to, int n, int *
     return *first < *last;
 }
 
+/* What a pass cost: `bytes` had been read and it was `start` before it. A device that the host waits for only at picks has just begun with it. */
+static void note(struct engine *e, struct cost *c, int rows, int passes, uint64_t bytes, int64_t start)
+{
+    if (e->b->waits)
+        pace_queue(&e->pace, c, rows, passes, e->b->bytes_read(e->kv) - bytes, start);
+    else
+        pace_note(&e->pace, c, rows, passes, clock_ns() - start);
+    if (e->b->waits && c == &e->pace.head)
+        pace_drain(&e->pace, clock_ns());
+}
+
 int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err)
 {
     for (int first, last; next_range(list, to, n, &first, &last);) {
@@ -57,8 +68,9 @@ int engine_advance(struct engine *e, struct node **list, const int16_t *to, int 
             if (list[i]->at == first && to[i] > first)
                 e->rows[m++] = list[i]->row;
         int64_t start = clock_ns();
+        uint64_t bytes = e->b->bytes_read(e->kv);
         int rc = e->b->forward(e->kv, first, last, e->rows, m, err);
-        pace_note(&e->pace, &e->pace.layer, m, last - first, clock_ns() - start);
+        note(e, &e->pace.layer, m, last - first, bytes, start);
         if (rc)
             return rc;
         for (int i = 0; i < n; i++)
@@ -68,15 +80,18 @@ int engine_advance(struct engine *e, struct node **list, const int16_t *to, int 
     return 0;
 }
 
+struct ask engine_ask(const struct timeline *t) { return (struct ask){&t->ask.sampling, t->ask.drafters & DRAFT_RECYCLE ? PICK_TOP : 0}; }
+
 int engine_pick(struct engine *e, int n, struct error *err)
 {
     for (int i = 0; i < n; i++) {
         e->rows[i] = e->list[i]->row;
-        e->asks[i] = (struct ask){&e->who[i]->ask.sampling, e->who[i]->ask.drafters & DRAFT_RECYCLE ? PICK_TOP : 0};
+        e->asks[i] = engine_ask(e->who[i]);
     }
     int64_t start = clock_ns();
+    uint64_t bytes = e->b->bytes_read(e->kv);
     int rc = e->b->pick(e->kv, e->rows, e->asks, n, e->picks, err);
-    pace_note(&e->pace, &e->pace.head, n, 1, clock_ns() - start);
+    note(e, &e->pace.head, n, 1, bytes, start);
     for (int i = 0; i < n && !rc; i++)
         recycle_learn(&e->who[i]->recycle, e->rows[i].token, &e->picks[i]);
     return rc;

@@ -19,6 +19,26 @@ void pace_note(struct pace *p, struct cost *c, int rows, double passes, int64_t 
     c->when[rows] = p->round;
 }
 
+void pace_queue(struct pace *p, struct cost *c, int rows, double passes, uint64_t bytes, int64_t now)
+{
+    if (p->n_queued == 0)
+        p->since = now;
+    if (p->n_queued < QUEUED_MAX)
+        p->queued[p->n_queued++] = (struct queued){c, rows, passes, bytes};
+}
+
+void pace_drain(struct pace *p, int64_t now)
+{
+    double all = 0;
+    for (int i = 0; i < p->n_queued; i++)
+        all += (double)p->queued[i].bytes;
+    for (int i = 0; i < p->n_queued && all > 0; i++) {
+        const struct queued *q = &p->queued[i];
+        pace_note(p, q->cost, q->rows, q->passes, (int64_t)((double)(now - p->since) * (double)q->bytes / all));
+    }
+    p->n_queued = 0;
+}
+
 void pace_round(struct pace *p, int tokens)
 {
     p->tokens = p->tokens * 0.95 + tokens;

@@ -54,10 +54,12 @@ static void learn(struct trust *trust, const struct timeline *t)
             trust_learn(trust, t->tree.node[i].kind, walked[i]);
 }
 
+static uint64_t waits_of(const struct engine *e) { return e->b->waits ? e->b->waits(e->kv) : 0; }
+
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
 {
     int64_t start = clock_ns();
-    uint64_t bytes = e->b->bytes_read(e->kv);
+    uint64_t bytes = e->b->bytes_read(e->kv), waits = waits_of(e);
     for (int i = 0, h = 0; i < n; i++)
         h = plant(t[i], e, h);
     e->n_rows = n;
@@ -79,6 +81,7 @@ int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
     for (int i = 0; i < n; i++) {
         t[i]->stats.reply_ns += clock_ns() - start;
         t[i]->stats.reply_bytes += e->b->bytes_read(e->kv) - bytes;
+        t[i]->stats.waits += waits_of(e) - waits;
     }
     return rc;
 }

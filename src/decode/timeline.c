@@ -30,13 +30,16 @@ void timeline_close(struct timeline *t, struct engine *e)
     *t = (struct timeline){.seq = -1};
 }
 
+/* Slots that another prompt may take over as they are: where prefill has bits of its own, those that a reply wrote would make the next one depend on what was said before. */
+static int reusable(const struct timeline *t, const struct engine *e) { return e->b->prefill && t->n_prefilled < t->n_kv ? t->n_prefilled : t->n_kv; }
+
 int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens, int n, const struct request *ask, struct error *err)
 {
     if (n < 1)
         return fail(err, ERR_USAGE, "the prompt is empty: it needs at least one token");
     if (n >= e->n_slots)
         return fail(err, ERR_USAGE, "the prompt has %d tokens, the context %d, and the reply needs at least one: shorten it or raise --ctx-size", n, e->n_slots);
-    int keep = 0, most = n - 1 < t->n_kv ? n - 1 : t->n_kv;
+    int keep = 0, most = n - 1 < reusable(t, e) ? n - 1 : reusable(t, e);
     while (keep < most && t->token[keep] == tokens[keep])
         keep++;
     if (ask->depth != t->ask.depth)
@@ -48,6 +51,7 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
     memcpy(t->token, tokens, (size_t)n * sizeof *tokens);
     t->n = t->n_prompt = n;
     t->n_kv = keep;
+    t->n_prefilled = e->b->prefill ? keep : 0;
     t->ask = *ask;
     t->tree.n = 1; /* a root and no drafts yet */
     t->walk.n = 0;
@@ -60,7 +64,7 @@ void timeline_forget(struct timeline *t, struct engine *e)
     e->b->seq_trim(e->kv, t->seq, 0);
     ngram_cut(&t->ngram, t->token, 0);
     recycle_forget(&t->recycle);
-    t->n = t->n_kv = 0;
+    t->n = t->n_kv = t->n_prefilled = 0;
     t->reply.finish = REPLY_CANCELLED; /* a reply that was on its way has lost its text */
 }
 
@@ -74,9 +78,11 @@ int timeline_prefill(struct timeline *t, struct engine *e, struct error *err)
         int pos = t->n_kv + i;
         e->rows[i] = (struct row){.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = i};
     }
-    int rc = e->b->forward(e->kv, 0, t->ask.depth, e->rows, n, err);
+    int rc = e->b->prefill ? e->b->prefill(e->kv, t->ask.depth, e->rows, n, err) : e->b->forward(e->kv, 0, t->ask.depth, e->rows, n, err);
     if (!rc)
         t->n_kv += n;
+    if (!rc && e->b->prefill)
+        t->n_prefilled = t->n_kv;
     t->stats.prompt_ns += clock_ns() - start;
     return rc;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What layerskip.h promises of models: options, what lsk_model_about says, and that memory is what was said. */
+#define TEST_DEVICE "cpu"
 #include <math.h>
 #include <stdbool.h>
 #include <sys/resource.h>
@@ -38,6 +39,7 @@ static void test_options_are_checked(void **state)
         const char *word, *choices;
     } bad[] = {
         {{.device = "gpu"}, "device \"gpu\"", "cpu"},
+        {{.device = "cpu:1"}, "device \"cpu:1\"", "cpu"},
         {{.weights = "q5"}, "weights \"q5\"", "file, bf16, q8 or q4"},
         {{.kv = "f16"}, "kv \"f16\"", "auto, bf16, f32"},
         {{.compute = "bf16"}, "compute \"bf16\"", "native, f32"},
@@ -57,6 +59,7 @@ static void test_options_are_checked(void **state)
         for (int load = 0; load < 2; load++) {
             lsk_error err = {0};
             lsk_model_options o = bad[i].o;
+            o.device = o.device ? o.device : "cpu";
             o.load = load ? LSK_LOAD_PLAN : LSK_LOAD_ALL;
             if (lsk_model_open(folder.path, &o, &err))
                 fail_msg("%s was taken", bad[i].word);
@@ -104,6 +107,7 @@ static void test_about(void **state)
     assert_string_equal(i->kv_type, "BF16");
     assert_string_equal(i->compute, "native");
     assert_string_equal(i->device, "cpu");
+    assert_int_equal(i->batch, 256);
     const int want[] = {4, 64, 176, 4, 4, 16, 515, 4096, 100, 1, 0, 1, 0}, got[] = {i->n_layers, i->hidden, i->ffn,         i->n_heads, i->n_kv_heads, i->head_dim, i->n_vocab,
                                                                                     i->context_max, i->context, i->threads, i->tied,    i->bos,        i->n_eos};
     assert_memory_equal(want, got, sizeof want);
@@ -219,7 +223,7 @@ static void test_profile(void **state)
 {
     (void)state;
     static const lsk_profile bad[] = {{4, 2}, {-1, 2}, {2, 33}, {2, -1}};
-    lsk_model_options o = {.load = LSK_LOAD_PLAN, .threads = 1};
+    lsk_model_options o = {.load = LSK_LOAD_PLAN, .threads = 1, .device = "cpu"};
     lsk_error err = {0};
     assert_int_equal(about(&o).exit_layer, 0);
     folder_set(&folder, "config.json", "layerskip", json_pack("{s:i}", "exit_layer", 2));
@@ -322,7 +326,7 @@ static void test_peak_memory(void **state)
     (void)state;
     struct folder big;
     folder_make_of(&big, &(lsk_synth_options){.shape = "tinyllama-1.1b", .layers = 2, .threads = 2});
-    static const lsk_model_options all[] = {{.context = 2048, .threads = 2}, {.context = 2048, .threads = 2, .weights = "q8"}};
+    static const lsk_model_options all[] = {{.device = "cpu", .context = 2048, .threads = 2}, {.device = "cpu", .context = 2048, .threads = 2, .weights = "q8"}};
     for (int i = 0; i < 2; i++) {
         pid_t child = fork();
         if (child == 0)

@@ -203,7 +203,7 @@ static void test_synth_and_opening_report(void **state)
     assert_int_equal(lsk_synth(folder.path, &(lsk_synth_options){.shape = "tiny"}, &err), LSK_ECREATE); /* it is there */
     assert_int_equal(lsk_synth(path, &(lsk_synth_options){.shape = "tiny", .progress = stop, .threads = 1}, &err), LSK_EUSAGE);
     assert_int_not_equal(access(path, F_OK), 0);
-    assert_null(lsk_model_open(folder.path, &(lsk_model_options){.progress = stop, .threads = 1}, &err));
+    assert_null(lsk_model_open(folder.path, &(lsk_model_options){.device = test_device(), .progress = stop, .threads = 1}, &err));
     assert_int_equal(err.code, LSK_EUSAGE);
     assert_non_null(strstr(err.text, "stopped"));
 }

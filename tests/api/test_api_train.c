@@ -118,7 +118,7 @@ static void the_same_bits(void **state)
         same_files(a, c, last);
         snprintf(last, sizeof last, "%s/step-%06d", a, steps);
         lsk_error err = {0};
-        lsk_model *m = lsk_model_open(last, NULL, &err);
+        lsk_model *m = lsk_model_open(last, &(lsk_model_options){.device = "cpu"}, &err);
         if (!m)
             fail_msg("%s", err.text);
         assert_int_equal(lsk_model_about(m)->exit_layer, 1);

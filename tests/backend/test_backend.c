@@ -2,6 +2,8 @@
 /* What every backend must keep: the bits of a row depend on its own past alone. */
 #include "tiny_device.h"
 
+#include <math.h>
+
 enum { SLOTS = 640, SEQS = 4, TEXT = 600 };
 
 static int32_t text[SEQS][TEXT];
@@ -214,8 +216,11 @@ static void backends_are_found_by_name(void **state)
 {
     (void)state;
     struct error err = {0};
-    assert_string_equal(backend_find(NULL, &err)->name, "cpu");
-    assert_ptr_equal(backend_find("auto", &err), backend_find("cpu", &err));
+    size_t n = strcspn(test_device(), ":");
+    assert_string_equal(backend_find("cpu", &err)->name, "cpu");
+    assert_ptr_equal(backend_find("auto", &err), backend_find(NULL, &err));
+    assert_int_equal(strlen(backend_find(test_device(), &err)->name), n);
+    assert_memory_equal(backend_find(test_device(), &err)->name, test_device(), n);
     assert_null(backend_find("tpu", &err));
     assert_int_equal(err.code, ERR_USAGE);
     assert_non_null(strstr(err.text, "tpu"));
@@ -242,6 +247,111 @@ static void shared_pages_are_copied_before_they_change(void **state)
     free(want);
     free(got);
     synthetic_close(&s);
+}
+
+/* ---- prefill, where a backend has one: rows whose hidden states nobody asks for ---- */
+
+enum { PROMPT = 520, AFTER = 6 };
+
+/* Positions [from, to) of text q into timeline `seq`, so many in a call. */
+static void prefill(struct synthetic *s, int depth, int q, int seq, int from, int to, int piece)
+{
+    struct row rows[300];
+    struct error err = {0};
+    for (int at = from, n; at < to; at += n) {
+        n = to - at < piece ? to - at : piece;
+        for (int i = 0; i < n; i++) {
+            rows[i] = row_at(q, at + i, i);
+            rows[i].seq = seq;
+        }
+        if (s->b->prefill(s->kv, depth, rows, n, &err))
+            fail_with(err.text);
+    }
+}
+
+/* Logits of the AFTER rows that follow the prompt's first `from` positions, one by one. */
+static void rows_after(struct synthetic *s, int depth, int q, int seq, int from, float *out)
+{
+    for (int i = 0; i < AFTER; i++) {
+        struct row r = row_at(q, from + i, 0);
+        r.seq = seq;
+        forward(s, 0, depth, &r, 1);
+        logits_of(s, 0, out + i * vocab);
+    }
+}
+
+/* The largest difference over the largest logit. */
+static double distance(const float *a, const float *b, int n)
+{
+    double most = 0, scale = 0;
+    for (int i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - (double)b[i]);
+        most = d <= most ? most : d; /* a NaN is the most */
+        scale = fabs((double)b[i]) > scale ? fabs((double)b[i]) : scale;
+    }
+    return most / scale;
+}
+
+static void check_pieces(struct synthetic *s, const struct kind *k, int depth)
+{
+    static const int pieces[] = {1, 7, 64, 100, 257}, ends[] = {1, 63, 256, 300, PROMPT};
+    size_t bytes = (size_t)(AFTER * vocab) * sizeof(float);
+    float *want = malloc(bytes), *got = malloc(bytes);
+    for (size_t e = 0; e < sizeof ends / sizeof *ends; e++) {
+        s->b->seq_trim(s->kv, 0, 0);
+        prefill(s, depth, 0, 0, 0, ends[e], 300);
+        rows_after(s, depth, 0, 0, ends[e], want);
+        for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++) {
+            s->b->seq_trim(s->kv, 0, 0);
+            for (int at = 0, other = 0; at < ends[e]; at += 200, other += 5) { /* another timeline's prompt in between */
+                prefill(s, depth, 0, 0, at, at + 200 < ends[e] ? at + 200 : ends[e], pieces[p]);
+                prefill(s, depth, 1, 1, other, other + 5, 5);
+            }
+            rows_after(s, depth, 0, 0, ends[e], got);
+            if (memcmp(got, want, bytes))
+                fail_msg("%s %s weights %s, depth %d: %d positions in pieces of %d have other bits", k->shape, k->dtype, k->weights, depth, ends[e], pieces[p]);
+            s->b->seq_trim(s->kv, 1, 0);
+        }
+        s->b->seq_trim(s->kv, 0, 0); /* what follows a row is nothing to it */
+        prefill(s, depth, 0, 0, 0, PROMPT + 40, 300);
+        s->b->seq_trim(s->kv, 0, ends[e]);
+        rows_after(s, depth, 0, 0, ends[e], got);
+        if (memcmp(got, want, bytes))
+            fail_msg("%s %s weights %s, depth %d: %d positions of a longer prompt have other bits", k->shape, k->dtype, k->weights, depth, ends[e]);
+    }
+    struct row rows[PROMPT];
+    s->b->seq_trim(s->kv, 0, 0);
+    for (int i = 0; i < PROMPT; i++)
+        rows[i] = row_at(0, i, i % 64);
+    for (int i = 0; i < PROMPT; i += 64)
+        forward(s, 0, depth, rows + i, PROMPT - i < 64 ? PROMPT - i : 64);
+    rows_after(s, depth, 0, 0, PROMPT, got);
+    double d = distance(want, got, AFTER * vocab), bound = k->wide ? 1e-3 : 4e-2;
+    print_message("%s %s weights %s, depth %d: prefill differs from forward by %.1e of the largest logit (bound %.0e)\n", k->shape, k->dtype, k->weights, depth, d, bound);
+    assert_true(d <= bound);
+    free(want);
+    free(got);
+}
+
+/* Prefill's rows are invariant among themselves: neither pieces nor neighbours nor what follows changes a bit of what later rows read; and they say the same as forward's but for rounding. */
+static void a_prompt_in_pieces_has_the_bits_of_one(void **state)
+{
+    (void)state;
+    FOR_EACH_KIND(k)
+    {
+        struct synthetic s;
+        open_kind(&s, k, 2);
+        bool has = s.b->prefill != NULL;
+        if (has) {
+            check_pieces(&s, k, s.model.config.n_layers);
+            check_pieces(&s, k, 2);
+        }
+        synthetic_close(&s);
+        if (!has) {
+            print_message("skipped: backend %s has no prefill of its own\n", test_device());
+            skip();
+        }
+    }
 }
 
 /* Rows that no caller may hand over are refused, and touch nothing. */
@@ -279,6 +389,7 @@ int main(void)
         cmocka_unit_test(a_range_in_parts_is_the_whole_range),         cmocka_unit_test(a_tree_has_the_bits_of_its_paths),
         cmocka_unit_test(backends_are_found_by_name),
         cmocka_unit_test(shared_pages_are_copied_before_they_change),  cmocka_unit_test(impossible_rows_are_refused),
+        cmocka_unit_test(a_prompt_in_pieces_has_the_bits_of_one),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
 }

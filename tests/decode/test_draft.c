@@ -197,11 +197,59 @@ static void last_candidates_grow_a_tree(void **state)
     toy_teardown(f);
 }
 
+/* Four timelines with budgets of their own, a doubtful pick and an end of text among them: what a chain in one go leaves in the trees, and what is written in the end. */
+static struct toy *draft_four(const struct backend *b, int32_t *eos)
+{
+    struct toy *f = toy_setup(4, TOY_NO_FAULT);
+    struct reply_rules rules = {.eos = eos, .n_eos = 1};
+    struct timeline *t[4];
+    f->engine.b = b;
+    for (int i = 0; i < 4; i++) {
+        struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 3, .n_drafts = 3 + 5 * i % 8, .depth = TOY_LAYERS, .max_tokens = 60, .draft_min_conf = i == 3 ? 0.6f : 0};
+        toy_prompt(f, i, 12, (uint64_t)(4 + i), &ask);
+        reply_start(&f->t[i].reply, &rules, NULL);
+        while (timeline_has_prompt_left(&f->t[i]))
+            timeline_prefill(&f->t[i], &f->engine, NULL);
+        t[i] = &f->t[i];
+        t[i]->tree.node[0] = (struct node){.row = {.token = t[i]->token[11], .pos = 11, .seq = t[i]->seq, .slot = 11, .prefix = 11, .h = i * 16}, .parent = -1, .reach = 1};
+        t[i]->tree.n = 1;
+        t[i]->draft_ended = false;
+    }
+    assert_int_equal(drafter_exit.propose(&f->engine, t, 4, NULL), 0);
+    return f;
+}
+
+static void a_chain_in_one_go_proposes_the_same(void **state)
+{
+    (void)state;
+    for (int32_t eos = 0; eos < TOY_VOCAB; eos++) {
+        struct toy *a = draft_four(&toy_backend, &eos), *b = draft_four(&toy_chain_backend, &eos);
+        for (int i = 0; i < 4; i++) {
+            const struct tree *x = &a->t[i].tree, *y = &b->t[i].tree;
+            assert_int_equal(x->n, y->n);
+            for (int k = 0; k < x->n; k++) {
+                assert_memory_equal(&x->node[k].row, &y->node[k].row, sizeof x->node[k].row);
+                assert_int_equal(x->node[k].parent, y->node[k].parent);
+                assert_true(x->node[k].reach == y->node[k].reach);
+                assert_int_equal(x->node[k].at, y->node[k].at);
+            }
+        }
+        toy_finish(a);
+        toy_finish(b);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(a->t[i].n, b->t[i].n);
+            assert_memory_equal(a->t[i].token, b->t[i].token, (size_t)a->t[i].n * sizeof(int32_t));
+        }
+        toy_teardown(a);
+        toy_teardown(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_drafter_proposes_nothing),
-        cmocka_unit_test(the_exit_drafter_grows_a_chain),
+        cmocka_unit_test(the_exit_drafter_grows_a_chain), cmocka_unit_test(a_chain_in_one_go_proposes_the_same),
         cmocka_unit_test(an_end_of_text_ends_the_draft_but_is_in_it),
         cmocka_unit_test(what_followed_before_is_proposed_again),
         cmocka_unit_test(last_candidates_grow_a_tree),

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The headline promise on real kernels: drafted text equals plain text, token for token and in every bit of its log-probabilities, whatever the exit layer, the
-   drafts, the weight type, the cache, the sampling, the threads, the kernels, the prompt's chunks and the neighbours. By default a covering sample; --full: everything. */
+   drafts, the weight type, the cache, the sampling, the threads, the kernels, the prompt's chunks and the neighbours. By default a covering sample; --full: everything;
+   --tokens N: a covering sample of N tokens and more with up to 64 timelines in a call, for devices that like many rows. */
 #include "tiny_device.h"
 
 #include "decode/decode.h"
 
-enum { SLOTS = 600, MAX_DRAFTS = 12, NEW = 64, TIMELINES = 3 };
+enum { SLOTS = 600, MAX_DRAFTS = 12, NEW = 64, TIMELINES = 3, CROWD = 64 };
 
 /* ---- what is varied ---- */
 
@@ -55,7 +56,7 @@ static const struct backend *right;
 
 static int faulty_forward(struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err)
 {
-    struct row bad[256];
+    struct row bad[CROWD * (1 + MAX_DRAFTS)];
     if (fault == SKIP_EARLY && first == 0 && last == fault_exit && n == 1 && __builtin_popcountll(rows[0].also) > 1)
         return 0; /* the last draft's first layers */
     memcpy(bad, rows, (size_t)n * sizeof *bad);
@@ -74,7 +75,7 @@ static int faulty_forward(struct kv *kv, int first, int last, const struct row *
 
 static int faulty_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
-    struct row bad[64];
+    struct row bad[CROWD * (1 + MAX_DRAFTS)];
     memcpy(bad, rows, (size_t)n * sizeof *bad);
     for (int i = 0; i < n; i++)
         if (fault == NOISE_KEY && rows[i].also)
@@ -95,14 +96,15 @@ struct rig {
     struct synthetic s;
     struct backend b; /* the synthetic's, perhaps with a fault */
     struct engine e;
-    struct timeline t[TIMELINES];
+    struct timeline t[CROWD];
+    int n; /* timelines */
 };
 
-static void rig_open(struct rig *r, const struct combination *c)
+static void rig_open(struct rig *r, const struct combination *c, int n)
 {
     const struct kind *k = &kinds[c->kind];
     struct device_options o = {.weights = k->weights, .wide = k->wide, .kv_f32 = k->kv_f32, .kernels = sets[c->set], .threads = threads[c->threads],
-                               .n_slots = SLOTS, .n_seqs = TIMELINES, .n_hidden = 256};
+                               .n_slots = SLOTS, .n_seqs = n, .n_hidden = n * (1 + MAX_DRAFTS) > 256 ? n * (1 + MAX_DRAFTS) : 256};
     struct error err = {0};
     synthetic_open(&r->s, k->shape, k->dtype, &o);
     r->b = *r->s.b;
@@ -111,11 +113,13 @@ static void rig_open(struct rig *r, const struct combination *c)
         r->b.forward = faulty_forward;
         r->b.pick = faulty_pick;
         r->b.kv_move = faulty_move;
+        r->b.draft = NULL; /* every pass goes through the faulty ones */
     }
     if (engine_open(&r->e, &r->b, r->s.kv, &r->s.o, r->s.model.config.n_layers, r->s.model.config.vocab, batches[c->batch], MAX_DRAFTS, &err))
         fail_with(err.text);
     words = r->s.model.tokenizer;
-    for (int i = 0; i < TIMELINES; i++) {
+    r->n = n;
+    for (int i = 0; i < n; i++) {
         assert_int_equal(timeline_open(&r->t[i], &r->e, NULL), 0);
         assert_int_equal(reply_open(&r->t[i].reply, words, NULL), 0);
     }
@@ -123,7 +127,7 @@ static void rig_open(struct rig *r, const struct combination *c)
 
 static void rig_close(struct rig *r)
 {
-    for (int i = 0; i < TIMELINES; i++) {
+    for (int i = 0; i < r->n; i++) {
         reply_close(&r->t[i].reply);
         timeline_close(&r->t[i], &r->e);
     }
@@ -131,10 +135,11 @@ static void rig_close(struct rig *r)
     synthetic_close(&r->s);
 }
 
-static void prompt(struct rig *r, int i, int n, const struct request *ask)
+/* text: which of the texts that prompts are made of. */
+static void prompt(struct rig *r, int i, int text, int n, const struct request *ask)
 {
     int32_t tokens[SLOTS];
-    uint64_t seed = 100 + (uint64_t)i;
+    uint64_t seed = 100 + (uint64_t)text;
     for (int k = 0; k < n; k++)
         tokens[k] = check_below(&seed, r->s.model.config.vocab);
     assert_int_equal(reply_start(&r->t[i].reply, &(struct reply_rules){0}, NULL), 0);
@@ -143,12 +148,13 @@ static void prompt(struct rig *r, int i, int n, const struct request *ask)
         fail_with(err.text);
 }
 
-/* The first n timelines to their ends; what the first one said. */
-static void finish(struct rig *r, int n, struct text *out)
+/* The first n timelines to their ends; what the first n_out of them said. */
+static void finish(struct rig *r, int n, struct text *out, int n_out)
 {
-    out->n = 0;
+    for (int i = 0; i < n_out; i++)
+        out[i].n = 0;
     for (;;) {
-        struct timeline *ready[TIMELINES];
+        struct timeline *ready[CROWD];
         struct error err = {0};
         int m = 0;
         for (int i = 0; i < n; i++) {
@@ -169,9 +175,9 @@ static void finish(struct rig *r, int n, struct text *out)
             fail_with(err.text);
         for (int i = 0; i < n; i++) {
             struct reply *p = &r->t[i].reply;
-            for (int k = 0; k < p->n_events && i == 0 && out->n < NEW; k++) {
-                out->token[out->n] = p->event[k].token;
-                out->logprob[out->n++] = p->event[k].logprob;
+            for (int k = 0; k < p->n_events && i < n_out && out[i].n < NEW; k++) {
+                out[i].token[out[i].n] = p->event[k].token;
+                out[i].logprob[out[i].n++] = p->event[k].logprob;
             }
             reply_clear(p);
         }
@@ -187,16 +193,16 @@ static struct request ask_of(const struct rig *r, const struct combination *c, b
 /* Drafted, in company when the combination's number is odd. */
 static void drafted_text(const struct combination *c, int number, struct text *out, struct stats *stats)
 {
-    struct rig r;
-    rig_open(&r, c);
+    static struct rig r;
+    rig_open(&r, c, TIMELINES);
     fault_exit = c->exit_layer;
     struct request ask = ask_of(&r, c, true), other = ask_of(&r, c, number % 4 == 1);
     other.exit_layer = 1 + c->exit_layer % (r.s.model.config.n_layers - 1);
     other.sampling.seed ^= 99;
-    prompt(&r, 0, prompts[c->prompt], &ask);
+    prompt(&r, 0, 0, prompts[c->prompt], &ask);
     for (int i = 1; i < TIMELINES; i++)
-        prompt(&r, i, 5 + 40 * i, &other);
-    finish(&r, number % 2 ? TIMELINES : 1, out);
+        prompt(&r, i, i, 5 + 40 * i, &other);
+    finish(&r, number % 2 ? TIMELINES : 1, out, 1);
     *stats = r.t[0].stats;
     rig_close(&r);
 }
@@ -208,13 +214,13 @@ static const struct text *plain_text(const struct combination *c)
     struct text *t = &kept[c->kind][c->sampling][c->prompt];
     if (t->n == 0) {
         struct combination base = {.kind = c->kind, .sampling = c->sampling, .prompt = c->prompt};
-        struct rig r;
+        static struct rig r;
         enum fault planted = fault;
         fault = NO_FAULT;
-        rig_open(&r, &base);
+        rig_open(&r, &base, TIMELINES);
         struct request ask = ask_of(&r, &base, false);
-        prompt(&r, 0, prompts[c->prompt], &ask);
-        finish(&r, 1, t);
+        prompt(&r, 0, 0, prompts[c->prompt], &ask);
+        finish(&r, 1, t, 1);
         rig_close(&r);
         fault = planted;
         assert_int_equal(t->n, NEW);
@@ -233,23 +239,28 @@ struct tally {
     long replies, tokens, different, drafted, accepted;
 };
 
+static void judge(const struct combination *c, const struct text *got, const struct text *want, const struct stats *stats, struct tally *sum, bool tell)
+{
+    sum->replies++;
+    sum->tokens += got->n;
+    sum->drafted += stats->drafted;
+    sum->accepted += stats->accepted;
+    for (int i = 0; i < NEW; i++)
+        if (i >= got->n || got->token[i] != want->token[i] || memcmp(&got->logprob[i], &want->logprob[i], sizeof(float))) {
+            sum->different++;
+            if (tell && sum->different <= 20)
+                describe(c, i);
+            return;
+        }
+}
+
 static void compare(const struct combination *c, int number, struct tally *sum, bool tell)
 {
     const struct text *want = plain_text(c);
     struct text got;
     struct stats stats;
     drafted_text(c, number, &got, &stats);
-    sum->replies++;
-    sum->tokens += got.n;
-    sum->drafted += stats.drafted;
-    sum->accepted += stats.accepted;
-    for (int i = 0; i < NEW; i++)
-        if (i >= got.n || got.token[i] != want->token[i] || memcmp(&got.logprob[i], &want->logprob[i], sizeof(float))) {
-            sum->different++;
-            if (tell)
-                describe(c, i);
-            return;
-        }
+    judge(c, &got, want, &stats, sum, tell);
 }
 
 /* Every level of every factor, in random company. */
@@ -258,7 +269,7 @@ static struct combination random_combination(uint64_t *seed, int number)
     struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .team = number / 2 % COUNT(teams), .sampling = check_below(seed, COUNT(samplings)),
                             .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches))};
     c.exit_layer = 1 + check_below(seed, strcmp(kinds[c.kind].shape, "tiny-gqa") ? 3 : 4);
-    c.set = number % 5 == 4 && c.prompt < 3; /* the plain kernels are slow */
+    c.set = number % 5 == 4 && c.prompt < 3 && test_on_cpu(); /* the plain kernels are slow, and the CPU's */
     c.threads = c.threads == 2 && number % 3 ? 1 : c.threads; /* more threads than cores: less often */
     return c;
 }
@@ -275,6 +286,7 @@ static void drafting_changes_no_bit(void **state)
     struct tally sum = {0};
     uint64_t seed = 2024;
     fault = NO_FAULT;
+    test_of_cpu("kernels plain");
     for (int i = 0; i < 300; i++) {
         struct combination c = random_combination(&seed, i);
         compare(&c, i, &sum, true);
@@ -296,13 +308,81 @@ static void everything_changes_no_bit(void **state)
                 for (int s = 0; s < COUNT(samplings); s++)
                     for (int p = 0; p < COUNT(prompts); p++) {
                         struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .team = number % COUNT(teams), .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
-                                                .batch = number % COUNT(batches), .set = number % 7 == 6};
+                                                .batch = number % COUNT(batches), .set = number % 7 == 6 && test_on_cpu()};
                         compare(&c, number++, &sum, true);
                     }
             print_message("%s %s, exit %d: %ld replies so far\n", kinds[k].shape, kinds[k].weights, e, sum.replies);
         }
     report("everything", &sum);
     assert_int_equal(sum.different, 0);
+}
+
+/* ---- a crowd: up to 64 timelines in a call, each with its own prompt, sampling, drafter, exit layer and number of drafts ---- */
+
+enum { TEXTS = 3 };
+static long crowd_tokens = 9 * 16 * NEW; /* at least so many */
+
+/* Plain and alone, in a rig that is open: kept for all crowds of that kind. */
+static const struct text *plain_in(struct rig *r, struct text *kept, const struct combination *c, int text)
+{
+    struct text *t = &kept[(c->sampling * COUNT(prompts) + c->prompt) * TEXTS + text];
+    if (t->n == 0) {
+        struct request ask = ask_of(r, c, false);
+        timeline_forget(&r->t[0], &r->e);
+        prompt(r, 0, text, prompts[c->prompt], &ask);
+        finish(r, 1, t, 1);
+        assert_int_equal(t->n, NEW);
+    }
+    return t;
+}
+
+/* n timelines at once against what each says alone. */
+static void compare_crowd(struct rig *r, struct text *kept, int kind, int n, uint64_t *seed, struct tally *sum)
+{
+    static struct text got[CROWD];
+    struct combination c[CROWD];
+    int text[CROWD];
+    const struct text *want[CROWD];
+    for (int i = 0; i < n; i++) {
+        c[i] = random_combination(seed, check_below(seed, 1 << 20));
+        c[i].kind = kind;
+        c[i].exit_layer = 1 + check_below(seed, r->s.model.config.n_layers - 1);
+        c[i].set = c[i].threads = c[i].batch = 0;
+        text[i] = check_below(seed, TEXTS);
+        want[i] = plain_in(r, kept, &c[i], text[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        struct request ask = ask_of(r, &c[i], true);
+        timeline_forget(&r->t[i], &r->e);
+        prompt(r, i, text[i], prompts[c[i].prompt], &ask);
+    }
+    finish(r, n, got, n);
+    for (int i = 0; i < n; i++)
+        judge(&c[i], &got[i], want[i], &r->t[i].stats, sum, true);
+}
+
+static void a_crowd_changes_no_bit(void **state)
+{
+    (void)state;
+    static struct rig r;
+    static struct text kept[COUNT(samplings) * COUNT(prompts) * TEXTS];
+    static const int sizes[] = {64, 16, 33, 2, 64, 8, 63, 5}; /* calls of one group of rows and of many */
+    struct tally sum = {0};
+    uint64_t seed = 77;
+    fault = NO_FAULT;
+    for (int k = 0; k < COUNT(kinds); k++) {
+        struct combination base = {.kind = k, .batch = k % COUNT(batches) == 1 ? 2 : k % COUNT(batches)};
+        int most = crowd_tokens / COUNT(kinds) / NEW < CROWD ? 16 : CROWD;
+        memset(kept, 0, sizeof kept);
+        rig_open(&r, &base, most);
+        for (int i = most == CROWD ? 0 : 1; sum.tokens < crowd_tokens * (k + 1) / COUNT(kinds); i++)
+            compare_crowd(&r, kept, k, sizes[i % COUNT(sizes)] < most ? sizes[i % COUNT(sizes)] : most, &seed, &sum);
+        rig_close(&r);
+        print_message("%s %s weights %s: %ld replies so far, %ld tokens, %ld different\n", kinds[k].shape, kinds[k].dtype, kinds[k].weights, sum.replies, sum.tokens, sum.different);
+    }
+    report("crowds", &sum);
+    assert_int_equal(sum.different, 0);
+    assert_true(sum.accepted > sum.drafted / 10);
 }
 
 /* The same test with one thing wrong: it must notice. */
@@ -326,9 +406,14 @@ static void planted_faults_are_caught(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest sample[] = {cmocka_unit_test(drafting_changes_no_bit), cmocka_unit_test(planted_faults_are_caught)};
+    const struct CMUnitTest sample[] = {cmocka_unit_test(drafting_changes_no_bit), cmocka_unit_test(a_crowd_changes_no_bit), cmocka_unit_test(planted_faults_are_caught)};
+    const struct CMUnitTest crowds[] = {cmocka_unit_test(a_crowd_changes_no_bit), cmocka_unit_test(planted_faults_are_caught)};
     const struct CMUnitTest full[] = {cmocka_unit_test(everything_changes_no_bit), cmocka_unit_test(planted_faults_are_caught)};
     if (argc > 1 && !strcmp(argv[1], "--full"))
         return cmocka_run_group_tests(full, NULL, synthetic_cleanup);
+    if (argc > 2 && !strcmp(argv[1], "--tokens")) {
+        crowd_tokens = atol(argv[2]);
+        return cmocka_run_group_tests(crowds, NULL, synthetic_cleanup);
+    }
     return cmocka_run_group_tests(sample, NULL, synthetic_cleanup);
 }

@@ -70,9 +70,27 @@ static void the_rate_is_that_of_plain_decoding_at_least(void **state)
     assert_true(near(pace_rate(&p, 4), 1.0 / 5000));
 }
 
+static void queued_passes_share_the_wait_by_their_bytes(void **state)
+{
+    (void)state;
+    struct pace p = {0};
+    pace_queue(&p, &p.layer, 1, 10, 900, 1000);
+    pace_queue(&p, &p.head, 1, 1, 100, 1500);
+    pace_drain(&p, 11000);
+    assert_true(near(pace_cost(&p, &p.layer, 1), 900) && near(pace_cost(&p, &p.head, 1), 1000) && near(p.spent, 10000));
+    pace_drain(&p, 99000); /* nothing was queued */
+    assert_true(near(p.spent, 10000));
+    pace_queue(&p, &p.layer, 2, 10, 0, 0); /* a pass that reads nothing takes none of the time */
+    pace_drain(&p, 5);
+    assert_true(near(p.spent, 10000));
+    for (int i = 0; i < 2 * QUEUED_MAX; i++)
+        pace_queue(&p, &p.layer, 3, 1, 10, i);
+    assert_int_equal(p.n_queued, QUEUED_MAX);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(unknown_costs_come_from_their_neighbours), cmocka_unit_test(measurements_are_smoothed_and_grow_old),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(unknown_costs_come_from_their_neighbours), cmocka_unit_test(queued_passes_share_the_wait_by_their_bytes), cmocka_unit_test(measurements_are_smoothed_and_grow_old),
                                        cmocka_unit_test(the_rate_is_that_of_plain_decoding_at_least)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,6 +64,73 @@ static void reuse_changes_no_text(void **state)
     toy_teardown(b);
 }
 
+/* A prompt of n tokens from `text`, to the end of its reply. */
+static void say(struct toy *f, const int32_t *text, int n, const struct request *ask)
+{
+    struct reply_rules rules = {0};
+    assert_int_equal(reply_start(&f->t[0].reply, &rules, NULL), 0);
+    assert_int_equal(timeline_prompt(&f->t[0], &f->engine, text, n, ask, NULL), 0);
+    toy_finish(f);
+}
+
+/* Where prefill has bits of its own, a reply depends on its prompt alone, not on what of it another reply wrote: only prefilled slots are taken over. */
+static void only_prefilled_slots_are_reused(void **state)
+{
+    (void)state;
+    struct backend b = toy_prefilling();
+    struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 2, .n_drafts = 5, .depth = TOY_LAYERS, .max_tokens = 40};
+    for (int more = 0; more <= 24; more += 8) { /* tokens behind the first reply: the next prompt ends inside it, with it, or goes on */
+        struct toy *a = toy_setup(1, TOY_NO_FAULT), *fresh = toy_setup(1, TOY_NO_FAULT);
+        struct timeline *t = &a->t[0];
+        int32_t text[TOY_SLOTS];
+        a->engine.b = fresh->engine.b = &b;
+        toy_prompt(a, 0, 30, 1, &ask);
+        toy_finish(a);
+        assert_int_equal(t->n_prefilled, 29);
+        int said = t->n, n = more == 0 ? 50 : said - 8 + more;
+        for (int i = 0; i < n; i++)
+            text[i] = i < said ? t->token[i] : (int32_t)(toy_mix(5, (uint64_t)i) % TOY_VOCAB);
+        say(a, text, n, &ask);
+        assert_int_equal(t->stats.cached_tokens, 29);
+        assert_int_equal(t->n_prefilled, n - 1);
+        say(fresh, text, n, &ask);
+        assert_int_equal(fresh->t[0].n, t->n);
+        assert_memory_equal(fresh->t[0].token, t->token, (size_t)t->n * sizeof *text);
+        say(a, text, 20, &ask); /* a shorter prompt: its pending token's slot was prefilled, and is not now */
+        assert_int_equal(t->stats.cached_tokens, 19);
+        assert_int_equal(t->n_prefilled, 19);
+        say(fresh, text, n, &ask); /* and again the longer one */
+        say(a, text, n, &ask);
+        assert_memory_equal(fresh->t[0].token, t->token, (size_t)t->n * sizeof *text);
+        timeline_forget(t, &a->engine);
+        assert_int_equal(t->n_prefilled, 0);
+        assert_true(a->kv->prefills > 0);
+        toy_teardown(a);
+        toy_teardown(fresh);
+    }
+}
+
+/* The toy's prefill does leave its mark: had the reply's slots been kept, the text would be another one. */
+static void the_role_of_a_slot_is_felt(void **state)
+{
+    (void)state;
+    struct backend b = toy_prefilling();
+    struct toy *a = toy_setup(1, TOY_NO_FAULT), *fresh = toy_setup(1, TOY_NO_FAULT);
+    struct request ask = plain(TOY_LAYERS, 20);
+    int32_t text[TOY_SLOTS];
+    a->engine.b = fresh->engine.b = &b;
+    toy_prompt(a, 0, 30, 1, &ask);
+    toy_finish(a);
+    int n = a->t[0].n;
+    memcpy(text, a->t[0].token, (size_t)n * sizeof *text);
+    a->t[0].n_prefilled = a->t[0].n_kv; /* a lie */
+    say(a, text, n, &ask);
+    say(fresh, text, n, &ask);
+    assert_memory_not_equal(fresh->t[0].token, a->t[0].token, (size_t)(n + 20) * sizeof *text);
+    toy_teardown(a);
+    toy_teardown(fresh);
+}
+
 static void budgets_never_pass_the_limits(void **state)
 {
     (void)state;
@@ -139,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_prompt_must_fit),           cmocka_unit_test(a_prefix_is_reused),
         cmocka_unit_test(reuse_changes_no_text),       cmocka_unit_test(budgets_never_pass_the_limits),
+        cmocka_unit_test(only_prefilled_slots_are_reused), cmocka_unit_test(the_role_of_a_slot_is_felt),
         cmocka_unit_test(a_stop_cuts_inside_accepted_drafts), cmocka_unit_test(logits_that_are_not_finite_end_the_reply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

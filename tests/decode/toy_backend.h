@@ -3,7 +3,9 @@
 
    The K/V cell of (layer, slot) holds the token and position of the row that wrote it. A layer hashes, in order, the cells that a row sees. When decoding is right
    every layer sees the same history h, and the pick at full depth is a function of h alone. A stale, missing or foreign cell in any layer makes that layer's
-   hash differ, and so the pick. An exit at depth e picks what the full depth would in AGREE of 100 histories. */
+   hash differ, and so the pick. An exit at depth e picks what the full depth would in AGREE of 100 histories.
+
+   toy_prefilling is the same with a prefill whose K and V differ from those of forward, as on a device with other products for many rows. */
 #ifndef TESTS_DECODE_TOY_BACKEND_H
 #define TESTS_DECODE_TOY_BACKEND_H
 
@@ -17,7 +19,7 @@ enum { TOY_LAYERS = 6, TOY_VOCAB = 64, TOY_AGREE = 70 };
 enum toy_fault { TOY_NO_FAULT, TOY_SKIP_EARLY, TOY_STALE_SLOT, TOY_NOISE_KEY, TOY_SIBLING, TOY_NO_MOVE };
 
 struct toy_cell {
-    int32_t token, pos;
+    int32_t token, pos, role; /* role: 1 of prefill */
 };
 
 struct toy_row {
@@ -30,7 +32,7 @@ struct kv {
     struct toy_cell *cell; /* [seq][layer][slot] */
     struct toy_row *row;   /* [n_hidden] */
     bool *open;
-    uint64_t forwards, picks, rows;
+    uint64_t forwards, prefills, picks, rows;
     enum toy_fault fault;
     int exit_layer; /* of the fault */
 };
@@ -45,20 +47,21 @@ static uint64_t toy_mix(uint64_t a, uint64_t b)
 
 static struct toy_cell *toy_cell_at(struct kv *kv, int seq, int layer, int slot) { return &kv->cell[((size_t)seq * TOY_LAYERS + (size_t)layer) * (size_t)kv->n_slots + (size_t)slot]; }
 
+static uint64_t toy_taste(uint64_t h, const struct toy_cell *c)
+{
+    h = toy_mix(toy_mix(h, (uint64_t)c->token), (uint64_t)c->pos);
+    return c->role ? toy_mix(h, (uint64_t)c->role) : h;
+}
+
 static uint64_t toy_see(struct kv *kv, int layer, const struct row *r)
 {
     uint64_t h = 1;
-    for (int s = 0; s < r->prefix; s++) {
-        const struct toy_cell *c = toy_cell_at(kv, r->seq, layer, s);
-        h = toy_mix(toy_mix(h, (uint64_t)c->token), (uint64_t)c->pos);
-    }
+    for (int s = 0; s < r->prefix; s++)
+        h = toy_taste(h, toy_cell_at(kv, r->seq, layer, s));
     for (int i = 0; i < 64; i++)
-        if (r->also >> i & 1) {
-            const struct toy_cell *c = toy_cell_at(kv, r->seq, layer, r->prefix + i);
-            h = toy_mix(toy_mix(h, (uint64_t)c->token), (uint64_t)c->pos);
-        }
-    const struct toy_cell *own = toy_cell_at(kv, r->seq, layer, r->slot);
-    return toy_mix(toy_mix(h, (uint64_t)own->token), (uint64_t)own->pos);
+        if (r->also >> i & 1)
+            h = toy_taste(h, toy_cell_at(kv, r->seq, layer, r->prefix + i));
+    return toy_taste(h, toy_cell_at(kv, r->seq, layer, r->slot));
 }
 
 static int toy_forward(struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err)
@@ -78,7 +81,7 @@ static int toy_forward(struct kv *kv, int first, int last, const struct row *row
             bool last_draft = n == 1 && rows[0].also && first == 0 && last == kv->exit_layer;
             if (kv->fault == TOY_SKIP_EARLY && last_draft)
                 continue; /* computed, but K and V are not written */
-            *toy_cell_at(kv, rows[i].seq, l, rows[i].slot) = (struct toy_cell){kv->row[rows[i].h].token, rows[i].pos};
+            *toy_cell_at(kv, rows[i].seq, l, rows[i].slot) = (struct toy_cell){kv->row[rows[i].h].token, rows[i].pos, 0};
         }
         for (int i = 0; i < n; i++) {
             struct row r = rows[i];
@@ -92,6 +95,20 @@ static int toy_forward(struct kv *kv, int first, int last, const struct row *row
     }
     return 0;
 }
+
+/* Keeps no hidden states; every row's cells have the mark of prefill. */
+static inline int toy_prefill(struct kv *kv, int last, const struct row *rows, int n, struct error *err)
+{
+    (void)err;
+    kv->prefills++;
+    kv->rows += (uint64_t)n;
+    for (int l = 0; l < last; l++)
+        for (int i = 0; i < n; i++)
+            *toy_cell_at(kv, rows[i].seq, l, rows[i].slot) = (struct toy_cell){rows[i].token, rows[i].pos, 1};
+    return 0;
+}
+
+static inline uint64_t toy_waits(const struct kv *kv) { return kv->picks; }
 
 static int toy_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
@@ -141,7 +158,7 @@ static void toy_seq_trim(struct kv *kv, int seq, int n_slots)
 {
     for (int l = 0; l < TOY_LAYERS; l++)
         for (int s = n_slots; s < kv->n_slots; s++)
-            *toy_cell_at(kv, seq, l, s) = (struct toy_cell){-1, -1};
+            *toy_cell_at(kv, seq, l, s) = (struct toy_cell){-1, -1, 0};
 }
 
 static uint64_t toy_bytes_read(const struct kv *kv) { return kv->rows; }
@@ -149,6 +166,44 @@ static uint64_t toy_bytes_read(const struct kv *kv) { return kv->rows; }
 static const struct backend toy_backend = {
     .name = "toy", .seq_open = toy_seq_open, .seq_close = toy_seq_close, .seq_trim = toy_seq_trim, .kv_move = toy_kv_move,
     .forward = toy_forward, .pick = toy_pick, .bytes_read = toy_bytes_read,
+};
+
+static inline struct backend toy_prefilling(void)
+{
+    struct backend b = toy_backend;
+    b.prefill = toy_prefill;
+    b.waits = toy_waits;
+    return b;
+}
+
+/* The same with chains of drafts in one go. */
+static int toy_draft(struct kv *kv, int last, const struct row *rows, const struct ask *asks, const int *count, int steps, struct pick *picks, struct error *err)
+{
+    const struct pick *before = picks;
+    for (int k = 0; k < steps; k++) {
+        struct row step[ROWS_MAX];
+        if (count[k] < 1 || count[k] > (k ? count[k - 1] : ROWS_MAX))
+            return fail(err, ERR_INTERNAL, "step %d has %d rows", k, count[k]);
+        for (int i = 0; i < count[k]; i++) {
+            step[i] = rows[i];
+            if (step[i].token < 0)
+                step[i].token = before[-1 - step[i].token].token;
+        }
+        int rc = toy_forward(kv, 0, last, step, count[k], err);
+        rc = rc ? rc : toy_pick(kv, step, asks, count[k], picks, err);
+        if (rc)
+            return rc;
+        before = picks;
+        rows += count[k];
+        asks += count[k];
+        picks += count[k];
+    }
+    return 0;
+}
+
+static const struct backend toy_chain_backend = {
+    .name = "toy", .seq_open = toy_seq_open, .seq_close = toy_seq_close, .seq_trim = toy_seq_trim, .kv_move = toy_kv_move,
+    .forward = toy_forward, .pick = toy_pick, .draft = toy_draft, .bytes_read = toy_bytes_read,
 };
 
 static inline struct kv *toy_open(int n_slots, int n_seqs, int n_hidden)

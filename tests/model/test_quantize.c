@@ -103,7 +103,7 @@ static int keep_logits(void *ud, int i, const float *logits, int n_vocab)
 static float *logits_of(const char *path, const char *weights, const char *compute, lsk_model_info *info)
 {
     lsk_error err = {0};
-    lsk_model *m = lsk_model_open(path, &(lsk_model_options){.weights = weights, .compute = compute, .threads = 1, .context = 64}, &err);
+    lsk_model *m = lsk_model_open(path, &(lsk_model_options){.device = "cpu", .weights = weights, .compute = compute, .threads = 1, .context = 64}, &err);
     if (!m)
         fail_msg("%s: %s", path, err.text);
     lsk_session *s = must_session(m);

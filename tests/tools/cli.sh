@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
 export XDG_CONFIG_HOME=$work/config
-touch stuck.gguf own.gguf packed.gguf greedy.gguf slow-dear.gguf m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf endless.gguf lean.gguf empty.txt
+touch stuck.gguf own.gguf packed.gguf greedy.gguf slow-dear.gguf m.gguf corrupt.gguf broken.gguf ends.gguf slow.gguf nan.gguf mute.gguf evil.gguf endless.gguf lean.gguf gpu.gguf empty.txt
 printf "a text\n" >text.txt
 printf "one\n\n\377\n" >bytes.txt
 failures=0 checks=0
@@ -58,6 +58,15 @@ refuse "--temp: \"nan\"" ls_run -p x --temp nan
 refuse "--exit-layer: 8: this model has 8 layers: give 1 to 7" ls_run -p x --exit-layer 8
 refuse "--num-speculations: \"33\" is out of range: give a whole number from -1 to 32" ls_run -p x --num-speculations 33
 refuse "contradict" ls_run -p x --generation-strategy self_speculative --drafter none
+refuse "--device: \"gpu\": must be auto, cpu, cuda or cuda:N" ls_run -p x --device gpu
+refuse "(did you mean cuda?)" ls_run -p x --device cdua
+for command in "run -p x" bench "verify -p x" info "tokenize -p x" "generate-corpus --prompts text.txt -o rows.jsonl"; do
+    # shellcheck disable=SC2086
+    refuse "--device: \"cuda:x\"" "$program" ${command%% *} -m m.gguf ${command#"${command%% *}"} --device cuda:x
+done
+refuse "--device: \"tpu\"" "$program" synth --shape tiny --device tpu new1
+refuse "--device: \"cuda:\"" "$program" train -m m.gguf --data text.txt -o run --device cuda:
+refuse "LAYERSKIP_DEVICE: \"cuda:1234\"" env LAYERSKIP_DEVICE=cuda:1234 "$program" run m.gguf -p x
 refuse "contradict" ls_run -p x --generation-strategy autoregressive --drafter exit
 refuse "the prompt is empty" ls_run -p ""
 refuse "the prompt is empty" ls_run
@@ -412,6 +421,27 @@ if script -qec true typescript >/dev/null 2>&1 </dev/null; then
     script -qec "'$program' run slow.gguf -p '$prompt' -n 0 --no-progress" typescript >out 2>err </dev/null
     ! grep -q "reading" out || fail "no progress when not wanted"
 fi
+
+# A GPU: what memory it will hold stands on stderr before the rest, how often the host waited among the statistics; the host's memory is not measured.
+try "run on a GPU" 0 "$program" run gpu.gguf -p hello -n 20 --ignore-eos --device cuda:1
+checks=$((checks + 1))
+[ "$(head -n 1 err)" = "plan       cuda: weights 1.91 MiB, KV cache 64.00 KiB, activations 39.06 KiB: 2.01 MiB in all" ] || fail "the plan comes first"
+says err "waits      the host waited 40 times for the device: "
+says err ", 2.00 a token"
+try "statistics of a GPU" 0 "$program" run gpu.gguf -p hello -n 20 --ignore-eos --stats json
+says err '"host_waits": 40'
+says err '"device": "cuda"'
+try "statistics of a CPU" 0 ls_run -p hello -n 20 --ignore-eos --stats json
+says err '"host_waits": null'
+try "info of a GPU" 0 "$program" info gpu.gguf --device cuda
+silent err
+says out "on cuda with plain kernels"
+! grep -q "threads" out || fail "no threads on a GPU"
+says out "; 2.01 MiB in all"
+try "bench on a GPU" 0 "$program" bench gpu.gguf -p 0 -n 8 -r 2 -o json
+says out '"read_gb_per_second": null'
+says out '"host_waits_per_token": 2'
+says out '"n_batch": 256'
 
 # Interruption: the text so far, the statistics, 130.
 (trap - INT; exec "$program" run slow.gguf -p hello -n -1 --ignore-eos >out 2>err) &

@@ -3,7 +3,8 @@
    without weights. A process may open one model, once. The name of the "model" picks its character: any existing file is a model; a name with "corrupt" cannot be read, one with "broken"
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
    "dear" 2 ms for every draft more, one with "evil" has a hostile name, one with "nan" fails at the third token of a reply and has a damaged tensor,
-   one with "stuck" opens for 20 s and looks at nothing meanwhile, one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "endless" no end of text, one with "lean" no memory for drafts, one with "greedy" asks for that. */
+   one with "stuck" opens for 20 s and looks at nothing meanwhile, one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "endless" no end of text, one with "lean" no memory for drafts, one with "greedy" asks for that, one
+   with "gpu" runs on a GPU. */
 #include "layerskip.h"
 
 #include <stdarg.h>
@@ -86,7 +87,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
                                .weight_type = "bf16",
                                .kv_type = "bf16",
                                .compute = "native",
-                               .device = "cpu",
+                               .device = strstr(path, "gpu") ? "cuda" : "cpu",
                                .kernels = "plain",
                                .tokenizer = "bytes",
                                .rope = "default",
@@ -140,7 +141,8 @@ int lsk_model_load(lsk_model *m, const lsk_model_options *o, lsk_error *err)
         m->info.kept_type = "Q4_1";
     }
     m->info.context = o->context ? o->context : CONTEXT;
-    m->info.threads = o->threads ? o->threads : 1;
+    m->info.threads = strcmp(m->info.device, "cpu") ? 0 : o->threads ? o->threads : 1;
+    m->info.batch = o->batch ? o->batch : 256;
     return 0;
 }
 
@@ -306,6 +308,7 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
     }
     int accept = s->drafts ? (int)(mix((uint64_t)s->n) % (uint64_t)(s->drafts + 1)) : 0;
     s->stats.rounds += s->drafts > 0;
+    s->stats.waits += strcmp(s->m->info.device, "cpu") ? 2 : 0;
     s->stats.drafted += s->drafts;
     for (int i = 0; i < s->drafts; i++)
         s->stats.drafted_at[i]++;

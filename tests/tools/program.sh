@@ -7,6 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
+export LAYERSKIP_DEVICE=${LSK_TEST_DEVICE:-cpu}
 export XDG_CONFIG_HOME=$work/config
 failures=0 checks=0
 
@@ -75,8 +76,13 @@ for drafts in "1 1" "2 4" "4 12"; do
     same plain "drafts $drafts"
     says err "acceptance rate"
 done
-try 0 "${run[@]}" --threads 1 --kernels plain
-same plain "one thread, plain kernels"
+if [ "$LAYERSKIP_DEVICE" = cpu ]; then
+    try 0 "${run[@]}" --threads 1 --kernels plain
+    same plain "one thread, plain kernels"
+else
+    check "the memory plan comes first" eval 'head -n 1 err | grep -q "^plan       cuda: weights "'
+    says err "waits      the host waited"
+fi
 try 0 "${run[@]}" --temp 0.8 --seed 7
 cp out sampled
 check "sampling changes the text" eval '! cmp -s plain sampled'

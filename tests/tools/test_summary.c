@@ -119,6 +119,22 @@ static void text_for_people(void **state)
     free(text);
 }
 
+static void waits_are_said_where_there_are_any(void **state)
+{
+    lsk_stats s = drafted;
+    char *text = print(summary_text, &s);
+    (void)state;
+    assert_null(strstr(text, "waits"));
+    free(text);
+    s.waits = 60;
+    text = print(summary_text, &s);
+    assert_non_null(strstr(text, "\nwaits      the host waited 60 times for the device: 6.00 a round, 2.00 a token\n"));
+    free(text);
+    text = print(summary_json, &s);
+    assert_non_null(strstr(text, "\"host_waits\": 60,"));
+    free(text);
+}
+
 static void json_for_programs(void **state)
 {
     char *text = print(summary_json, &drafted);
@@ -157,6 +173,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(figures), cmocka_unit_test(nothing_divides_by_zero), cmocka_unit_test(a_prompt_without_a_reply),
                                        cmocka_unit_test(what_is_not_the_default_is_named), cmocka_unit_test(text_for_people),
-                                       cmocka_unit_test(json_for_programs), cmocka_unit_test(peak_is_known)};
+                                       cmocka_unit_test(waits_are_said_where_there_are_any), cmocka_unit_test(json_for_programs), cmocka_unit_test(peak_is_known)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit
 unset "${!LAYERSKIP_@}" NO_COLOR
+export LAYERSKIP_DEVICE=cpu
 failures=0 checks=0
 
 fail() {

@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/ops.h"
+#include "backend/pages.h"
 #include "base/arena.h"
 #include "base/half.h"
 #include "base/pool.h"
@@ -46,12 +47,7 @@ int cpu_plan(const struct model *m, const struct device_options *o, struct devic
 int cpu_load(struct device *d, struct error *err);
 
 /* ---- KV ----
-   A page holds KV_PAGE slots: [layer][kv head]{ K [16][head_dim][16], V [256][pad] }. Pages are counted; a page that two timelines share is copied before it is written. */
-struct seq {
-    bool open;
-    int n_pages;
-    int32_t *page; /* [pages_per_seq] */
-};
+   A page holds KV_PAGE slots: [layer][kv head]{ K [16][head_dim][16], V [256][pad] }. */
 
 /* What one thread found in its slice of a row of logits. */
 struct pick_part {
@@ -66,11 +62,8 @@ struct pick_part {
 struct kv {
     struct device *d;
     size_t element, head_bytes, v_offset, page_bytes; /* of one element, of one head in a page, of K in it, of a page */
-    int n_pages, pages_per_seq, n_free;
-    uint8_t *pages;      /* [n_pages][page_bytes] */
-    int32_t *free_page;  /* [n_pages], the first n_free are free */
-    int32_t *users;      /* [n_pages] */
-    struct seq *seq;     /* [n_seqs] */
+    struct pages pages;
+    uint8_t *data;       /* [n_pages][page_bytes] */
     float *hidden;       /* [n_hidden][hidden_pad] */
     uint64_t bytes_read;
 
@@ -101,12 +94,11 @@ void cpu_seq_close(struct kv *kv, int seq);
 void cpu_seq_trim(struct kv *kv, int seq, int n_slots);
 int cpu_seq_share(struct kv *kv, int from, int to, int n_slots, struct error *err);
 int cpu_kv_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, struct error *err);
-int cpu_kv_reserve(struct kv *kv, int seq, int slot, struct error *err); /* the slot's page is there and ours alone */
 
 /* K and V of a head at a slot: element strides are LANES for K's dims, 1 for V's. */
 static inline uint8_t *kv_head(const struct kv *kv, int page, int layer, int head)
 {
-    return kv->pages + (size_t)page * kv->page_bytes + ((size_t)layer * (size_t)kv->d->c->n_kv_heads + (size_t)head) * kv->head_bytes;
+    return kv->data + (size_t)page * kv->page_bytes + ((size_t)layer * (size_t)kv->d->c->n_kv_heads + (size_t)head) * kv->head_bytes;
 }
 
 /* ---- compute ---- */

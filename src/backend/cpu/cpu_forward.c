@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/rows.h"
 
 struct pass {
     struct kv *kv;
@@ -120,7 +121,7 @@ static void store_kv(const struct lane *t, int layer, int r, int head, const flo
     const struct kv *kv = t->kv;
     const struct row *row = &t->p->rows[r];
     int hd = t->d->c->head_dim, at = row->slot % KV_PAGE;
-    uint8_t *base = kv_head(kv, kv->seq[row->seq].page[row->slot / KV_PAGE], layer, head);
+    uint8_t *base = kv_head(kv, kv->pages.seq[row->seq].page[row->slot / KV_PAGE], layer, head);
     size_t k_at = (size_t)(at / 16) * (size_t)hd * 16 + (size_t)(at % 16), v_at = (size_t)at * (size_t)t->d->head_pad;
     if (t->d->o.kv_f32) {
         store_f32((float *)base + k_at, 16, k, hd);
@@ -163,7 +164,7 @@ static void attend_rows(const struct lane *t, int layer)
         const struct row *row = &t->p->rows[r];
         size_t at = ((size_t)r * (size_t)c->n_heads + (size_t)(head * group)) * (size_t)pad;
         struct attention a = {
-            .kv = kv_head(kv, 0, layer, head), .page_bytes = kv->page_bytes, .v_offset = kv->v_offset, .page = kv->seq[row->seq].page,
+            .kv = kv_head(kv, 0, layer, head), .page_bytes = kv->page_bytes, .v_offset = kv->v_offset, .page = kv->pages.seq[row->seq].page,
             .f32 = t->d->o.kv_f32, .head_dim = c->head_dim, .pad = pad, .n_query = group, .scale = 1.0f / sqrtf((float)c->head_dim),
             .q = kv->q + at, .out = kv->att + at, .pos = row->pos, .slot = row->slot, .prefix = row->prefix, .also = row->also,
             .scratch = kv->attention + (size_t)t->w * kv->attention_floats,
@@ -243,40 +244,13 @@ static void walk_layers(void *arg, int worker, int n_workers)
         layer(&t, l);
 }
 
-/* What a backend may not be handed; all of it would be our own bug, and none may corrupt memory. */
-static int check_rows(const struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err)
-{
-    const struct config *c = kv->d->c;
-    if (first < 0 || first >= last || last > c->n_layers)
-        return fail(err, ERR_INTERNAL, "layers %d..%d of %d", first, last, c->n_layers);
-    for (int i = 0; i < n; i++) {
-        const struct row *r = &rows[i];
-        bool good = r->seq >= 0 && r->seq < kv->d->o.n_seqs && kv->seq[r->seq].open && r->h >= 0 && r->h < kv->d->o.n_hidden && r->prefix >= 0 &&
-                    r->prefix <= r->slot && r->pos == r->prefix + __builtin_popcountll(r->also) && (first > 0 || (r->token >= 0 && r->token < c->vocab));
-        if (!good)
-            return fail(err, ERR_INTERNAL, "row %d of %d: token %d pos %d seq %d slot %d prefix %d h %d", i, n, r->token, r->pos, r->seq, r->slot, r->prefix, r->h);
-    }
-    return 0;
-}
-
-/* Every ancestor that a row names lies in a page of its timeline. */
-static int check_ancestors(const struct kv *kv, const struct row *rows, int n, struct error *err)
-{
-    for (int i = 0; i < n; i++) {
-        int last = rows[i].also ? rows[i].prefix + 63 - __builtin_clzll(rows[i].also) : rows[i].prefix - 1;
-        if (last / KV_PAGE >= kv->seq[rows[i].seq].n_pages)
-            return fail(err, ERR_INTERNAL, "row %d of %d sees slot %d, which timeline %d does not hold", i, n, last, rows[i].seq);
-    }
-    return 0;
-}
-
 int cpu_forward(struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err)
 {
-    int rc = check_rows(kv, first, last, rows, n, err);
-    for (int i = 0; i < n && !rc; i++)
-        rc = cpu_kv_reserve(kv, rows[i].seq, rows[i].slot, err);
-    if (!rc)
-        rc = check_ancestors(kv, rows, n, err);
+    int rc = rows_check(kv->d->c, &kv->d->o, &kv->pages, first, last, 0, rows, n, err);
+    for (int i = 0; i < n && rc >= 0; i++)
+        rc = pages_reserve(&kv->pages, rows[i].seq, rows[i].slot, err);
+    if (rc >= 0)
+        rc = rows_check_ancestors(&kv->pages, rows, n, err);
     if (rc)
         return rc;
     for (int at = 0; at < n; at += ROWS_MAX) {

@@ -8,8 +8,6 @@
 
 static size_t element_bytes(const struct device_options *o) { return o->kv_f32 ? 4 : 2; }
 
-static int pages_per_seq(const struct device_options *o) { return (o->n_slots + KV_PAGE - 1) / KV_PAGE; }
-
 static size_t head_bytes(const struct config *c, const struct device_options *o)
 {
     return element_bytes(o) * KV_PAGE * (size_t)(c->head_dim + pad16(c->head_dim));
@@ -23,7 +21,7 @@ static size_t page_bytes(const struct config *c, const struct device_options *o)
 uint64_t cpu_kv_bytes(const struct config *c, const struct device_options *o)
 {
     uint64_t bytes;
-    return mul_u64((uint64_t)page_bytes(c, o), (uint64_t)pages_per_seq(o) * (uint64_t)o->n_seqs, &bytes) ? UINT64_MAX : bytes;
+    return mul_u64((uint64_t)page_bytes(c, o), (uint64_t)pages_of(o->n_slots) * (uint64_t)o->n_seqs, &bytes) ? UINT64_MAX : bytes;
 }
 
 /* ---- scratch: one table of buffers serves both the plan and the allocation ---- */
@@ -84,6 +82,14 @@ uint64_t cpu_scratch_bytes(const struct config *c, const struct device_options *
     return sum;
 }
 
+static int copy_page(void *arg, int to, int from, struct error *err)
+{
+    struct kv *kv = arg;
+    (void)err;
+    memcpy(kv->data + (size_t)to * kv->page_bytes, kv->data + (size_t)from * kv->page_bytes, kv->page_bytes);
+    return 0;
+}
+
 static int take_memory(struct kv *kv, struct error *err)
 {
     const struct config *c = kv->d->c;
@@ -99,19 +105,16 @@ static int take_memory(struct kv *kv, struct error *err)
             return fail(err, ERR_OS, "out of memory");
     kv->part = arena_array(&kv->arena, (uint64_t)threads * PICK_ROWS, sizeof *kv->part);
     kv->list = arena_array(&kv->arena, list_numbers(c), sizeof *kv->list);
-    kv->free_page = arena_array(&kv->arena, (uint64_t)kv->n_pages, sizeof *kv->free_page);
-    kv->users = arena_array(&kv->arena, (uint64_t)kv->n_pages, sizeof *kv->users);
-    kv->seq = arena_array(&kv->arena, (uint64_t)o->n_seqs, sizeof *kv->seq);
-    if (!kv->part || !kv->list || !kv->free_page || !kv->users || !kv->seq)
+    if (!kv->part || !kv->list)
         return fail(err, ERR_OS, "out of memory");
-    for (int i = 0; i < o->n_seqs; i++)
-        if (!(kv->seq[i].page = arena_array(&kv->arena, (uint64_t)kv->pages_per_seq, sizeof(int32_t))))
-            return fail(err, ERR_OS, "out of memory");
+    int rc = pages_open(&kv->pages, &kv->arena, o->n_seqs, o->n_slots, copy_page, kv, err);
+    if (rc)
+        return rc;
     kv->attention_floats = thread_floats(c);
     kv->x_stride = widest_input(c);
     /* calloc: the system gives zero pages when they are first touched, so an unused cache costs address space only */
-    kv->pages = calloc((size_t)kv->n_pages, kv->page_bytes);
-    if (!kv->pages)
+    kv->data = calloc((size_t)kv->pages.n_pages, kv->page_bytes);
+    if (!kv->data)
         return fail(err, ERR_OS, "out of memory: the KV cache needs %llu bytes; lower --ctx-size", (unsigned long long)cpu_kv_bytes(c, o));
     return 0;
 }
@@ -128,15 +131,10 @@ struct kv *cpu_kv_open(struct device *d, struct error *err)
     kv->head_bytes = head_bytes(d->c, &d->o);
     kv->v_offset = kv->element * KV_PAGE * (size_t)d->c->head_dim;
     kv->page_bytes = page_bytes(d->c, &d->o);
-    kv->pages_per_seq = pages_per_seq(&d->o);
-    kv->n_pages = kv->pages_per_seq * d->o.n_seqs;
     if (take_memory(kv, err)) {
         cpu_kv_close(kv);
         return NULL;
     }
-    kv->n_free = kv->n_pages;
-    for (int i = 0; i < kv->n_pages; i++)
-        kv->free_page[i] = kv->n_pages - 1 - i;
     return kv;
 }
 
@@ -144,91 +142,20 @@ void cpu_kv_close(struct kv *kv)
 {
     if (!kv)
         return;
-    free(kv->pages);
+    free(kv->data);
     arena_free(&kv->arena);
     free(kv);
 }
 
 /* ---- timelines ---- */
 
-int cpu_seq_open(struct kv *kv, struct error *err)
-{
-    for (int i = 0; i < kv->d->o.n_seqs; i++)
-        if (!kv->seq[i].open) {
-            kv->seq[i].open = true;
-            kv->seq[i].n_pages = 0;
-            return i;
-        }
-    return fail(err, ERR_USAGE, "all %d timelines of this model are in use; open it for more", kv->d->o.n_seqs);
-}
+int cpu_seq_open(struct kv *kv, struct error *err) { return pages_seq_open(&kv->pages, err); }
 
-static void drop_page(struct kv *kv, int page)
-{
-    if (--kv->users[page] == 0)
-        kv->free_page[kv->n_free++] = page;
-}
+void cpu_seq_close(struct kv *kv, int seq) { pages_seq_close(&kv->pages, seq); }
 
-void cpu_seq_trim(struct kv *kv, int seq, int n_slots)
-{
-    struct seq *s = &kv->seq[seq];
-    while (s->n_pages > 0 && (s->n_pages - 1) * KV_PAGE >= n_slots)
-        drop_page(kv, s->page[--s->n_pages]);
-}
+void cpu_seq_trim(struct kv *kv, int seq, int n_slots) { pages_trim(&kv->pages, seq, n_slots); }
 
-void cpu_seq_close(struct kv *kv, int seq)
-{
-    cpu_seq_trim(kv, seq, 0);
-    kv->seq[seq].open = false;
-}
-
-int cpu_seq_share(struct kv *kv, int from, int to, int n_slots, struct error *err)
-{
-    struct seq *a = &kv->seq[from], *b = &kv->seq[to];
-    int pages = (n_slots + KV_PAGE - 1) / KV_PAGE;
-    if (from == to || pages > a->n_pages)
-        return fail(err, ERR_INTERNAL, "timeline %d has no %d slots to share with %d", from, n_slots, to);
-    cpu_seq_trim(kv, to, 0);
-    for (int i = 0; i < pages; i++) {
-        b->page[i] = a->page[i];
-        kv->users[a->page[i]]++;
-    }
-    b->n_pages = pages;
-    return 0;
-}
-
-/* A free page, or -1: can only happen when shared pages were copied and others hold the rest. */
-static int take_page(struct kv *kv, struct error *err)
-{
-    if (kv->n_free == 0)
-        return fail(err, ERR_OS, "the KV cache is full: all %d pages of %d tokens are in use", kv->n_pages, KV_PAGE);
-    int page = kv->free_page[--kv->n_free];
-    kv->users[page] = 1;
-    return page;
-}
-
-int cpu_kv_reserve(struct kv *kv, int seq, int slot, struct error *err)
-{
-    struct seq *s = &kv->seq[seq];
-    int index = slot / KV_PAGE;
-    if (slot < 0 || index >= kv->pages_per_seq)
-        return fail(err, ERR_INTERNAL, "slot %d lies outside a timeline of %d", slot, kv->d->o.n_slots);
-    while (s->n_pages <= index) {
-        int page = take_page(kv, err);
-        if (page < 0)
-            return page;
-        s->page[s->n_pages++] = page;
-    }
-    int old = s->page[index];
-    if (kv->users[old] > 1) {
-        int page = take_page(kv, err);
-        if (page < 0)
-            return page;
-        memcpy(kv->pages + (size_t)page * kv->page_bytes, kv->pages + (size_t)old * kv->page_bytes, kv->page_bytes);
-        drop_page(kv, old);
-        s->page[index] = page;
-    }
-    return 0;
-}
+int cpu_seq_share(struct kv *kv, int from, int to, int n_slots, struct error *err) { return pages_share(&kv->pages, from, to, n_slots, err); }
 
 /* One head's K (strided) and V (contiguous) of one slot. */
 static void copy_slot(const struct kv *kv, uint8_t *to, int dst, const uint8_t *from, int src)
@@ -243,12 +170,12 @@ static void copy_slot(const struct kv *kv, uint8_t *to, int dst, const uint8_t *
 
 int cpu_kv_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, struct error *err)
 {
-    const struct seq *s = &kv->seq[seq];
+    const struct page_list *s = &kv->pages.seq[seq];
     for (int i = 0; i < n; i++) {
         if (src[i] == dst + i)
             continue;
-        int rc = cpu_kv_reserve(kv, seq, dst + i, err);
-        if (rc)
+        int rc = pages_reserve(&kv->pages, seq, dst + i, err);
+        if (rc < 0)
             return rc;
         int to = s->page[(dst + i) / KV_PAGE], from = s->page[src[i] / KV_PAGE];
         for (int l = 0; l < kv->d->c->n_layers; l++)

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/weights.h"
 #include "base/checked.h"
 
 enum { CHUNK_BYTES = 4 << 20, PIECE_BYTES = 1 << 18 }; /* of a file: what a thread takes at a time; what it reads at a time, at least one block */
@@ -18,7 +19,6 @@ struct item {
     const struct view *v;
     struct matrix *m;
     enum dtype type;           /* as packed */
-    bool is_head;              /* embedding or head */
     int chunk_blocks, piece_blocks, first_chunk;
 };
 
@@ -33,39 +33,10 @@ struct load {
     struct error *err; /* [threads] */
 };
 
-static bool is_float(enum dtype t) { return t == DT_F32 || t == DT_F16 || t == DT_BF16; }
-
-/* What `weights` makes of float tensors; "file" and NULL: nothing else. A head keeps 8 bits under q4, since it decides every token. */
-static enum dtype wished_type(enum dtype own, const char *weights, bool is_head)
+static int shape_item(struct item *it, const struct weight *w, struct matrix *m, struct error *err)
 {
-    if (!weights || !strcmp(weights, "file"))
-        return own;
-    if (!strcmp(weights, "bf16"))
-        return DT_BF16;
-    return !strcmp(weights, "q8") || is_head ? DT_Q8_0 : DT_Q4_0;
-}
-
-/* What a tensor is packed as: only float tensors are converted. */
-static enum dtype packed_type(const struct view *v, const char *weights, bool is_head)
-{
-    return is_float(v->type) ? wished_type(v->type, weights, is_head) : v->type;
-}
-
-static int check_weights_option(const char *w, struct error *err)
-{
-    static const char *const known[] = {"file", "bf16", "q8", "q4"};
-    for (size_t i = 0; w && i < sizeof known / sizeof *known; i++)
-        if (!strcmp(w, known[i]))
-            return 0;
-    return w ? fail(err, ERR_USAGE, "weights \"%s\": must be file, bf16, q8 or q4", w) : 0;
-}
-
-static int shape_item(struct item *it, const struct view *v, struct matrix *m, const char *weights, bool is_head, struct error *err)
-{
-    *it = (struct item){.v = v, .m = m, .type = packed_type(v, weights, is_head), .is_head = is_head};
-    if (v->dim[1] % (uint64_t)dtype_table[it->type].block)
-        return fail(err, ERR_CONFIG, "tensor %s: its rows of %llu values do not divide into blocks of %d; load it with --weights file or bf16", v->file_name,
-                    (unsigned long long)v->dim[1], dtype_table[it->type].block);
+    const struct view *v = w->v;
+    *it = (struct item){.v = v, .m = m, .type = w->type};
     matrix_shape(m, matrix_kind_of(it->type), (int)v->dim[0], (int)v->dim[1]);
     if (!matrix_bytes(m->kind, m->rows, m->cols))
         return fail(err, ERR_CONFIG, "tensor %s is too large: %llu x %llu", v->file_name, (unsigned long long)v->dim[0], (unsigned long long)v->dim[1]);
@@ -86,51 +57,25 @@ static struct matrix *layer_matrix(struct cpu_layer *l, enum layer_weight w)
     }
 }
 
-/* All matrices of the model, shapes set; items has room for 7 per layer and two more. */
-static int list_items(const struct model *m, const char *weights, struct cpu_layer *layer, struct matrix *embed, struct matrix *head, struct item *items, struct error *err)
+static uint64_t item_bytes(const struct item *it) { return matrix_bytes(it->m->kind, it->m->rows, it->m->cols); }
+
+/* All matrices of the model, shapes set; list and items have room for LAYER_MATRICES per layer and two more. */
+static int list_items(const struct model *m, const char *weights, struct cpu_layer *layer, struct matrix *embed, struct matrix *head, struct weight *list, struct item *items,
+                      struct error *err)
 {
-    int n = 0, rc = check_weights_option(weights, err);
-    for (int l = 0; l < m->config.n_layers && !rc; l++)
-        for (int w = 0; w < W_COUNT && !rc; w++) {
-            struct matrix *to = layer_matrix(&layer[l], (enum layer_weight)w);
-            if (to && !(rc = shape_item(&items[n], model_weight(m, l, (enum layer_weight)w), to, weights, false, err)))
-                layer[l].bytes += matrix_bytes(to->kind, to->rows, to->cols), n++;
-        }
-    if (!rc)
-        rc = shape_item(&items[n++], checkpoint_find(m->file, "embed"), embed, weights, true, err);
-    if (!rc && !m->config.tied)
-        rc = shape_item(&items[n++], checkpoint_find(m->file, "head"), head, weights, true, err);
+    int n = weights_list(m, weights, list, err), rc = n < 0 ? n : 0;
+    for (int i = 0; i < n && !rc; i++) {
+        struct weight *w = &list[i];
+        struct cpu_layer *l = w->is_head ? NULL : &layer[w->layer];
+        rc = shape_item(&items[i], w, l ? layer_matrix(l, w->which) : i == m->config.n_layers * LAYER_MATRICES ? embed : head, err);
+        w->bytes = rc ? 0 : item_bytes(&items[i]);
+        if (l)
+            l->bytes += w->bytes;
+    }
     return rc ? rc : n;
 }
 
-static uint64_t item_bytes(const struct item *it) { return matrix_bytes(it->m->kind, it->m->rows, it->m->cols); }
-
 /* ---- plan ---- */
-
-/* Tensors that the file has quantised otherwise than was wished. */
-static void count_kept(const struct item *it, int n, const char *weights, struct device_plan *out)
-{
-    int of_type[DT_COUNT] = {0}, best = 0;
-    for (int i = 0; i < n; i++)
-        if (it[i].type != wished_type(it[i].v->type, weights, it[i].is_head)) {
-            out->n_kept++;
-            best = ++of_type[it[i].type] > of_type[best] ? (int)it[i].type : best;
-        }
-    out->kept_type = out->n_kept ? dtype_table[best].name : NULL;
-}
-
-/* Of most bytes in the layers. */
-static const char *main_type(const struct item *it, int n)
-{
-    uint64_t bytes[DT_COUNT] = {0};
-    int best = 0;
-    for (int i = 0; i < n; i++)
-        bytes[it[i].type] += it[i].is_head ? 0 : item_bytes(&it[i]);
-    for (int t = 1; t < DT_COUNT; t++)
-        if (bytes[t] > bytes[best])
-            best = t;
-    return dtype_table[best].name;
-}
 
 /* Norms and biases. */
 static uint64_t small_bytes(const struct model *m)
@@ -142,18 +87,17 @@ static uint64_t small_bytes(const struct model *m)
     return sum;
 }
 
-static void fill_plan(const struct model *m, const struct device_options *o, const struct item *items, int n, const struct cpu_layer *layer, const struct matrix *head, int threads,
+static void fill_plan(const struct model *m, const struct device_options *o, const struct weight *list, int n, const struct cpu_layer *layer, const struct matrix *head, int threads,
                       struct device_plan *out)
 {
     out->weights = small_bytes(m);
     for (int i = 0; i < n; i++)
-        out->weights += item_bytes(&items[i]);
+        out->weights += list[i].bytes;
     for (int l = 0; l < m->config.n_layers; l++)
         if (layer[l].bytes > out->layer_bytes)
             out->layer_bytes = layer[l].bytes;
     out->head_bytes = matrix_bytes(head->kind, head->rows, head->cols);
-    out->weight_type = main_type(items, n);
-    count_kept(items, n, o->weights, out);
+    weights_describe(list, n, o->weights, out);
     out->kv = cpu_kv_bytes(&m->config, o);
     out->scratch = cpu_scratch_bytes(&m->config, o, threads);
     out->hidden_row = (uint64_t)pad16(m->config.hidden) * 4;
@@ -164,17 +108,19 @@ int cpu_plan(const struct model *m, const struct device_options *o, struct devic
 {
     struct arena a = {0};
     struct cpu_layer *layer = arena_array(&a, (uint64_t)m->config.n_layers, sizeof *layer);
-    struct item *items = arena_array(&a, 7 * (uint64_t)m->config.n_layers + 2, sizeof *items);
+    uint64_t most = LAYER_MATRICES * (uint64_t)m->config.n_layers + 2;
+    struct weight *list = arena_array(&a, most, sizeof *list);
+    struct item *items = arena_array(&a, most, sizeof *items);
     struct matrix embed, head;
     const struct kernels *kernels;
     const struct ops *ops;
     int rc = cpu_find_kernels(o->kernels, &kernels, &ops, err);
     *out = (struct device_plan){.kernels = rc ? "" : kernels->name};
-    if (!rc && (!layer || !items))
+    if (!rc && (!layer || !list || !items))
         rc = fail(err, ERR_OS, "out of memory");
-    int n = rc ? rc : list_items(m, o->weights, layer, &embed, &head, items, err);
+    int n = rc ? rc : list_items(m, o->weights, layer, &embed, &head, list, items, err);
     if (n >= 0)
-        fill_plan(m, o, items, n, layer, m->config.tied ? &embed : &head, o->threads > 0 ? o->threads : pool_default_threads(), out);
+        fill_plan(m, o, list, n, layer, m->config.tied ? &embed : &head, o->threads > 0 ? o->threads : pool_default_threads(), out);
     arena_free(&a);
     return n < 0 ? n : 0;
 }
@@ -353,11 +299,12 @@ int cpu_load(struct device *d, struct error *err)
     d->layer = arena_array(&d->arena, (uint64_t)c->n_layers, sizeof *d->layer);
     d->inv_freq = arena_array(&d->arena, (uint64_t)c->head_dim / 2, sizeof *d->inv_freq);
     struct arena a = {0};
-    struct load ld = {.d = d, .item = arena_array(&a, 7 * (uint64_t)c->n_layers + 2, sizeof *ld.item)};
+    struct load ld = {.d = d, .item = arena_array(&a, LAYER_MATRICES * (uint64_t)c->n_layers + 2, sizeof *ld.item)};
+    struct weight *list = arena_array(&a, LAYER_MATRICES * (uint64_t)c->n_layers + 2, sizeof *list);
     ld.err = arena_array(&a, (uint64_t)pool_threads(d->pool), sizeof *ld.err);
-    int rc = d->layer && d->inv_freq && ld.item && ld.err ? 0 : fail(err, ERR_OS, "out of memory");
+    int rc = d->layer && d->inv_freq && list && ld.item && ld.err ? 0 : fail(err, ERR_OS, "out of memory");
     if (!rc)
-        rc = ld.n_items = list_items(d->model, d->o.weights, d->layer, &d->embed, &d->head, ld.item, err);
+        rc = ld.n_items = list_items(d->model, d->o.weights, d->layer, &d->embed, &d->head, list, ld.item, err);
     if (rc >= 0)
         rc = take_weights(d, ld.item, ld.n_items, err);
     if (!rc) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU backend as a whole: opening, choosing tokens on several threads, measuring. What every backend must keep stands in tests/backend/test_backend.c. */
+#define TEST_DEVICE "cpu"
 #include "tiny_device.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pages of the KV cache: who has which, what a copy holds, and that the plan is what is taken. tests/backend/test_contract.c shows the same through logits. */
+#define TEST_DEVICE "cpu"
 #include "backend/cpu/cpu.h"
 #include "tiny_device.h"
 
@@ -16,7 +17,7 @@ static void open_kv(struct synthetic *s, bool kv_f32)
 static void must_reserve(struct kv *kv, int seq, int slot)
 {
     struct error err = {0};
-    if (cpu_kv_reserve(kv, seq, slot, &err))
+    if (pages_reserve(&kv->pages, seq, slot, &err) < 0)
         fail_with(err.text);
 }
 
@@ -24,18 +25,18 @@ static void must_reserve(struct kv *kv, int seq, int slot)
 static void check_counts(const struct kv *kv)
 {
     int users[SEQS * 3] = {0}, used = 0;
-    assert_int_equal(kv->n_pages, SEQS * 3);
+    assert_int_equal(kv->pages.n_pages, SEQS * 3);
     for (int q = 0; q < SEQS; q++)
-        for (int i = 0; i < kv->seq[q].n_pages; i++)
-            used += users[kv->seq[q].page[i]]++ == 0;
-    assert_int_equal(kv->n_free, kv->n_pages - used);
-    for (int i = 0; i < kv->n_free; i++)
-        assert_int_equal(users[kv->free_page[i]], 0);
-    for (int p = 0; p < kv->n_pages; p++)
-        assert_int_equal(kv->users[p], users[p]);
+        for (int i = 0; i < kv->pages.seq[q].n_pages; i++)
+            used += users[kv->pages.seq[q].page[i]]++ == 0;
+    assert_int_equal(kv->pages.n_free, kv->pages.n_pages - used);
+    for (int i = 0; i < kv->pages.n_free; i++)
+        assert_int_equal(users[kv->pages.free_page[i]], 0);
+    for (int p = 0; p < kv->pages.n_pages; p++)
+        assert_int_equal(kv->pages.users[p], users[p]);
 }
 
-static uint8_t *page_of(const struct kv *kv, int seq, int i) { return kv->pages + (size_t)kv->seq[seq].page[i] * kv->page_bytes; }
+static uint8_t *page_of(const struct kv *kv, int seq, int i) { return kv->data + (size_t)kv->pages.seq[seq].page[i] * kv->page_bytes; }
 
 static void pages_come_and_go(void **state)
 {
@@ -47,20 +48,20 @@ static void pages_come_and_go(void **state)
     struct error err = {0};
     open_kv(&s, false);
     must_reserve(s.kv, 0, 2 * KV_PAGE); /* and the pages before it */
-    assert_int_equal(s.kv->seq[0].n_pages, 3);
+    assert_int_equal(s.kv->pages.seq[0].n_pages, 3);
     must_reserve(s.kv, 0, 0);
     must_reserve(s.kv, 1, KV_PAGE - 1);
-    assert_int_equal(s.kv->seq[1].n_pages, 1);
+    assert_int_equal(s.kv->pages.seq[1].n_pages, 1);
     check_counts(s.kv);
-    assert_int_equal(cpu_kv_reserve(s.kv, 0, 3 * KV_PAGE, &err), ERR_INTERNAL);
-    assert_int_equal(cpu_kv_reserve(s.kv, 0, -1, &err), ERR_INTERNAL);
+    assert_int_equal(pages_reserve(&s.kv->pages, 0, 3 * KV_PAGE, &err), ERR_INTERNAL);
+    assert_int_equal(pages_reserve(&s.kv->pages, 0, -1, &err), ERR_INTERNAL);
     for (size_t i = 0; i < sizeof trims / sizeof *trims; i++) {
         cpu_seq_trim(s.kv, 0, trims[i].slots);
-        assert_int_equal(s.kv->seq[0].n_pages, trims[i].left);
+        assert_int_equal(s.kv->pages.seq[0].n_pages, trims[i].left);
         check_counts(s.kv);
     }
     cpu_seq_close(s.kv, 1);
-    assert_int_equal(s.kv->n_free, s.kv->n_pages);
+    assert_int_equal(s.kv->pages.n_free, s.kv->pages.n_pages);
     assert_int_equal(cpu_seq_open(s.kv, &err), 1);
     assert_int_equal(cpu_seq_open(s.kv, &err), ERR_USAGE);
     synthetic_close(&s);
@@ -79,9 +80,9 @@ static void shared_pages_are_counted_and_copied(void **state)
         memset(page_of(kv, 0, i), 0x11 * (i + 1), kv->page_bytes);
     assert_int_equal(cpu_seq_share(kv, 0, 1, KV_PAGE + 5, &err), 0);
     assert_int_equal(cpu_seq_share(kv, 0, 2, KV_PAGE, &err), 0);
-    assert_int_equal(kv->seq[1].n_pages, 2);
-    assert_int_equal(kv->seq[2].n_pages, 1);
-    assert_int_equal(kv->n_free, kv->n_pages - 3);
+    assert_int_equal(kv->pages.seq[1].n_pages, 2);
+    assert_int_equal(kv->pages.seq[2].n_pages, 1);
+    assert_int_equal(kv->pages.n_free, kv->pages.n_pages - 3);
     check_counts(kv);
     must_reserve(kv, 1, KV_PAGE + 5); /* timeline 1 is about to write: the second page becomes its own, the first stays shared */
     assert_ptr_equal(page_of(kv, 1, 0), page_of(kv, 0, 0));
@@ -110,11 +111,11 @@ static void a_full_cache_is_an_error(void **state)
     open_kv(&s, false);
     for (int q = 0; q < SEQS; q++)
         must_reserve(s.kv, q, SLOTS - 101);
-    assert_int_equal(s.kv->n_free, 0);
-    s.kv->users[s.kv->seq[0].page[0]]++; /* as if somebody else had it too */
-    assert_int_equal(cpu_kv_reserve(s.kv, 0, 0, &err), ERR_OS);
+    assert_int_equal(s.kv->pages.n_free, 0);
+    s.kv->pages.users[s.kv->pages.seq[0].page[0]]++; /* as if somebody else had it too */
+    assert_int_equal(pages_reserve(&s.kv->pages, 0, 0, &err), ERR_OS);
     assert_non_null(strstr(err.text, "9 pages of 256 tokens"));
-    s.kv->users[s.kv->seq[0].page[0]]--;
+    s.kv->pages.users[s.kv->pages.seq[0].page[0]]--;
     check_counts(s.kv);
     synthetic_close(&s);
 }
@@ -125,7 +126,7 @@ static void a_full_cache_is_an_error(void **state)
 static uint8_t *element(const struct kv *kv, int seq, int layer, int head, int slot, int is_v, int d)
 {
     size_t hd = (size_t)kv->d->c->head_dim, pad = (size_t)kv->d->head_pad, at = (size_t)(slot % KV_PAGE), e = kv->element;
-    uint8_t *base = kv_head(kv, kv->seq[seq].page[slot / KV_PAGE], layer, head);
+    uint8_t *base = kv_head(kv, kv->pages.seq[seq].page[slot / KV_PAGE], layer, head);
     return is_v ? base + kv->v_offset + (at * pad + (size_t)d) * e : base + ((at / 16 * hd + (size_t)d) * 16 + at % 16) * e;
 }
 
@@ -190,7 +191,7 @@ static void the_plan_is_what_is_taken(void **state)
         struct synthetic s;
         open_kv(&s, f32);
         uint64_t kv = cpu_kv_bytes(&s.model.config, &s.o), scratch = cpu_scratch_bytes(&s.model.config, &s.o, 1);
-        assert_int_equal(kv, (uint64_t)s.kv->n_pages * s.kv->page_bytes);
+        assert_int_equal(kv, (uint64_t)s.kv->pages.n_pages * s.kv->page_bytes);
         assert_int_equal(s.kv->page_bytes, (size_t)(f32 ? 4 : 2) * KV_PAGE * (32 + 32) * 2 * 4); /* K and V of 2 heads in 4 layers */
         assert_true(s.kv->arena.used >= scratch && s.kv->arena.used < scratch + 4096); /* and page tables, rounded up */
         synthetic_close(&s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loading: every weight is the file's value, rounded once to the type that was asked for; what goes wrong on the way has a name. */
+#define TEST_DEVICE "cpu"
 #include <sys/stat.h>
 
 #include "backend/cpu/cpu.h"

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# The CUDA plugin, layerskip-cuda.so beside the library: opened at run time, so that one build starts on machines with and without a driver.
+# It is made where nvcc is found (CUDA 12.4 or later); LSK_CUDA=OFF leaves it out.
+option(LSK_CUDA "build the CUDA plugin where nvcc is found" ON)
+set(LSK_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "GPUs to compile for: A100, H100, and intermediate code for newer ones")
+if(NOT LSK_CUDA OR LSK_SANITIZE OR LSK_FUZZ)
+  return()
+endif()
+if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+  find_program(NVCC nvcc HINTS /usr/local/cuda/bin /opt/cuda/bin)
+  if(NVCC)
+    set(CMAKE_CUDA_COMPILER ${NVCC})
+  endif()
+endif()
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  message(NOTICE "nvcc is missing: the CUDA plugin is not built (--device cpu works without it)")
+  return()
+endif()
+set(CMAKE_CUDA_ARCHITECTURES ${LSK_CUDA_ARCHITECTURES})
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -lineinfo")
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+
+file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS src/backend/cuda/*.c src/backend/cuda/*.cu)
+add_library(cuda_parts OBJECT ${CUDA_SOURCES})
+target_include_directories(cuda_parts PUBLIC src include ${CUDAToolkit_INCLUDE_DIRS})
+# -fmad=false: a fused multiply-add is written out where it is meant, so that every variant of a kernel has the same bits.
+target_compile_options(cuda_parts PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions --expt-relaxed-constexpr>)
+set_target_properties(cuda_parts PROPERTIES POSITION_INDEPENDENT_CODE ON)
+
+# What the plugin needs of the engine (files, number types, errors) comes from an archive: only that is linked.
+add_library(core_archive STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:core>)
+target_link_libraries(core_archive PUBLIC dependencies)
+add_library(cuda_plugin MODULE $<TARGET_OBJECTS:cuda_parts>)
+target_link_libraries(cuda_plugin PRIVATE core_archive CUDA::cudart_static)
+set_target_properties(cuda_plugin PROPERTIES PREFIX "" OUTPUT_NAME layerskip-cuda LINKER_LANGUAGE C)
+target_link_options(cuda_plugin PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections)
