@@ -106,7 +106,7 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
     if (!b->train && (!o->device || !strcmp(o->device, "auto")))
         b = backend_find("cpu", err);
     if (!b->train)
-        return fail(err, ERR_UNAVAILABLE, "device %s does not train: choose another", b->name);
+        return fail(err, ERR_UNAVAILABLE, "device %s does not train yet: use --device cpu", b->name);
     if (!o->folder)
         return fail(err, ERR_USAGE, "no folder given for the checkpoints");
     *t = (struct training){

@@ -26,7 +26,7 @@ const struct option model_options[] = {
     {"device", OPT_TEXT, offsetof(struct model_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N",
      .help = "where the model runs: auto is the first GPU where one can be used, else the CPU; cuda:1 is the second GPU"},
     {"threads t", OPT_INT, offsetof(struct model_args, threads), "N", "0", 0, 1024, .help = "threads of the CPU; 0 is one for every core"},
-    {"batch-size b", OPT_INT, offsetof(struct model_args, batch), "N", "0", 0, 65536, .help = "prompt tokens in one step; 0 is 256, on a GPU 1024"},
+    {"batch-size b", OPT_INT, offsetof(struct model_args, batch), "N", "0", 0, 65536, .help = "prompt tokens in one step; 0 is 256, on a GPU 2048"},
     {"ignore-config", OPT_TEXTS, offsetof(struct model_args, ignore_config), "KEY",
      .help = "pass over this unknown key of the model's configuration; may be repeated"},
     {0}};

@@ -5,25 +5,43 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* The file beside the library or program that this code is in; else where the system looks for libraries. */
+enum { PATH_MOST = 4096 };
+
+/* The folder of the library or program that this code is in, with a slash; a program found by PATH does not know its own. */
+static bool own_folder(char *out)
+{
+    Dl_info here;
+    if (dladdr((void *)(size_t)&plugin_open, &here) && here.dli_fname && strchr(here.dli_fname, '/') && strlen(here.dli_fname) < PATH_MOST) {
+        strcpy(out, here.dli_fname);
+    } else {
+        ssize_t n = readlink("/proc/self/exe", out, PATH_MOST - 1);
+        if (n <= 0)
+            return false;
+        out[n] = 0;
+    }
+    char *slash = strrchr(out, '/');
+    if (slash)
+        slash[1] = 0;
+    return slash != NULL;
+}
+
+/* Beside this code, where libraries are installed, and where the system looks for them: the first that is there, whatever comes of it. */
 static void *open_file(const char *name, struct error *err)
 {
-    char path[4096];
-    Dl_info here;
-    void *file = NULL;
-    const char *slash = NULL;
-    if (dladdr((void *)(size_t)&plugin_open, &here) && here.dli_fname && (slash = strrchr(here.dli_fname, '/'))) {
-        int n = snprintf(path, sizeof path, "%.*s/layerskip-%s.so", (int)(slash - here.dli_fname), here.dli_fname, name);
-        if (n > 0 && (size_t)n < sizeof path)
-            file = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    }
-    if (!file) {
+    static const char *const folders[] = {"", "../" LSK_LIBRARY_FOLDER "/", "../lib/"};
+    char own[PATH_MOST], path[PATH_MOST + 256];
+    snprintf(path, sizeof path, "layerskip-%s.so", name);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && own_folder(own); i++) {
+        snprintf(path, sizeof path, "%s%slayerskip-%s.so", own, folders[i], name);
+        if (access(path, F_OK) == 0)
+            break;
         snprintf(path, sizeof path, "layerskip-%s.so", name);
-        file = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     }
+    void *file = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!file)
         fail(err, ERR_UNAVAILABLE, "device \"%s\": its plugin cannot be opened (%s); use --device cpu", name, dlerror());
     return file;

@@ -63,6 +63,7 @@ int round_run(struct engine *e, struct timeline **t, int n, struct error *err)
     for (int i = 0, h = 0; i < n; i++)
         h = plant(t[i], e, h);
     e->n_rows = n;
+    e->pace.n_queued = 0; /* of a round that failed */
     int rc = propose(e, t, n, err);
     if (!rc)
         rc = verify(e, t, n, err);

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/plugin.h"
 
@@ -27,6 +28,8 @@ int cuda_error(struct error *err, cudaError_t e, const char *call)
     while (call[name] && call[name] != '(')
         name++;
     cudaGetLastError(); /* what failed is told here; the next call starts clean */
+    if (e == cudaErrorMemoryAllocation && !strncmp(call, "cudaHostAlloc", 13))
+        return fail(err, ERR_OS, "out of memory of the machine that the GPU can read directly (%.*s); close other programs or lower --threads", name, call);
     if (e == cudaErrorMemoryAllocation)
         return fail(err, ERR_OS, "the GPU is out of memory (%.*s); --weights q8, a smaller --ctx-size or fewer sessions need less", name, call);
     if (e == cudaErrorNoDevice || e == cudaErrorInsufficientDriver || e == cudaErrorStubLibrary || e == cudaErrorInvalidDevice)
@@ -47,7 +50,12 @@ void *cuda_take(struct cuda_memory *m, uint64_t bytes, bool zero, const char *wh
     }
     if (CUDA_TRY(err, cudaMemGetInfo(&available, &all)))
         return NULL;
-    if (bytes > available || cudaMalloc(&p, bytes ? bytes : 256) != cudaSuccess) {
+    cudaError_t e = bytes > available ? cudaErrorMemoryAllocation : cuda_fault() ? cudaErrorUnknown : cudaMalloc(&p, bytes ? bytes : 256);
+    if (e != cudaSuccess && e != cudaErrorMemoryAllocation) {
+        cuda_error(err, e, "cudaMalloc");
+        return NULL;
+    }
+    if (e != cudaSuccess) {
         cudaGetLastError();
         fail(err, ERR_OS, "the GPU is out of memory: %s needs %.2f GiB, %.2f of %.2f GiB are free; --weights q8, a smaller --ctx-size or fewer sessions need less", what,
              (double)bytes / 1073741824.0, (double)available / 1073741824.0, (double)all / 1073741824.0);

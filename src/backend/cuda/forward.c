@@ -154,13 +154,17 @@ int cuda_flush(struct kv *kv, struct error *err)
     kv->pending.step = NULL;
     if (!s)
         return 0;
-    int rc = cuda_send_steps(kv, s, 1, err);
+    int rc = CUDA_TRY(err, cudaSetDevice(kv->d->ordinal));
+    if (!rc)
+        rc = cuda_send_steps(kv, s, 1, err);
     return rc ? rc : cuda_run_pass(kv, (struct pass){.kind = PASS_LAYERS, .first = kv->pending.first, .last = kv->pending.last, .rows = s->n}, record, err);
 }
 
 int cuda_forward(struct kv *kv, int first, int last, const struct row *rows, int n, struct error *err)
 {
-    int rc = reserve(kv, first, last, 0, rows, n, err);
+    int rc = cuda_flush(kv, err); /* before pages change hands: what is pending writes into its own */
+    if (!rc)
+        rc = reserve(kv, first, last, 0, rows, n, err);
     for (int at = 0; at < n && !rc; at += STEP_ROWS) {
         rc = cuda_flush(kv, err);
         struct step *s = rc ? NULL : cuda_take_steps(kv, 1, err);
@@ -286,9 +290,9 @@ int cuda_draft(struct kv *kv, int last, const struct row *rows, const struct ask
 {
     int n, rc = check_chain(kv, count, steps, &n, err);
     if (!rc)
-        rc = reserve(kv, 0, last, -STEP_ROWS, rows, n, err);
-    if (!rc)
         rc = cuda_flush(kv, err);
+    if (!rc)
+        rc = reserve(kv, 0, last, -STEP_ROWS, rows, n, err);
     struct step *s = rc ? NULL : cuda_take_steps(kv, steps, err);
     if (!s)
         return rc ? rc : err ? err->code : ERR_UNAVAILABLE;

@@ -191,6 +191,8 @@ int cuda_kv_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, str
     const struct page_list *s = &kv->pages.seq[seq];
     int32_t moves[STEP_ROWS][4];
     int m = 0, rc = cuda_flush(kv, err);
+    if (!rc)
+        rc = CUDA_TRY(err, cudaSetDevice(kv->d->ordinal));
     if (rc)
         return rc;
     if (n > STEP_ROWS)

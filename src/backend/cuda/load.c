@@ -294,15 +294,13 @@ static const char *kernels_name(int major, int minor)
     return "cuda";
 }
 
-static int find_kernels(const char *asked, const char **name, struct error *err)
+static int find_kernels(const char *asked, int device, const char **name, struct error *err)
 {
-    int device = 0, major = 0, minor = 0;
+    int major = 0, minor = 0;
     *name = "";
     if (asked && strcmp(asked, "auto") && strcmp(asked, "cuda"))
-        return fail(err, ERR_USAGE, "kernels \"%s\": a GPU has one set of them; use auto", asked);
-    int rc = CUDA_TRY(err, cudaGetDevice(&device));
-    if (!rc)
-        rc = CUDA_TRY(err, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+        return fail(err, ERR_USAGE, "kernels \"%s\": a GPU has one set of them; use auto, or --device cpu", asked);
+    int rc = CUDA_TRY(err, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
     if (!rc)
         rc = CUDA_TRY(err, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
     if (!rc)
@@ -330,7 +328,9 @@ int cuda_plan(const struct model *m, const struct device_options *o, struct devi
     struct arena a = {0};
     struct listing s;
     *out = (struct device_plan){.kernels = ""};
-    int rc = find_kernels(o->kernels, &out->kernels, err);
+    int rc = find_kernels(o->kernels, o->ordinal, &out->kernels, err);
+    if (!rc && m->config.head_dim > 256)
+        rc = fail(err, ERR_CONFIG, "heads of %d values: on a GPU they may have 256 at most; use --device cpu", m->config.head_dim);
     if (!rc)
         rc = list_all(&s, m, o->weights, arena_array(&a, (uint64_t)m->config.n_layers, sizeof *s.layer), &a, err);
     if (!rc)
