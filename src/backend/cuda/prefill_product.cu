@@ -41,7 +41,8 @@ static __device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity
                      : "memory");
 }
 
-/* At the same barrier of block `rank` of the cluster. */
+/* At the same barrier of block `rank` of the cluster. It tells of reads that have been waited for, so the release is more than it needs: it also waits for all weights
+   that are on their way. It goes when the products have been seen right without it. */
 static __device__ __forceinline__ void barrier_arrive(uint32_t at, uint32_t rank)
 {
     asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(at),
@@ -193,12 +194,16 @@ template <int KIND> static __device__ __forceinline__ void decode_codes(uint32_t
     }
 }
 
-template <int KIND> static __device__ __forceinline__ void decode_step(uint32_t *a, const uint32_t *raw)
+/* a = v, after the wait for the product that read a before: products read their weights from registers while they run. The compiler keeps what it computes
+   behind that wait, but puts a plain copy anywhere, also before it, into registers of a running product. So this is no copy: only at run time zero is 0. */
+static __device__ __forceinline__ void take(uint32_t &a, uint32_t v, uint32_t zero) { asm volatile("or.b32 %0, %1, %2;" : "=r"(a) : "r"(v), "r"(zero)); }
+
+template <int KIND> static __device__ __forceinline__ void decode_step(uint32_t *a, const uint32_t *raw, uint32_t zero)
 {
     if constexpr (KIND == PACKED_BF16) {
 #pragma unroll
         for (int i = 0; i < 16; i++)
-            a[i] = raw[i];
+            take(a[i], raw[i], zero);
     } else if constexpr (KIND == PACKED_F16) {
 #pragma unroll
         for (int i = 0; i < 16; i++) {
@@ -523,7 +528,7 @@ static __device__ __forceinline__ void multiply_step(const struct prefill_produc
         if (k)
             release_step(r, 1);
     }
-    decode_step<KIND>(a, raw);
+    decode_step<KIND>(a, raw, (uint32_t)(p.n >> 31)); /* n > 0 */
     load_step<KIND>(raw, tile, p.w.units, min(k + sets, steps - 1));
     barrier_wait(r.full + 8 * r.slot, r.phase);
     const uint64_t b = describe(r.stage + r.slot * STAGE_BYTES);

@@ -291,6 +291,9 @@ static void products_add(void **state)
         check_add(kinds[i], 128, 32, 1);     /* one step */
         check_add(kinds[i], 40, 1088, 17);   /* 17 steps: slots come round */
         check_add(kinds[i], 576, 512, 513);  /* three tiles of rows */
+        check_add(kinds[i], 144, 256, 40);   /* 4 and 5 steps: registers of weights are written again while products run */
+        check_add(kinds[i], 144, 320, 40);
+        check_add(kinds[i], 272, 2048, 257); /* 32 steps */
     }
     assert_int_equal(bad_total, 0);
 }
