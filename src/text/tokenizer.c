@@ -77,6 +77,8 @@ static bool index_added(struct tokenizer *t)
 {
     const struct vocab *v = t->v;
     int raw = 0;
+    if (v->n_added == 0)
+        return true; /* and added is NULL: there is nothing to point into */
     while (raw < v->n_added && !v->added[raw].normalized)
         raw++;
     return added_set_init(&t->added[0], &t->arena, v->added, raw) && added_set_init(&t->added[1], &t->arena, v->added + raw, v->n_added - raw);
