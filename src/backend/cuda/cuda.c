@@ -124,8 +124,6 @@ static void set_sizes(struct device *d)
     d->state_stride = (c->hidden + 15) / 16 * 16;
     d->n_square = d->state_stride / 16;
     d->head_pad = (c->head_dim + 7) / 8 * 8;
-    d->q_dim = c->n_heads * c->head_dim;
-    d->kv_dim = c->n_kv_heads * c->head_dim;
     d->x_f32 = d->o.wide;
 }
 

@@ -51,7 +51,6 @@ struct device {
     int state_stride;          /* hidden rounded up to 16 */
     int n_square;              /* state_stride / 16 */
     int head_pad;              /* head_dim rounded up to 8 */
-    int q_dim, kv_dim;         /* heads * head_dim, kv_heads * head_dim */
     int x_f32;                 /* --compute f32: activations f32 throughout */
     struct cuda_memory memory;
     struct arena arena;        /* host */
@@ -92,7 +91,7 @@ struct kv {
     float *square;             /* [64][n_square] */
     float *part;               /* attention */
     int max_chunks;
-    float *gate;               /* [64][ffn rounded up to 16]: gates that are packed apart from up; or NULL */
+    float *gate;               /* [64][ffn rounded up to 16]: gates of layers whose gate is packed apart from up */
     float *logits, *tile_max;  /* [64][logits_stride], [64][tiles] */
     int logits_stride;
     struct pick *picks;        /* [STEPS_MAX][64] on the device */

@@ -129,7 +129,6 @@ struct pack {
     const void *src;
     size_t row_bytes;
     int row0, n_rows;
-    int *bad; /* unused unless a conversion can fail; may be NULL */
 };
 cudaError_t cuda_pack(struct launch l, const struct pack *p);
 

@@ -69,7 +69,7 @@ static void set_shape(struct kv *kv)
 {
     const struct config *c = kv->d->c;
     kv->hidden_units = units_of(c->hidden);
-    kv->heads_units = units_of(kv->d->q_dim);
+    kv->heads_units = units_of(c->n_heads * c->head_dim);
     kv->ffn_units = units_of(c->ffn);
     kv->max_chunks = chunk_of(kv->d->o.n_slots - 1) + 1;
     kv->logits_stride = (c->vocab + 15) / 16 * 16;

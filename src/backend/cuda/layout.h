@@ -84,7 +84,6 @@ struct step_row {
     int32_t pos, seq, slot, prefix, h;
     uint64_t also;
     int32_t page, at;           /* its own slot's page, and place in that page */
-    int32_t group;              /* index of its group */
     int32_t straight;           /* its ancestors lie at the slots of their positions: it sees slots 0..pos in order */
 };
 

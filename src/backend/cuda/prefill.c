@@ -42,7 +42,7 @@ uint64_t cuda_prefill_bytes(const struct model *m, const struct device_options *
 {
     uint64_t size[B_COUNT], sum = 0;
     bool apart = false;
-    if (o->wide || m->config.head_dim > 256)
+    if (o->wide || o->kv_f32 || m->config.head_dim > 256)
         return 0;
     for (int l = 0; l < m->config.n_layers; l++)
         apart |= model_weight(m, l, W_GATE)->type != model_weight(m, l, W_UP)->type;
@@ -52,10 +52,10 @@ uint64_t cuda_prefill_bytes(const struct model *m, const struct device_options *
     return sum;
 }
 
-/* The kernels know every kind but f32. */
+/* The kernels know every kind of weights but f32, and would round an f32 cache to bf16, which is not what it was asked for. */
 static bool can_serve(const struct device *d, bool *apart)
 {
-    bool good = d->prop.major == 9 && d->prop.minor == 0 && !d->x_f32 && d->c->head_dim <= 256;
+    bool good = d->prop.major == 9 && d->prop.minor == 0 && !d->x_f32 && !d->o.kv_f32 && d->c->head_dim <= 256;
     for (int l = 0; l < d->c->n_layers && good; l++) {
         const struct cuda_layer *y = &d->layer[l];
         for (int i = 0; i < y->n_qkv; i++)

@@ -49,7 +49,6 @@ void cuda_group_rows(struct step *s)
         *g = (struct step_group){.seq = s->row[i].seq, .first = m, .chunk0 = s->n_chunks, .min_pos = INT32_MAX, .fresh = INT32_MAX, .tree = INT32_MAX};
         for (int k = i; k < s->n; k++)
             if (s->row[k].seq == g->seq) {
-                s->row[k].group = s->n_groups;
                 s->order_pos[m] = s->row[k].pos;
                 s->order[m++] = k;
                 join_group(g, &s->row[k]);

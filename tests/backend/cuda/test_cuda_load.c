@@ -22,8 +22,6 @@ static int open_device(struct device *d, const struct model *m, const struct dev
     d->state_stride = (c->hidden + 15) / 16 * 16;
     d->n_square = d->state_stride / 16;
     d->head_pad = (c->head_dim + 7) / 8 * 8;
-    d->q_dim = c->n_heads * c->head_dim;
-    d->kv_dim = c->n_kv_heads * c->head_dim;
     assert_int_equal(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), cudaSuccess);
     return cuda_load(d, err);
 }
