@@ -1,20 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of a prompt times packed weights, by wgmma. A block of two warpgroups makes 128 packed rows (8 tiles, one a warp: the packed order is the A operand's, so
-   weights go from memory to registers) by 256 rows of activations (the B operand, in shared memory as they lie in global memory, a stage of 64 columns a copy).
-   Two blocks with neighbouring weights form a cluster and fetch one half of each stage for both. Blocks stay and take tile after tile. */
+/* Rows of a prompt times packed weights, by wgmma. Two warpgroups of a block make 128 packed rows (8 tiles, one a warp: the packed order is the A operand's, so
+   weights go from memory to registers) by 256 rows of activations (the B operand, in shared memory as they lie in global memory, a stage of 64 columns a copy),
+   which a thread of the third warpgroup fetches ahead of them. Two blocks with neighbouring weights form a cluster and fetch one half of each stage for both.
+   Blocks stay and take tile after tile. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/prefill.h"
 
 enum {
-    THREADS = 256,
+    WORKERS = 256,                     /* threads that multiply */
+    THREADS = WORKERS + 128,           /* and a warpgroup that fetches: registers are given back by whole warpgroups */
+    PASS_ROWS = 32,                    /* rows of activations whose sums are added at once */
+    PASS_PITCH = 68,                   /* floats: rows of 64, shifted so that no bank is met twice */
+    PASS_BYTES = PASS_ROWS * PASS_PITCH * 4,
+    STAGING_BYTES = 4 * PASS_BYTES,    /* two for each of two warpgroups; also holds one step of the next activations */
     STAGES = 5,
-    AHEAD = STAGES - 2,                      /* steps that are fetched ahead: a slot is refilled one step after the one that frees it */
     STAGE_BYTES = PREFILL_TILE * 128,
-    STAGING_PITCH = 132,                     /* floats: rows of 128, shifted so that no bank is met twice */
-    STAGING_BYTES = 64 * STAGING_PITCH * 4,  /* also holds one step of the next activations, STAGE_BYTES */
     SHARED_BYTES = 1024 + STAGES * STAGE_BYTES + STAGING_BYTES + 2 * STAGES * 8
 };
 static_assert(STAGING_BYTES >= STAGE_BYTES && SHARED_BYTES <= 232448, "shared memory");
+
+/* Tiles of 256 packed rows by PREFILL_TILE rows of activations. */
+static __host__ __device__ __forceinline__ int tile_count(const struct prefill_product &p)
+{
+    return (p.w.tiles + 15) / 16 * ((p.n + PREFILL_TILE - 1) / PREFILL_TILE);
+}
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -41,11 +50,10 @@ static __device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity
                      : "memory");
 }
 
-/* At the same barrier of block `rank` of the cluster. It tells of reads that have been waited for, so the release is more than it needs: it also waits for all weights
-   that are on their way. It goes when the products have been seen right without it. */
+/* At the same barrier of block `rank` of the cluster. What it tells is that reads are over; a release to the cluster would wait for the weights on their way, too. */
 static __device__ __forceinline__ void barrier_arrive(uint32_t at, uint32_t rank)
 {
-    asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(at),
+    asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(at),
                  "r"(rank)
                  : "memory");
 }
@@ -67,6 +75,16 @@ static __device__ __forceinline__ void store_bulk(void *to, uint32_t from, uint3
 {
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\ncp.async.bulk.commit_group;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
 }
+
+static __device__ __forceinline__ void add_bulk(void *to, uint32_t from, uint32_t bytes)
+{
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
+}
+
+/* Barrier 1, 2: a warpgroup that multiplies; 3: both. */
+static __device__ __forceinline__ void meet(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
+static __device__ __forceinline__ void meet_group(void) { meet(1 + threadIdx.x / 128, 128); }
+static __device__ __forceinline__ void meet_workers(void) { meet(3, WORKERS); }
 
 /* ---- wgmma ---- */
 
@@ -91,6 +109,9 @@ static __device__ __forceinline__ void wgmma(float (&d)[128], const uint32_t *a,
         : F64(d, 0), F64(d, 64)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
+
+/* What is in the accumulators has been waited for. */
+static __device__ __forceinline__ void settle(float (&d)[128]) { asm volatile("" : F64(d, 0), F64(d, 64)::"memory"); }
 
 static __device__ __forceinline__ void wgmma_begin(void) { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 static __device__ __forceinline__ void wgmma_end(void) { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -216,13 +237,12 @@ template <int KIND> static __device__ __forceinline__ void decode_step(uint32_t 
     }
 }
 
-/* ---- what the two halves of the loop share ---- */
+/* ---- what workers and fetcher share ---- */
 
-/* Where a block is in shared memory and in the sequence of all its steps. */
+/* Where a thread is in the sequence of all its block's steps. */
 struct ring {
-    uint32_t stage, staging, full, empty; /* shared addresses; barriers: [STAGES] each */
-    int slot, phase;                      /* of the next step to read */
-    int tile, k, to, to_phase, sent;      /* of the next step to fetch (one thread): its tile, step in it, slot, whether that slot was used before, how many so far */
+    uint32_t stage, full, empty; /* shared addresses; barriers: one a slot */
+    int slot, phase;             /* of its next step */
 };
 
 struct place {
@@ -238,34 +258,31 @@ static __device__ __forceinline__ struct place place_of(const struct prefill_pro
     return at;
 }
 
-static __device__ __forceinline__ int tile_count(const struct prefill_product &p)
+static __device__ __forceinline__ void advance(struct ring &r)
 {
-    return ((p.w.tiles + 15) / 16) * ((p.n + PREFILL_TILE - 1) / PREFILL_TILE);
-}
-
-/* One thread of a block: the next step of its sequence, its own half of the rows to both blocks. */
-static __device__ __forceinline__ void fetch_step(const struct prefill_product &p, struct ring &r, int steps, int tiles, int rank)
-{
-    if (r.tile >= tiles)
-        return;
-    if (r.sent >= STAGES)
-        barrier_wait(r.empty + 8 * r.to, r.to_phase ^ 1);
-    const int token = place_of(p, r.tile, rank).token + rank * (PREFILL_TILE / 2);
-    const uint8_t *from = (const uint8_t *)p.x + ((size_t)r.k * (size_t)p.stride + (size_t)token) * 128;
-    barrier_expect(r.full + 8 * r.to, STAGE_BYTES);
-    fetch_both(r.stage + r.to * STAGE_BYTES + rank * (STAGE_BYTES / 2), from, STAGE_BYTES / 2, r.full + 8 * r.to);
-    r.sent++;
-    if (++r.to == STAGES) {
-        r.to = 0;
-        r.to_phase ^= 1;
-    }
-    if (++r.k == steps) {
-        r.k = 0;
-        r.tile += gridDim.x / 2;
+    if (++r.slot == STAGES) {
+        r.slot = 0;
+        r.phase ^= 1;
     }
 }
 
-/* The slot before the one to read next was read to its end, by this warp: both blocks may refill it. */
+/* One thread of a block: all its steps, of each its own half of the rows to both blocks. */
+static __device__ __forceinline__ void fetch_all(const struct prefill_product &p, struct ring r, int steps, int tiles, int rank)
+{
+    for (int tile = blockIdx.x / 2; tile < tiles; tile += gridDim.x / 2) {
+        const struct place at = place_of(p, tile, rank);
+        const uint8_t *from = (const uint8_t *)p.x + ((size_t)at.token + (size_t)rank * (PREFILL_TILE / 2)) * 128;
+        for (int k = 0; k < steps; k++) {
+            barrier_wait(r.empty + 8 * r.slot, r.phase ^ 1);
+            barrier_expect(r.full + 8 * r.slot, STAGE_BYTES);
+            fetch_both(r.stage + r.slot * STAGE_BYTES + rank * (STAGE_BYTES / 2), from, STAGE_BYTES / 2, r.full + 8 * r.slot);
+            from += (size_t)p.stride * 128;
+            advance(r);
+        }
+    }
+}
+
+/* The slot `behind` steps before the next was read to its end, by this warp: both blocks may refill it. */
 static __device__ __forceinline__ void release_step(const struct ring &r, int behind)
 {
     int slot = r.slot - behind;
@@ -388,68 +405,56 @@ static __device__ __forceinline__ void end_heads(const struct prefill_product &p
     }
 }
 
-/* Four rows of a warp, 128 columns each: state += from + bias. */
-static __device__ __forceinline__ void add_rows(const struct prefill_product &p, int row, int col, const float *from, float4 bias)
+/* state += sums, a row of 64 an addition in memory: each element gets one, so that there is no order. A quarter of the rows is sent by each warp;
+   a place in staging is free again when the additions before the last have been read. */
+static __device__ __forceinline__ void end_add(const struct prefill_product &p, struct place at, uint8_t *staging, float (&acc)[128])
 {
-    float *state = p.state + (size_t)row * (size_t)p.state_stride + col;
-    float4 s[4];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4, group = warp / 4;
+    const int col = at.m * 128 + group * 64, cols = min(64, p.w.tiles * 16 - col);
+    const float2 bias = bias_of(p, at.m * 8 + warp);
+    uint8_t *const mine = staging + group * 2 * PASS_BYTES;
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (col >= 0 && row + i < p.n)
-            s[i] = *(const float4 *)(state + (size_t)i * (size_t)p.state_stride);
+    for (int c = 0; c < PREFILL_TILE / PASS_ROWS; c++) {
+        float *pass = (float *)(mine + (c & 1) * PASS_BYTES), *to = pass + 2 * t * PASS_PITCH + 16 * (warp & 3) + g;
+        if (c)
+            asm volatile("cp.async.bulk.wait_group.read 1;" ::: "memory");
+        else
+            asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+        meet_group();
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (col >= 0 && row + i < p.n) {
-            const float4 v = *(const float4 *)(from + i * STAGING_PITCH);
-            s[i].x += v.x + bias.x;
-            s[i].y += v.y + bias.y;
-            s[i].z += v.z + bias.z;
-            s[i].w += v.w + bias.w;
-            *(float4 *)(state + (size_t)i * (size_t)p.state_stride) = s[i];
+        for (int i = 0; i < PASS_ROWS / 8; i++, to += 8 * PASS_PITCH) {
+            const float *v = acc + 16 * c + 4 * i;
+            to[0] = v[0] + bias.x;
+            to[PASS_PITCH] = v[1] + bias.x;
+            to[8] = v[2] + bias.y;
+            to[PASS_PITCH + 8] = v[3] + bias.y;
         }
-}
-
-/* By way of shared memory, 64 rows at a time, so that the states are read and written in whole lines. */
-static __device__ __forceinline__ void end_add(const struct prefill_product &p, struct place at, float *staging, float (&acc)[128])
-{
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const int col = at.m * 128 + lane * 4;
-    const bool there = col < p.w.tiles * 16;
-    const float4 bias = p.bias && there ? *(const float4 *)(p.bias + col) : make_float4(0, 0, 0, 0);
-#pragma unroll
-    for (int c = 0; c < 4; c++) {
-        __syncthreads();
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            float *to = staging + (8 * i + 2 * t) * STAGING_PITCH + 16 * warp + g;
-            to[0] = acc[32 * c + 4 * i];
-            to[STAGING_PITCH] = acc[32 * c + 4 * i + 1];
-            to[8] = acc[32 * c + 4 * i + 2];
-            to[STAGING_PITCH + 8] = acc[32 * c + 4 * i + 3];
-        }
-        __syncthreads();
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-            add_rows(p, at.token + 64 * c + 8 * warp + 4 * half, there ? col : -1, staging + (8 * warp + 4 * half) * STAGING_PITCH + 4 * lane, bias);
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        meet_group();
+        const int own = (warp & 3) * (PASS_ROWS / 4) + lane, row = at.token + c * PASS_ROWS + own;
+        if (lane < PASS_ROWS / 4 && row < p.n && cols > 0)
+            add_bulk(p.state + (size_t)row * (size_t)p.state_stride + col, (uint32_t)__cvta_generic_to_shared(pass + own * PASS_PITCH), cols * 4);
+        asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+        __syncwarp();
     }
 }
 
 static __device__ __forceinline__ float gated(float gate, float up) { return __fdividef(gate, 1.0f + __expf(-gate)) * up; }
 
-/* Staging holds step `step` of x_out for the tile's 256 rows; one thread sends it there. The next use of staging begins with staging_free. */
-static __device__ __forceinline__ void send_step(const struct prefill_product &p, struct place at, uint32_t staging, int step)
+/* Staging holds step `step` of x_out for the tile's rows; one thread sends it there. The next use of staging begins with staging_free. */
+static __device__ __forceinline__ void send_step(const struct prefill_product &p, struct place at, const uint8_t *staging, int step)
 {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
+    meet_workers();
     if (threadIdx.x == 0)
-        store_bulk((uint8_t *)p.x_out + ((size_t)step * (size_t)p.stride + (size_t)at.token) * 128, staging, STAGE_BYTES);
+        store_bulk((uint8_t *)p.x_out + ((size_t)step * (size_t)p.stride + (size_t)at.token) * 128, (uint32_t)__cvta_generic_to_shared(staging), STAGE_BYTES);
 }
 
 static __device__ __forceinline__ void staging_free(void)
 {
     if (threadIdx.x == 0)
         asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
-    __syncthreads();
+    meet_workers();
 }
 
 /* Row g is gate, row g + 8 up, of output 8 tile + g: a warp's 8 outputs are words `warp % 4` of four pieces. */
@@ -467,7 +472,7 @@ static __device__ __forceinline__ void end_gate(const struct prefill_product &p,
         const uint32_t word = transpose(bf16_pair(first, second));
         *(uint32_t *)(staging + (8 * i + g) * 128 + ((4 * (warp >> 2) + t) ^ g) * 16 + (warp & 3) * 4) = there ? word : 0;
     }
-    send_step(p, at, (uint32_t)__cvta_generic_to_shared(staging), at.m);
+    send_step(p, at, staging, at.m);
 }
 
 /* A block's place among the gates that are kept for EPI_GATE_UP: the same threads read them. */
@@ -484,7 +489,7 @@ static __device__ __forceinline__ void end_store(const struct prefill_product &p
     float *to = gates_of(p, at);
 #pragma unroll
     for (int i = 0; i < 32; i++)
-        *(float4 *)(to + i * 4 * THREADS) = make_float4(acc[4 * i] + bias.x, acc[4 * i + 1] + bias.x, acc[4 * i + 2] + bias.y, acc[4 * i + 3] + bias.y);
+        *(float4 *)(to + i * 4 * WORKERS) = make_float4(acc[4 * i] + bias.x, acc[4 * i + 1] + bias.x, acc[4 * i + 2] + bias.y, acc[4 * i + 3] + bias.y);
 }
 
 /* up, with gates that were kept: a warp's 16 outputs are two words of four pieces, a warpgroup's 64 one step, sent one after the other. */
@@ -504,14 +509,14 @@ static __device__ __forceinline__ void end_gate_up(const struct prefill_product 
         if (warp / 4 == turn) {
 #pragma unroll
             for (int i = 0; i < 32; i++) {
-                const float4 v = *(const float4 *)(gates + i * 4 * THREADS);
+                const float4 v = *(const float4 *)(gates + i * 4 * WORKERS);
                 uint2 words;
                 words.x = transpose(bf16_pair(gated(v.x, acc[4 * i] + bias.x), gated(v.y, acc[4 * i + 1] + bias.x)));
                 words.y = transpose(bf16_pair(gated(v.z, acc[4 * i + 2] + bias.y), gated(v.w, acc[4 * i + 3] + bias.y)));
                 *(uint2 *)(staging + (8 * i + g) * 128 + ((4 * (w >> 1) + t) ^ g) * 16 + (w & 1) * 8) = there ? words : make_uint2(0, 0);
             }
         }
-        send_step(p, at, (uint32_t)__cvta_generic_to_shared(staging), step);
+        send_step(p, at, staging, step);
     }
 }
 
@@ -519,8 +524,8 @@ static __device__ __forceinline__ void end_gate_up(const struct prefill_product 
 
 /* A step of the tile: raw holds its weights and takes those of the step `sets` further. */
 template <int KIND>
-static __device__ __forceinline__ void multiply_step(const struct prefill_product &p, struct ring &r, float (&acc)[128], uint32_t *a, uint32_t *raw,
-                                                     const uint8_t *tile, int k, int steps, int tiles, int rank)
+static __device__ __forceinline__ void multiply_step(const struct prefill_product &p, struct ring &r, float (&acc)[128], uint32_t *a, uint32_t *raw, const uint8_t *tile,
+                                                     int k, int steps)
 {
     constexpr int parts = step_words<KIND>::parts, sets = step_words<KIND>::sets;
     if constexpr (sets == 1) {
@@ -539,18 +544,12 @@ static __device__ __forceinline__ void multiply_step(const struct prefill_produc
         for (int i = 0; i < 4; i++)
             wgmma(acc, a + 16 * part + 4 * i, b + 2 * i);
     wgmma_end();
-    if (++r.slot == STAGES) {
-        r.slot = 0;
-        r.phase ^= 1;
-    }
+    advance(r);
     if constexpr (sets == 2) {
         wgmma_wait<1>();
         if (k)
             release_step(r, 2);
     }
-    if (threadIdx.x == 0)
-        fetch_step(p, r, steps, tiles, rank);
-    __syncwarp();
 }
 
 /* The warp's tile of weights; behind the last: the last once more, and nobody keeps what it makes. */
@@ -574,7 +573,7 @@ static __device__ __forceinline__ void end_tile(const struct prefill_product &p,
     if (p.epilogue == EPI_HEADS)
         end_heads(p, at, acc);
     else if (p.epilogue == EPI_ADD)
-        end_add(p, at, (float *)staging, acc);
+        end_add(p, at, staging, acc);
     else if (p.epilogue == EPI_GATE)
         end_gate(p, at, staging, acc);
     else if (p.epilogue == EPI_STORE)
@@ -587,14 +586,12 @@ static __device__ __forceinline__ struct ring start_ring(uint32_t base)
 {
     struct ring r = {};
     r.stage = base;
-    r.staging = base + STAGES * STAGE_BYTES;
-    r.full = r.staging + STAGING_BYTES;
+    r.full = base + STAGES * STAGE_BYTES + STAGING_BYTES;
     r.empty = r.full + 8 * STAGES;
-    r.tile = blockIdx.x / 2;
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             barrier_init(r.full + 8 * i, 1);
-            barrier_init(r.empty + 8 * i, 2 * THREADS / 32);
+            barrier_init(r.empty + 8 * i, 2 * WORKERS / 32);
         }
         asm volatile("fence.mbarrier_init.release.cluster;\nfence.proxy.async;" ::: "memory");
     }
@@ -603,46 +600,35 @@ static __device__ __forceinline__ struct ring start_ring(uint32_t base)
     return r;
 }
 
-#endif
-
-template <int KIND> static __global__ void __launch_bounds__(THREADS, 1) product_kernel(const __grid_constant__ struct prefill_product p)
+template <int KIND>
+static __device__ __forceinline__ void work(const struct prefill_product &p, struct ring r, uint8_t *staging, int steps, int tiles, int rank)
 {
-    pdl_go();
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    extern __shared__ uint8_t dynamic[];
-    const uint32_t begin = (uint32_t)__cvta_generic_to_shared(dynamic), base = (begin + 1023u) & ~1023u;
-    uint8_t *staging = dynamic + (base - begin) + STAGES * STAGE_BYTES;
-    const int rank = blockIdx.x & 1, steps = prefill_steps(p.w.cols), odd = steps & 1, tiles = tile_count(p);
-    struct ring r = start_ring(base);
     constexpr int sets = step_words<KIND>::sets;
     constexpr bool early = KIND == PACKED_BF16; /* the others have no registers to spare while a tile ends */
+    const int odd = steps & 1;
     uint32_t raw[sets][step_words<KIND>::raw], a[sets][16 * step_words<KIND>::parts];
     int now = blockIdx.x / 2;
     const uint8_t *tile = tile_of(p, place_of(p, now, rank));
     load_first<KIND, 0>(raw, tile, p.w.units, steps);
     load_first<KIND, 1>(raw, tile, p.w.units, steps);
     pdl_wait();
-    if (threadIdx.x == 0) {
+    if (p.epilogue == EPI_ADD) /* to states that others' stores have written */
         asm volatile("fence.proxy.async;" ::: "memory");
-        for (int i = 0; i < AHEAD; i++)
-            fetch_step(p, r, steps, tiles, rank);
-    }
-    __syncwarp();
     while (now < tiles) {
         float acc[128];
 #pragma unroll
         for (int i = 0; i < 128; i++)
             acc[i] = 0;
         if (odd) {
-            multiply_step<KIND>(p, r, acc, a[sets - 1], raw[sets - 1], tile, 0, steps, tiles, rank);
+            multiply_step<KIND>(p, r, acc, a[sets - 1], raw[sets - 1], tile, 0, steps);
             wgmma_wait<0>();
         }
         for (int k = odd; k < steps; k += 2) {
-            multiply_step<KIND>(p, r, acc, a[0], raw[0], tile, k, steps, tiles, rank);
-            multiply_step<KIND>(p, r, acc, a[sets - 1], raw[sets - 1], tile, k + 1, steps, tiles, rank);
+            multiply_step<KIND>(p, r, acc, a[0], raw[0], tile, k, steps);
+            multiply_step<KIND>(p, r, acc, a[sets - 1], raw[sets - 1], tile, k + 1, steps);
         }
         wgmma_wait<0>();
-        asm volatile("" : F64(acc, 0), F64(acc, 64)::"memory");
+        settle(acc);
         release_step(r, 1);
         const struct place at = place_of(p, now, rank);
         now += gridDim.x / 2;
@@ -654,8 +640,30 @@ template <int KIND> static __global__ void __launch_bounds__(THREADS, 1) product
             load_first<KIND, 0>(raw, tile, p.w.units, steps);
         load_first<KIND, 1>(raw, tile, p.w.units, steps);
     }
-    if (threadIdx.x == 0)
-        asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+    asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+#endif
+
+template <int KIND> static __global__ void __launch_bounds__(THREADS, 1) product_kernel(const __grid_constant__ struct prefill_product p)
+{
+    pdl_go();
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    extern __shared__ uint8_t dynamic[];
+    const uint32_t begin = (uint32_t)__cvta_generic_to_shared(dynamic), base = (begin + 1023u) & ~1023u;
+    const int rank = blockIdx.x & 1, steps = prefill_steps(p.w.cols), tiles = tile_count(p);
+    const struct ring r = start_ring(base);
+    if (threadIdx.x < WORKERS) {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        work<KIND>(p, r, dynamic + (base - begin) + STAGES * STAGE_BYTES, steps, tiles, rank);
+    } else {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        pdl_wait();
+        if (threadIdx.x == WORKERS) {
+            asm volatile("fence.proxy.async;" ::: "memory");
+            fetch_all(p, r, steps, tiles, rank);
+        }
+    }
     __syncwarp();
     cluster_meet(); /* no block leaves while its neighbour may still tell it that a slot is free */
 #endif
