@@ -715,7 +715,7 @@ extern "C" cudaError_t prefill_prepare(int *clusters)
 
 extern "C" cudaError_t prefill_product(struct launch l, const struct prefill_product *p)
 {
-    const int tiles = (p->w.tiles + 15) / 16 * ((p->n + PREFILL_TILE - 1) / PREFILL_TILE);
+    const int tiles = tile_count(*p);
     cudaLaunchConfig_t config = {};
     cudaLaunchAttribute attr[2] = {};
     set_launch(&config, attr, l, tiles < p->clusters ? tiles : p->clusters);
