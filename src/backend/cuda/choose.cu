@@ -731,17 +731,5 @@ extern "C" cudaError_t cuda_choose(struct launch l, const struct choose *c)
     int log_blocks = major < 9 ? 0 : c->bucket <= 32 ? LOG_BLOCKS : LOG_BLOCKS - 1; /* 64 rows fill the device with half as many */
     struct choose copy = *c;
     void *args[] = {&copy, &log_blocks};
-    cudaLaunchAttribute attribute[2] = {};
-    attribute[0].id = cudaLaunchAttributeClusterDimension;
-    attribute[0].val.clusterDim.x = 1u << log_blocks;
-    attribute[0].val.clusterDim.y = attribute[0].val.clusterDim.z = 1;
-    attribute[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute[1].val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)c->bucket << log_blocks);
-    config.blockDim = dim3(THREADS);
-    config.stream = l.stream;
-    config.attrs = major < 9 ? NULL : attribute;
-    config.numAttrs = major < 9 ? 0 : 1 + (l.chain ? 1 : 0);
-    return cudaLaunchKernelExC(&config, (const void *)choose_rows, args);
+    return launch_clusters(l, (const void *)choose_rows, dim3((unsigned)c->bucket << log_blocks), dim3(THREADS), 0, args, 1u << log_blocks);
 }

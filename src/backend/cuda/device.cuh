@@ -65,19 +65,32 @@ static __device__ __forceinline__ float packed_element(const struct packed &w, i
     return d * (float)code + half_bits(((const uint16_t *)(u + 1152))[(g * 4 + b) * 2 + high]);
 }
 
-static inline cudaError_t launch_kernel(struct launch l, const void *kernel, dim3 grid, dim3 block, size_t shared, void **args)
+/* cluster: blocks of a cluster along x, 1 for none. */
+static inline cudaError_t launch_clusters(struct launch l, const void *kernel, dim3 grid, dim3 block, size_t shared, void **args, unsigned cluster)
 {
-    cudaLaunchAttribute chain = {};
-    chain.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    chain.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attribute[2] = {};
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = l.stream;
-    config.attrs = &chain;
-    config.numAttrs = l.chain ? 1 : 0;
+    config.attrs = attribute;
+    if (l.chain) {
+        attribute[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attribute[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attribute[config.numAttrs].val.clusterDim.x = cluster;
+        attribute[config.numAttrs].val.clusterDim.y = attribute[config.numAttrs].val.clusterDim.z = 1;
+        config.numAttrs++;
+    }
     return cudaLaunchKernelExC(&config, kernel, args);
+}
+
+static inline cudaError_t launch_kernel(struct launch l, const void *kernel, dim3 grid, dim3 block, size_t shared, void **args)
+{
+    return launch_clusters(l, kernel, grid, block, shared, args, 1);
 }
 
 /* A block may take that much shared memory (beyond 48 KB it has to be asked for). */

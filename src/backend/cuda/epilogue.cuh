@@ -37,47 +37,41 @@ static __device__ __forceinline__ void fetch_rows(const struct product &p, struc
         b.n = p.step->n < p.rows ? p.step->n : p.rows;
 }
 
-/* The norms' scalars: a row belongs to one warp; lane i adds squares i, i + 32, ..., then a butterfly. With one row a warp the squares are on their way while the
-   product is made; with more there are not registers enough, and all rows of a warp are added together in the end. ROWS: of a warp. */
-enum { SQUARES_AHEAD = 10 };
-
-template <int ROWS> struct squares {
-    float x[ROWS == 1 ? SQUARES_AHEAD : 1];
-};
-
-template <int ROWS> static __device__ __forceinline__ void fetch_squares(const struct product &p, struct squares<ROWS> &s)
+static __device__ __forceinline__ void copy_word(float *to, const float *from)
 {
-    const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    if (ROWS == 1 && p.square && warp < p.rows)
-#pragma unroll
-        for (int k = 0; k < SQUARES_AHEAD; k++)
-            s.x[k] = lane + 32 * k < p.n_square ? p.square[(size_t)warp * (size_t)p.n_square + lane + 32 * k] : 0.0f;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 }
 
-template <int ROWS> static __device__ __forceinline__ void add_squares(const struct product &p, const struct squares<ROWS> &s, float (&sum)[ROWS])
+/* The norms' scalars: a row belongs to one warp; lane i adds squares i, i + 32, ..., then a butterfly. ROWS: of a warp. For up to 16 rows, and states that are not
+   too wide, the squares are on their way to `room` [p.rows][n_square] while the product is made, each read by the thread that asked for it; else they are read in the end. */
+enum { SQUARES_ROWS = 16, SQUARES_MOST = 512 };
+
+static __host__ __device__ __forceinline__ bool squares_ahead(const struct product &p) { return p.square && p.bucket <= SQUARES_ROWS && p.n_square <= SQUARES_MOST; }
+
+template <int ROWS> static __device__ __forceinline__ void fetch_squares(const struct product &p, float *room)
 {
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    int i = lane;
-    if (ROWS == 1) {
-#pragma unroll
-        for (int k = 0; k < (ROWS == 1 ? SQUARES_AHEAD : 0); k++)
-            sum[0] += s.x[k];
-        i += 32 * SQUARES_AHEAD;
+    if constexpr (ROWS <= SQUARES_ROWS / 8) {
+        for (int row = warp; row < p.rows && squares_ahead(p); row += PRODUCT_THREADS / 32)
+            for (int i = lane; i < p.n_square; i += 32)
+                copy_word(room + row * p.n_square + i, p.square + row * p.n_square + i);
+        asm volatile("cp.async.commit_group;" ::: "memory");
     }
-#pragma unroll 2
-    for (; i < p.n_square; i += 32)
-#pragma unroll
-        for (int k = 0; k < ROWS; k++)
-            if (warp + k * (PRODUCT_THREADS / 32) < p.rows)
-                sum[k] += p.square[(size_t)(warp + k * (PRODUCT_THREADS / 32)) * (size_t)p.n_square + i];
 }
 
-template <int ROWS> static __device__ __forceinline__ void finish_squares(const struct product &p, const struct squares<ROWS> &s, struct block_rows &b)
+template <int ROWS> static __device__ __forceinline__ void finish_squares(const struct product &p, const float *room, struct block_rows &b)
 {
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    const float *from = ROWS <= SQUARES_ROWS / 8 && squares_ahead(p) ? room : p.square;
     float sum[ROWS] = {};
+    asm volatile("cp.async.wait_all;" ::: "memory");
     if (p.square && warp < p.rows)
-        add_squares(p, s, sum);
+#pragma unroll 2
+        for (int i = lane; i < p.n_square; i += 32)
+#pragma unroll
+            for (int k = 0; k < ROWS; k++)
+                if (warp + k * (PRODUCT_THREADS / 32) < p.rows)
+                    sum[k] += from[(size_t)(warp + k * (PRODUCT_THREADS / 32)) * (size_t)p.n_square + i];
 #pragma unroll
     for (int k = 0; k < ROWS; k++) {
         for (int d = 16; d; d >>= 1)

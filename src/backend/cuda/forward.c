@@ -118,7 +118,7 @@ static void head(struct recording *t, bool begun, bool choose)
 
 static int record(struct kv *kv, const struct pass *p, struct error *err)
 {
-    struct recording t = {.kv = kv, .d = kv->d, .rows = p->rows, .bucket = cuda_bucket(p->rows), .launch = {kv->d->stream, false}, .err = err};
+    struct recording t = {.kv = kv, .d = kv->d, .rows = p->rows, .bucket = cuda_bucket(p->rows), .launch = {.stream = kv->d->stream}, .err = err};
     if (p->kind == PASS_LAYERS || p->kind == PASS_BOTH)
         layers(&t, p->first, p->last, p->kind == PASS_BOTH ? t.d->norm : NULL);
     if (p->kind == PASS_PICK || p->kind == PASS_BOTH || p->kind == PASS_LOGITS)

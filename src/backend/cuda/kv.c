@@ -107,7 +107,7 @@ static int take_memory(struct kv *kv, struct error *err)
     if (!rc)
         rc = CUDA_TRY(err, cudaHostAlloc((void **)&kv->picks_pinned, STEPS_MAX * STEP_ROWS * sizeof *kv->picks_pinned, cudaHostAllocDefault));
     if (!rc)
-        rc = CUDA_TRY(err, cuda_angles((struct launch){kv->d->stream, false}, kv->angle, kv->d->inv_freq, o->n_slots, kv->d->c->head_dim / 2));
+        rc = CUDA_TRY(err, cuda_angles((struct launch){.stream = kv->d->stream, .chain = false}, kv->angle, kv->d->inv_freq, o->n_slots, kv->d->c->head_dim / 2));
     return rc;
 }
 
@@ -213,5 +213,5 @@ int cuda_kv_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, str
     if (!m)
         return 0;
     rc = CUDA_TRY(err, cudaMemcpyAsync(kv->moves, moves, (size_t)m * sizeof *moves, cudaMemcpyHostToDevice, kv->d->stream));
-    return rc ? rc : CUDA_TRY(err, cuda_move_slots((struct launch){kv->d->stream, false}, kv->shape, kv->moves, m));
+    return rc ? rc : CUDA_TRY(err, cuda_move_slots((struct launch){.stream = kv->d->stream, .chain = false}, kv->shape, kv->moves, m));
 }

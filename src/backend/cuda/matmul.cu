@@ -6,16 +6,21 @@
 
 enum { WARPS = LANES_K };
 
+/* Dynamic shared memory, in bytes. */
+#define SUMS_BYTES(nt, tiles) (8 * 8 * (nt) * (16 * (tiles) + 4) * 4)
+#define SLOT_BYTES(tiles, depth) (8 * (depth) * (tiles) * 1024)
+#define LARGER(a, b) ((a) > (b) ? (a) : (b))
+
 static __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint4 &a, uint32_t b0, uint32_t b1)
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 
 static __device__ __forceinline__ void mma_tf32(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1)
 {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 /* Two f16 of a word as floats' bits: exact in tf32, which has the same 10 bits behind the point. */
@@ -102,11 +107,12 @@ template <int KIND, int NT, int TILES> static __device__ __forceinline__ void mu
         multiply_half<KIND>(acc[i][nt], a1, x[nt].z, x[nt].w);
 }
 
-/* BF16 and F16 with DEPTH units in flight in registers: rows 1..8 NT. */
-template <int KIND, int NT, int TILES, int DEPTH, int BLOCKS> __global__ void __launch_bounds__(PRODUCT_THREADS, BLOCKS) product_regs(const __grid_constant__ struct product p)
+/* BF16 and F16 with DEPTH units of weights and X_DEPTH of activations in flight in registers: rows 1..8 NT. */
+template <int KIND, int NT, int TILES, int DEPTH, int X_DEPTH, int BLOCKS> __global__ void __launch_bounds__(PRODUCT_THREADS, BLOCKS) product_regs(const __grid_constant__ struct product p)
 {
     extern __shared__ __align__(128) float sums[];
     __shared__ struct block_rows rows;
+    float *room = sums + SUMS_BYTES(NT, TILES) / 4;
     const struct place at = find_place<TILES, 32>(p);
     const size_t x_stride = (size_t)WARPS * 64 * (size_t)p.bucket;
     uint4 a[DEPTH][TILES * 2];
@@ -124,28 +130,26 @@ template <int KIND, int NT, int TILES, int DEPTH, int BLOCKS> __global__ void __
     fetch_rows(p, rows);
     __syncthreads();
     pdl_wait();
+    static_assert(DEPTH % X_DEPTH == 0, "places");
     float acc[TILES][NT][4] = {};
-    uint4 x[NT];
-    load_x<NT>(x, p, at, 0, x_stride);
-    struct squares<NT> squares;
-    fetch_squares(p, squares);
+    uint4 x[X_DEPTH][NT];
+#pragma unroll
+    for (int s = 0; s < X_DEPTH; s++)
+        load_x<NT>(x[s], p, at, s, x_stride);
+    fetch_squares<NT>(p, room);
     epilogue_ahead<NT, TILES> ahead;
     if (NT == 1)
         fetch_ahead(p, rows, at.tile, 16 * TILES, ahead);
     for (int u = 0; u < at.n_units; u += DEPTH)
 #pragma unroll
         for (int s = 0; s < DEPTH; s++) {
-            uint4 next[NT];
-            load_x<NT>(next, p, at, u + s + 1, x_stride);
 #pragma unroll
             for (int i = 0; i < TILES; i++)
-                multiply_unit<KIND, NT, TILES>(acc, i, a[s][i * 2], a[s][i * 2 + 1], x);
+                multiply_unit<KIND, NT, TILES>(acc, i, a[s][i * 2], a[s][i * 2 + 1], x[s % X_DEPTH]);
+            load_x<NT>(x[s % X_DEPTH], p, at, u + s + X_DEPTH, x_stride);
             load(s, u + s + DEPTH);
-#pragma unroll
-            for (int nt = 0; nt < NT; nt++)
-                x[nt] = next[nt];
         }
-    finish_squares(p, squares, rows);
+    finish_squares<NT>(p, room, rows);
     join_lanes<NT, TILES>(p, at, acc, sums, rows, ahead);
 }
 
@@ -159,6 +163,7 @@ template <int KIND, int NT, int TILES, int DEPTH, int BLOCKS, bool AHEAD> __glob
 {
     extern __shared__ __align__(128) float sums[];
     __shared__ struct block_rows rows;
+    float *room = sums + LARGER(SUMS_BYTES(NT, TILES), SLOT_BYTES(TILES, DEPTH)) / 4;
     const struct place at = find_place<TILES, 32>(p);
     const size_t x_stride = (size_t)WARPS * 64 * (size_t)p.bucket;
     const uint8_t *slot = (const uint8_t *)sums + at.warp * (DEPTH * TILES * 1024) + at.lane * 16;
@@ -183,8 +188,7 @@ template <int KIND, int NT, int TILES, int DEPTH, int BLOCKS, bool AHEAD> __glob
     uint4 x[NT];
     if (AHEAD)
         load_x<NT>(x, p, at, 0, x_stride);
-    struct squares<NT> squares;
-    fetch_squares(p, squares);
+    fetch_squares<NT>(p, room);
     epilogue_ahead<NT, TILES> ahead;
     if (NT == 1)
         fetch_ahead(p, rows, at.tile, 16 * TILES, ahead);
@@ -208,7 +212,7 @@ template <int KIND, int NT, int TILES, int DEPTH, int BLOCKS, bool AHEAD> __glob
     }
     asm volatile("cp.async.wait_group 0;" ::: "memory");
     __syncthreads(); /* the sums lie where the slots were */
-    finish_squares(p, squares, rows);
+    finish_squares<NT>(p, room, rows);
     join_lanes<NT, TILES>(p, at, acc, sums, rows, ahead);
 }
 
@@ -258,37 +262,55 @@ template <int KIND> static __device__ __forceinline__ void load_codes(struct cod
 
 static __device__ __forceinline__ uint32_t word_of(const uint4 &v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
-/* 32 columns (b of the unit's four) for all rows. */
-template <int KIND, int NT> static __device__ __forceinline__ void multiply_codes(float (&acc)[NT][4], const struct codes<KIND> &c, int b, const uint4 (&x)[NT])
-{
+/* 32 columns of a unit as A operands, with their scales and minima. */
+struct operand {
     uint4 a0, a1;
+    float d0, d1, m0, m1; /* rows g, g + 8 */
+};
+
+template <int KIND> static __device__ __forceinline__ struct operand decode_codes(const struct codes<KIND> &c, int b)
+{
+    struct operand o;
     if (KIND == PACKED_Q8) {
-        a0 = q8_fragment(c.code[KIND == PACKED_Q8 ? b : 0].x, c.code[KIND == PACKED_Q8 ? b : 0].y);
-        a1 = q8_fragment(c.code[KIND == PACKED_Q8 ? b : 0].z, c.code[KIND == PACKED_Q8 ? b : 0].w);
+        o.a0 = q8_fragment(c.code[KIND == PACKED_Q8 ? b : 0].x, c.code[KIND == PACKED_Q8 ? b : 0].y);
+        o.a1 = q8_fragment(c.code[KIND == PACKED_Q8 ? b : 0].z, c.code[KIND == PACKED_Q8 ? b : 0].w);
     } else {
-        a0 = q4_fragment<KIND>(word_of(c.code[b >> 1], 2 * (b & 1)));
-        a1 = q4_fragment<KIND>(word_of(c.code[b >> 1], 2 * (b & 1) + 1));
+        o.a0 = q4_fragment<KIND>(word_of(c.code[b >> 1], 2 * (b & 1)));
+        o.a1 = q4_fragment<KIND>(word_of(c.code[b >> 1], 2 * (b & 1) + 1));
     }
     const uint32_t d = word_of(c.scale, b), m = KIND == PACKED_Q4_1 ? word_of(c.minimum, b) : 0;
-    const float d0 = half_bits(d & 0xffffu), d1 = half_bits(d >> 16), m0 = half_bits(m & 0xffffu), m1 = half_bits(m >> 16);
+    o.d0 = half_bits(d & 0xffffu);
+    o.d1 = half_bits(d >> 16);
+    o.m0 = half_bits(m & 0xffffu);
+    o.m1 = half_bits(m >> 16);
+    return o;
+}
+
+/* NT times 8 rows; acc: the first of theirs. */
+template <int KIND, int NT> static __device__ __forceinline__ void multiply_codes(float (*acc)[4], const struct operand &o, const uint4 (&x)[NT])
+{
     const uint4 ones = make_uint4(0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u);
+    float s[NT][4] = {};
+#pragma unroll
+    for (int nt = 0; nt < NT; nt++)
+        mma_bf16(s[nt], o.a0, x[nt].x, x[nt].y);
+#pragma unroll
+    for (int nt = 0; nt < NT; nt++)
+        mma_bf16(s[nt], o.a1, x[nt].z, x[nt].w);
 #pragma unroll
     for (int nt = 0; nt < NT; nt++) {
-        float s[4] = {0, 0, 0, 0};
-        mma_bf16(s, a0, x[nt].x, x[nt].y);
-        mma_bf16(s, a1, x[nt].z, x[nt].w);
-        acc[nt][0] = fmaf(d0, s[0], acc[nt][0]);
-        acc[nt][1] = fmaf(d0, s[1], acc[nt][1]);
-        acc[nt][2] = fmaf(d1, s[2], acc[nt][2]);
-        acc[nt][3] = fmaf(d1, s[3], acc[nt][3]);
+        acc[nt][0] = fmaf(o.d0, s[nt][0], acc[nt][0]);
+        acc[nt][1] = fmaf(o.d0, s[nt][1], acc[nt][1]);
+        acc[nt][2] = fmaf(o.d1, s[nt][2], acc[nt][2]);
+        acc[nt][3] = fmaf(o.d1, s[nt][3], acc[nt][3]);
         if (KIND == PACKED_Q4_1) {
             float e[4] = {0, 0, 0, 0};
             mma_bf16(e, ones, x[nt].x, x[nt].y);
             mma_bf16(e, ones, x[nt].z, x[nt].w);
-            acc[nt][0] = fmaf(m0, e[0], acc[nt][0]);
-            acc[nt][1] = fmaf(m0, e[1], acc[nt][1]);
-            acc[nt][2] = fmaf(m1, e[2], acc[nt][2]);
-            acc[nt][3] = fmaf(m1, e[3], acc[nt][3]);
+            acc[nt][0] = fmaf(o.m0, e[0], acc[nt][0]);
+            acc[nt][1] = fmaf(o.m0, e[1], acc[nt][1]);
+            acc[nt][2] = fmaf(o.m1, e[2], acc[nt][2]);
+            acc[nt][3] = fmaf(o.m1, e[3], acc[nt][3]);
         }
     }
 }
@@ -305,26 +327,30 @@ template <int NT> static __device__ __forceinline__ void load_x_group(uint4 (&x)
     }
 }
 
-template <int KIND, int NT, int DEPTH, int BLOCKS, bool AHEAD> __global__ void __launch_bounds__(PRODUCT_THREADS, BLOCKS) product_codes(const __grid_constant__ struct product p)
+template <int KIND, int NT, int DEPTH, int X_DEPTH, int BLOCKS> __global__ void __launch_bounds__(PRODUCT_THREADS, BLOCKS) product_codes(const __grid_constant__ struct product p)
 {
     extern __shared__ __align__(128) float sums[];
     __shared__ struct block_rows rows;
     const struct place at = find_place<1, 128>(p);
+    float *room = sums + SUMS_BYTES(NT, 1) / 4;
     struct codes<KIND> c[DEPTH];
+    auto load = [&](int s, int u) {
+        if (u < at.n_units)
+            load_codes<KIND>(c[s], at.w + (size_t)u * at.lane_bytes, at.lane);
+    };
 #pragma unroll
     for (int s = 0; s < DEPTH; s++)
-        if (s < at.n_units)
-            load_codes<KIND>(c[s], at.w + (size_t)s * at.lane_bytes, at.lane);
+        load(s, s);
     pdl_go();
     fetch_rows(p, rows);
     __syncthreads();
     pdl_wait();
     float acc[1][NT][4] = {};
-    uint4 x[NT];
-    if (AHEAD)
-        load_x_group<NT>(x, p, at, 0);
-    struct squares<(NT > 1 ? NT : 2)> squares; /* not ahead: there are no registers for it */
-    fetch_squares(p, squares);
+    uint4 x[X_DEPTH][NT]; /* of groups of 32 columns */
+#pragma unroll
+    for (int b = 0; b < X_DEPTH; b++)
+        load_x_group<NT>(x[b], p, at, b);
+    fetch_squares<NT>(p, room);
     epilogue_ahead<NT, 1> ahead;
     if (NT == 1)
         fetch_ahead(p, rows, at.tile, 16, ahead);
@@ -335,18 +361,12 @@ template <int KIND, int NT, int DEPTH, int BLOCKS, bool AHEAD> __global__ void _
                 break;
 #pragma unroll
             for (int b = 0; b < 4; b++) {
-                uint4 next[NT];
-                load_x_group<NT>(AHEAD ? next : x, p, at, (u + s) * 4 + b + (AHEAD ? 1 : 0));
-                multiply_codes<KIND, NT>(acc[0], c[s], b, x);
-                if (AHEAD)
-#pragma unroll
-                    for (int nt = 0; nt < NT; nt++)
-                        x[nt] = next[nt];
+                multiply_codes<KIND, NT>(acc[0], decode_codes<KIND>(c[s], b), x[b % X_DEPTH]);
+                load_x_group<NT>(x[b % X_DEPTH], p, at, (u + s) * 4 + b + X_DEPTH);
             }
-            if (u + s + DEPTH < at.n_units)
-                load_codes<KIND>(c[s], at.w + (size_t)(u + s + DEPTH) * at.lane_bytes, at.lane);
+            load(s, u + s + DEPTH);
         }
-    finish_squares(p, squares, rows);
+    finish_squares<NT>(p, room, rows);
     join_lanes<NT, 1>(p, at, acc, sums, rows, ahead);
 }
 
@@ -387,9 +407,7 @@ __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_con
     fetch_rows(p, rows);
     __syncthreads();
     pdl_wait();
-    struct squares<8> squares;
-    fetch_squares(p, squares);
-    finish_squares(p, squares, rows);
+    finish_squares<8>(p, NULL, rows);
     for (int first = 0; first < p.rows; first += 8) {
         float acc[2][8] = {};
         wide_rows(p, at, first, acc);
@@ -407,55 +425,69 @@ __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_con
     });
 }
 
-/* ---- which kernel: by kind and bucket, measured; the bits are the same whichever it is ---- */
+/* ---- which kernel, measured; the bits are the same whichever it is ---- */
 
 struct variant {
     const void *kernel;
-    int tiles;   /* of a block */
-    int shared;  /* bytes */
+    int tiles;  /* of a block */
+    int shared; /* bytes, without the squares */
 };
 
-#define SUMS(nt, tiles) (8 * 8 * (nt) * (16 * (tiles) + 4) * 4)
-#define SLOTS(tiles, depth) (8 * (depth) * (tiles) * 1024)
-#define LARGER(a, b) ((a) > (b) ? (a) : (b))
+enum { BUCKETS = 4, FEW_TILES = 600 }; /* few: not two turns of the blocks that an H100 holds */
 
-static const struct variant variants[PACKED_KINDS][4] = { /* 8, 16, 32, 64 rows */
-    [PACKED_BF16] = {{(const void *)product_regs<PACKED_BF16, 1, 1, 4, 3>, 1, SUMS(1, 1)},
-                     {(const void *)product_regs<PACKED_BF16, 2, 1, 4, 3>, 1, SUMS(2, 1)},
-                     {(const void *)product_regs<PACKED_BF16, 4, 2, 2, 2>, 2, SUMS(4, 2)},
-                     {(const void *)product_slots<PACKED_BF16, 8, 2, 3, 2, false>, 2, LARGER(SUMS(8, 2), SLOTS(2, 3))}},
-    [PACKED_F16] = {{(const void *)product_slots<PACKED_F16, 1, 1, 5, 3, true>, 1, LARGER(SUMS(1, 1), SLOTS(1, 5))},
-                    {(const void *)product_slots<PACKED_F16, 2, 1, 5, 3, true>, 1, LARGER(SUMS(2, 1), SLOTS(1, 5))},
-                    {(const void *)product_slots<PACKED_F16, 4, 1, 5, 2, true>, 1, LARGER(SUMS(4, 1), SLOTS(1, 5))},
-                    {(const void *)product_slots<PACKED_F16, 8, 1, 4, 2, false>, 1, LARGER(SUMS(8, 1), SLOTS(1, 4))}},
-    [PACKED_F32] = {{(const void *)product_wide, 1, 0}, {(const void *)product_wide, 1, 0}, {(const void *)product_wide, 1, 0}, {(const void *)product_wide, 1, 0}},
-    [PACKED_Q8] = {{(const void *)product_codes<PACKED_Q8, 1, 2, 3, true>, 1, SUMS(1, 1)}, {(const void *)product_codes<PACKED_Q8, 2, 2, 2, true>, 1, SUMS(2, 1)},
-                   {(const void *)product_codes<PACKED_Q8, 4, 1, 2, true>, 1, SUMS(4, 1)}, {(const void *)product_codes<PACKED_Q8, 8, 1, 2, false>, 1, SUMS(8, 1)}},
-    [PACKED_Q4_0] = {{(const void *)product_codes<PACKED_Q4_0, 1, 3, 3, true>, 1, SUMS(1, 1)}, {(const void *)product_codes<PACKED_Q4_0, 2, 2, 2, true>, 1, SUMS(2, 1)},
-                     {(const void *)product_codes<PACKED_Q4_0, 4, 2, 2, true>, 1, SUMS(4, 1)}, {(const void *)product_codes<PACKED_Q4_0, 8, 1, 2, false>, 1, SUMS(8, 1)}},
-    [PACKED_Q4_1] = {{(const void *)product_codes<PACKED_Q4_1, 1, 2, 3, true>, 1, SUMS(1, 1)}, {(const void *)product_codes<PACKED_Q4_1, 2, 2, 2, true>, 1, SUMS(2, 1)},
-                     {(const void *)product_codes<PACKED_Q4_1, 4, 2, 2, true>, 1, SUMS(4, 1)}, {(const void *)product_codes<PACKED_Q4_1, 8, 1, 2, false>, 1, SUMS(8, 1)}},
+#define REGS(kind, nt, tiles, depth, x_depth, blocks) {(const void *)product_regs<kind, nt, tiles, depth, x_depth, blocks>, tiles, SUMS_BYTES(nt, tiles)}
+#define SLOTS(kind, nt, tiles, depth, blocks, ahead) \
+    {(const void *)product_slots<kind, nt, tiles, depth, blocks, ahead>, tiles, LARGER(SUMS_BYTES(nt, tiles), SLOT_BYTES(tiles, depth))}
+#define CODES(kind, nt, depth, x_depth, blocks) {(const void *)product_codes<kind, nt, depth, x_depth, blocks>, 1, SUMS_BYTES(nt, 1)}
+#define WIDE {(const void *)product_wide, 1, 0}
+#define NONE {NULL, 0, 0}
+
+/* [kind][8, 16, 32, 64 rows] */
+static const struct variant variants[PACKED_KINDS][BUCKETS] = {
+    [PACKED_BF16] = {REGS(PACKED_BF16, 1, 1, 4, 4, 3), REGS(PACKED_BF16, 2, 1, 4, 2, 3), REGS(PACKED_BF16, 4, 2, 2, 2, 2), SLOTS(PACKED_BF16, 8, 2, 3, 2, false)},
+    [PACKED_F16] = {SLOTS(PACKED_F16, 1, 1, 5, 3, true), SLOTS(PACKED_F16, 2, 1, 5, 3, true), SLOTS(PACKED_F16, 4, 1, 5, 2, true), SLOTS(PACKED_F16, 8, 1, 4, 2, false)},
+    [PACKED_F32] = {WIDE, WIDE, WIDE, WIDE},
+    [PACKED_Q8] = {CODES(PACKED_Q8, 1, 1, 2, 4), CODES(PACKED_Q8, 2, 2, 2, 2), CODES(PACKED_Q8, 4, 1, 2, 2), CODES(PACKED_Q8, 8, 1, 1, 2)},
+    [PACKED_Q4_0] = {CODES(PACKED_Q4_0, 1, 2, 2, 4), CODES(PACKED_Q4_0, 2, 2, 2, 2), CODES(PACKED_Q4_0, 4, 1, 2, 2), CODES(PACKED_Q4_0, 8, 1, 1, 2)},
+    [PACKED_Q4_1] = {CODES(PACKED_Q4_1, 1, 2, 2, 3), CODES(PACKED_Q4_1, 2, 2, 2, 2), CODES(PACKED_Q4_1, 4, 1, 2, 2), CODES(PACKED_Q4_1, 8, 1, 1, 2)},
 };
 
-static int bucket_index(int bucket) { return bucket == 8 ? 0 : bucket == 16 ? 1 : bucket == 32 ? 2 : 3; }
+/* With few tiles, where there is a better one: more of each block's weights in flight, or more blocks. */
+static const struct variant few_variants[PACKED_KINDS][BUCKETS] = {
+    [PACKED_BF16] = {NONE, NONE, REGS(PACKED_BF16, 4, 1, 2, 2, 3), NONE},
+    [PACKED_F16] = {NONE, NONE, NONE, NONE},
+    [PACKED_F32] = {NONE, NONE, NONE, NONE},
+    [PACKED_Q8] = {CODES(PACKED_Q8, 1, 2, 2, 3), NONE, NONE, NONE},
+    [PACKED_Q4_0] = {CODES(PACKED_Q4_0, 1, 3, 2, 3), NONE, NONE, NONE},
+    [PACKED_Q4_1] = {NONE, NONE, NONE, NONE},
+};
+
+static struct variant variant_of(const struct product *p)
+{
+    const int kind = p->x_f32 ? PACKED_F32 : p->w.kind, bucket = p->bucket == 8 ? 0 : p->bucket == 16 ? 1 : p->bucket == 32 ? 2 : 3;
+    struct variant v = p->w.tiles < FEW_TILES && few_variants[kind][bucket].kernel ? few_variants[kind][bucket] : variants[kind][bucket];
+    v.shared = v.shared ? v.shared : 8 * p->bucket * 20 * 4;
+    v.shared += squares_ahead(*p) ? p->rows * p->n_square * 4 : 0;
+    return v;
+}
 
 cudaError_t cuda_product_prepare(void)
 {
-    for (int k = 0; k < PACKED_KINDS; k++)
-        for (int b = 0; b < 4; b++) {
-            const int shared = variants[k][b].shared ? variants[k][b].shared : 8 * 64 * 20 * 4;
-            const cudaError_t e = allow_shared(variants[k][b].kernel, shared);
-            if (e != cudaSuccess)
-                return e;
-        }
+    for (int i = 0; i < PACKED_KINDS * BUCKETS; i++) {
+        const struct variant v = variants[i / BUCKETS][i % BUCKETS], few = few_variants[i / BUCKETS][i % BUCKETS];
+        const int more = SQUARES_ROWS * SQUARES_MOST * 4;
+        cudaError_t e = allow_shared(v.kernel, (v.shared ? v.shared : 8 * 64 * 20 * 4) + (i % BUCKETS < 2 ? more : 0));
+        if (e == cudaSuccess && few.kernel)
+            e = allow_shared(few.kernel, few.shared + (i % BUCKETS < 2 ? more : 0));
+        if (e != cudaSuccess)
+            return e;
+    }
     return cudaSuccess;
 }
 
 cudaError_t cuda_product(struct launch l, const struct product *p)
 {
-    struct variant v = variants[p->x_f32 ? PACKED_F32 : p->w.kind][bucket_index(p->bucket)];
-    if (!v.shared)
-        v.shared = 8 * p->bucket * 20 * 4;
+    const struct variant v = variant_of(p);
     void *args[] = {(void *)p};
     return launch_kernel(l, v.kernel, dim3((unsigned)((p->w.tiles + v.tiles - 1) / v.tiles)), dim3(PRODUCT_THREADS), (size_t)v.shared, args);
 }

@@ -114,7 +114,7 @@ struct chunk {
     int n, pos0, seq;
 };
 
-static struct launch next_launch(const struct chunk *c) { return (struct launch){c->kv->d->stream, true}; }
+static struct launch next_launch(const struct chunk *c) { return (struct launch){.stream = c->kv->d->stream, .chain = true}; }
 
 static int start(const struct chunk *c, struct error *err)
 {
@@ -122,7 +122,7 @@ static int start(const struct chunk *c, struct error *err)
     struct prefill_begin b = {.n = c->n, .stride = c->p->rows, .pos0 = c->pos0, .hidden = d->c->hidden, .half = d->c->head_dim / 2,
                               .state_stride = d->state_stride, .token = c->p->token, .embed = d->embed, .inv_freq = d->inv_freq, .state = c->p->state, .angle = c->p->angle};
     int rc = CUDA_TRY(err, cudaMemcpyAsync(c->p->token, c->p->token_host, (size_t)c->n * sizeof(int32_t), cudaMemcpyHostToDevice, d->stream));
-    return rc ? rc : CUDA_TRY(err, prefill_begin((struct launch){d->stream, false}, &b));
+    return rc ? rc : CUDA_TRY(err, prefill_begin((struct launch){.stream = d->stream, .chain = false}, &b));
 }
 
 static int norm(const struct chunk *c, const float *weight, struct error *err)

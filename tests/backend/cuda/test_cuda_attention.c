@@ -275,7 +275,7 @@ static void run(struct world *w, const int *which, int n, int bucket)
                           .head_pad = w->pad, .pages_per_seq = PAGES_PER_SEQ, .f32 = s->f32};
     struct attend a = {.step = w->d_step, .bucket = bucket, .rows = bucket, .layer = LAYER, .kv = kv, .q = w->d_q, .scale = 1.0f / sqrtf((float)s->dim), .part = w->d_part, .max_chunks = w->max_chunks,
                        .x_out = w->d_x, .x_units = w->x_units, .x_f32 = s->x_f32};
-    GPU(cuda_attend((struct launch){NULL, false}, &a));
+    GPU(cuda_attend((struct launch){0}, &a));
     GPU(cudaDeviceSynchronize());
     gpu_read(w->x, w->d_x, w->x_bytes);
 }
@@ -542,7 +542,7 @@ static void print_speed(const struct course *c)
     GPU(cudaStreamCreate(&stream));
     GPU(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (a.layer = 0; a.layer < DEEP; a.layer++)
-        GPU(cuda_attend((struct launch){stream, a.layer > 0}, &a));
+        GPU(cuda_attend((struct launch){.stream = stream, .chain = a.layer > 0}, &a));
     GPU(cudaStreamEndCapture(stream, &graph));
     GPU(cudaGraphInstantiate(&exec, graph, 0));
     float us = time_graph(exec, stream) * 1000 / DEEP;

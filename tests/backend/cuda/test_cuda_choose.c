@@ -331,7 +331,7 @@ static double microseconds(const struct choose *c, bool chain)
     GPU(cudaEventCreate(&to));
     GPU(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < CALLS; i++)
-        GPU(cuda_choose((struct launch){stream, chain}, c));
+        GPU(cuda_choose((struct launch){.stream = stream, .chain = chain}, c));
     GPU(cudaStreamEndCapture(stream, &graph));
     GPU(cudaGraphInstantiate(&exec, graph, 0));
     for (int i = 0; i < 6; i++) {

@@ -60,7 +60,7 @@ static void *down(const void *device, size_t bytes)
 
 static uint16_t random_bf16(float scale) { return f32_to_bf16(check_normal(&seed) * scale); }
 static float round_bf16(float x) { return bf16_to_f32(f32_to_bf16(x)); }
-static const struct launch now = {0, false};
+static const struct launch now = {0};
 
 /* ---- mismatches: the first few in words, all counted ---- */
 
@@ -672,7 +672,7 @@ static void check_rows(int hidden, int kind)
     struct prefill_norm m = {.n = N, .stride = stride, .hidden = hidden, .state_stride = wide, .eps = 1e-5f, .state = b.state, .weight = up(weight, (size_t)wide * 4),
                              .x = poisoned(image_bytes(stride, hidden))};
     GPU(prefill_begin(now, &b));
-    GPU(prefill_norm((struct launch){0, true}, &m));
+    GPU(prefill_norm((struct launch){.chain = true}, &m));
     float *state = down(b.state, (size_t)N * (size_t)wide * 4), *angle = down(b.angle, (size_t)HALF * (size_t)stride * 8);
     uint8_t *x = down(m.x, image_bytes(stride, hidden));
     for (int i = 0; i < N; i++) {

@@ -134,7 +134,7 @@ static void launch13(const struct layer13 *y, int what, cudaStream_t stream)
 {
     static const int order[7] = {5, 0, 4, 1, 5, 2, 3};
     const struct prefill_product *const product[4] = {&y->qkv, &y->o, &y->gate, &y->down};
-    const struct launch l = {stream, true};
+    const struct launch l = {.stream = stream, .chain = true};
     for (int i = what < 6 ? 6 : 0; i < 7; i++) {
         int k = what < 6 ? what : order[i];
         GPU(k == 5 ? prefill_norm(l, &y->norm) : k == 4 ? prefill_attend(l, &y->attend) : prefill_product(l, product[k]));

@@ -153,7 +153,7 @@ static int check_problem(int kind, int rows, int cols, bool wide)
 static void test_products(void **state)
 {
     (void)state;
-    static const int shapes[][2] = {{48, 64}, {100, 96}, {576, 576}, {1536, 576}, {1000, 5120}, {640, 13824}};
+    static const int shapes[][2] = {{48, 64}, {100, 96}, {576, 576}, {1536, 576}, {1000, 5120}, {640, 13824}, {9728, 96}}; /* the last: many tiles */
     int bad = 0;
     for (int kind = 0; kind < PACKED_KINDS; kind++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -192,7 +192,7 @@ static void print_speed(int kind, int rows)
         for (int i = 0; i < 8; i++) {
             w.data = data[i];
             struct product p = {.w = w, .epilogue = EPI_LOGITS, .bucket = bucket, .rows = read, .step = ds, .x = x, .out = out, .out_stride = 27648, .tile_max = tile_max};
-            GPU(cuda_product((struct launch){stream, i > 0}, &p));
+            GPU(cuda_product((struct launch){.stream = stream, .chain = i > 0}, &p));
         }
         GPU(cudaEventRecord(b, stream));
         GPU(cudaStreamSynchronize(stream));
