@@ -91,6 +91,7 @@ typedef struct lsk_model_info {
     const char *file_type;      /* weight type that most bytes are stored as, e.g. "BF16", "Q4_1" */
     const char *weight_type;    /* and as they were loaded */
     const char *kv_type, *compute, *device, *kernels, *tokenizer, *rope;
+    const char *device_note;    /* why device "auto" is the CPU; "" otherwise */
     int n_layers, hidden, ffn, n_heads, n_kv_heads, head_dim, n_vocab, context_max, context, batch, threads; /* batch: prompt tokens in one step; threads: 0 on a GPU */
     int tied;                   /* head shares the embedding */
     double rope_theta, norm_eps;

@@ -17,6 +17,7 @@ struct lsk_model {
     lsk_profile profile; /* the caller's, else the checkpoint's */
     int batch;           /* prompt tokens in one step */
     char device_name[24]; /* "cpu", "cuda:1" */
+    char device_note[256];
     lsk_model_info info;
 };
 

@@ -146,6 +146,7 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->kv_type = m->o.kv_f32 ? "F32" : "BF16";
     i->compute = m->o.wide ? "f32" : "native";
     i->device = m->device_name;
+    i->device_note = m->device_note;
     i->batch = m->batch;
     i->kernels = p->kernels;
     i->threads = p->threads;
@@ -163,9 +164,13 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
 static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *err)
 {
     struct device_plan plan;
-    m->backend = backend_find(o->device, err);
-    if (!m->backend)
-        return err->code;
+    struct error why = {0};
+    m->backend = backend_find(o->device, &why);
+    if (!m->backend) {
+        *err = why;
+        return why.code;
+    }
+    snprintf(m->device_note, sizeof m->device_note, "%.*s", (int)sizeof m->device_note - 1, why.text);
     int rc = set_device_options(m, o, err);
     if (!rc)
         rc = m->backend->plan(&m->model, &m->o, &plan, err);

@@ -86,6 +86,8 @@ static void print_text(const lsk_model_info *i, const struct profile *profile)
     print_profile(i, profile);
     printf("runs as        %s weights, %s KV cache, %s compute, on %s with %s kernels", i->weight_type, i->kv_type, i->compute, i->device, i->kernels);
     printf(i->threads ? " and %d threads\n" : "\n", i->threads);
+    if (*i->device_note)
+        printf("               %s\n", i->device_note);
     printf("one pass       reads %s: %d layers of %s and a head of %s\n", bytes_text(i->pass_bytes, b[0], 32), i->n_layers,
            bytes_text(i->layer_bytes, b[1], 32), bytes_text(i->head_bytes, b[2], 32));
     printf("memory         weights %s, KV cache %s for %d tokens, %s", bytes_text(i->memory.weights, b[0], 32),
@@ -110,6 +112,7 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
                  {"kv_type", i->kv_type},
                  {"compute", i->compute},
                  {"device", i->device},
+                 {"device_note", i->device_note},
                  {"kernels", i->kernels},
                  {"tokenizer", i->tokenizer},
                  {"unused_advice", i->unused_advice},

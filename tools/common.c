@@ -152,6 +152,8 @@ int load_model(lsk_model *m, const struct model_args *a, const struct show_args 
     if (r >= 0 && needs->load != LSK_LOAD_PLAN) {
         if (strcmp(info->device, "cpu"))
             print_plan(info);
+        else if (*info->device_note && isatty(STDERR_FILENO))
+            fprintf(stderr, "device     cpu; %s\n", excerpt_of(info->device_note).text);
         r = lsk_model_load(m, &o, err);
     }
     progress_end(&progress);

@@ -39,7 +39,7 @@ const struct backend *backend_find(const char *device, struct error *err)
 {
     int ordinal;
     if (!device || !strcmp(device, "auto")) {
-        const struct backend *cuda = find_cuda(0, NULL);
+        const struct backend *cuda = find_cuda(0, err);
         return cuda ? cuda : &backend_cpu;
     }
     if (!strcmp(device, "cpu"))

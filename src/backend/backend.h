@@ -97,7 +97,7 @@ struct backend {
     const struct train_ops *train; /* see train.h; NULL: this backend does not train */
 };
 
-/* "cpu", "cuda", "cuda:N"; NULL or "auto": the first GPU if there is one that can be used, else the CPU. NULL on failure. */
+/* "cpu", "cuda", "cuda:N"; NULL or "auto": the first GPU if there is one that can be used, else the CPU, and then err tells why. NULL on failure. */
 const struct backend *backend_find(const char *device, struct error *err);
 int backend_ordinal(const char *device); /* N; 0 where none is given */
 

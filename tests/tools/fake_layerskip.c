@@ -88,6 +88,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
                                .kv_type = "bf16",
                                .compute = "native",
                                .device = strstr(path, "gpu") ? "cuda" : "cpu",
+                               .device_note = "",
                                .kernels = "plain",
                                .tokenizer = "bytes",
                                .rope = "default",
