@@ -62,8 +62,8 @@ struct train_attention {
     void *dq, *dk, *dv;     /* bf16, shaped as q, k, v: written, not added to; none may be an input of the call */
 };
 
-cudaError_t train_attend(cudaStream_t s, const struct train_attention *a);      /* out, stat */
-cudaError_t train_attend_back(cudaStream_t s, const struct train_attention *a); /* delta, dq, dk, dv: three kernels */
+cudaError_t train_attention_forward(cudaStream_t s, const struct train_attention *a);  /* out, stat */
+cudaError_t train_attention_backward(cudaStream_t s, const struct train_attention *a); /* delta, dq, dk, dv: three kernels */
 
 #ifdef __cplusplus
 }
