@@ -139,7 +139,8 @@ static int check_margins(const struct product_case *c)
 static void call_product(const struct product_case *c, uint8_t *result)
 {
     const struct shape s = c->s;
-    void *a = gpu_copy(c->a, (size_t)(c->turn_a ? s.k : s.m) * (size_t)c->lda * 2 + 16), *b = gpu_copy(c->b, (size_t)(c->turn_b ? s.n : s.k) * (size_t)c->ldb * 2 + 16);
+    void *a = gpu_copy(c->a, (size_t)(c->turn_a ? s.k : s.m) * (size_t)c->lda * 2 + 16);
+    void *b = gpu_copy(c->b, (size_t)(c->turn_b ? s.n : s.k) * (size_t)c->ldb * 2 + 16);
     void *to = gpu_copy(c->before, c->c_bytes);
     struct train_product p = {.m = s.m, .n = s.n, .k = s.k, .a = a, .b = b, .lda = c->lda, .ldb = c->ldb, .turn_a = c->turn_a, .turn_b = c->turn_b, .c = to, .ldc = c->ldc,
                               .c_f32 = c->kind != PLAIN_BF16, .add = c->kind == ADD_F32};
@@ -203,7 +204,8 @@ static void products(void **state)
                     const struct train_product p = {.m = shapes[i].m, .n = shapes[i].n, .k = shapes[i].k, .ldc = shapes[i].n, .c_f32 = kind != PLAIN_BF16};
                     if (room && !train_product_room(&p))
                         continue;
-                    wrong += check_product((struct product_case){.s = shapes[i], .turn_a = turn & 1, .turn_b = turn >> 1, .kind = kind, .room = room, .ldc_more = (int[]){0, 2, 14}[(turn + kind) % 3]});
+                    const int more = (int[]){0, 2, 14}[(turn + kind) % 3];
+                    wrong += check_product((struct product_case){.s = shapes[i], .turn_a = turn & 1, .turn_b = turn >> 1, .kind = kind, .room = room, .ldc_more = more});
                 }
     const struct train_product small = {.m = 576, .n = 576, .k = 16384, .turn_a = true, .c_f32 = true, .add = true};
     if (!train_product_room(&small)) {
@@ -280,7 +282,8 @@ static void make_world(struct attention_world *w, struct attention_case c)
 {
     const int rows = c.samples * c.length, q_dim = c.heads * c.dim, kv_dim = c.kv_heads * c.dim;
     *w = (struct attention_world){.c = c};
-    snprintf(w->name, sizeof w->name, "attention samples=%d length=%d heads=%d kv=%d dim=%d start=%d chosen=%d", c.samples, c.length, c.heads, c.kv_heads, c.dim, c.start, c.chosen);
+    snprintf(w->name, sizeof w->name, "attention samples=%d length=%d heads=%d kv=%d dim=%d start=%d chosen=%d", c.samples, c.length, c.heads, c.kv_heads, c.dim,
+             c.start, c.chosen);
     make_tensor(&w->t[Q], "q", rows, q_dim, c.peaked, false);
     make_tensor(&w->t[K], "k", rows, kv_dim, 1, false);
     make_tensor(&w->t[V], "v", rows, kv_dim, 1, false);
@@ -375,10 +378,12 @@ static void attend_once(struct attention_world *w, bool again)
         GPU(cudaMemset(w->t[i].device, 0xff, (w->t[i].n + MARGIN) * 2));
     GPU(cudaMemset(w->d_stat, 0xff, stats * 4));
     GPU(cudaMemset(w->d_delta, 0xff, stats * 4));
-    const struct train_attention a = {.samples = c.samples, .length = c.length, .n_heads = c.heads, .n_kv_heads = c.kv_heads, .head_dim = c.dim, .scale = 1.0f / sqrtf((float)c.dim),
-                                      .start = c.start ? w->d_start : NULL, .sample = c.chosen ? w->d_sample : NULL, .q = w->t[Q].device, .k = w->t[K].device, .v = w->t[V].device,
-                                      .out = w->t[OUT].device, .stat = w->d_stat, .d_out = w->t[D_OUT].device, .delta = w->d_delta, .dq = w->t[DQ].device,
-                                      .dk = w->t[DK].device, .dv = w->t[DV].device};
+    const struct tensor *t = w->t;
+    const struct train_attention a = {
+        .samples = c.samples, .length = c.length, .n_heads = c.heads, .n_kv_heads = c.kv_heads, .head_dim = c.dim, .scale = 1.0f / sqrtf((float)c.dim),
+        .start = c.start ? w->d_start : NULL, .sample = c.chosen ? w->d_sample : NULL, .q = t[Q].device, .k = t[K].device, .v = t[V].device, .out = t[OUT].device,
+        .stat = w->d_stat, .d_out = t[D_OUT].device, .delta = w->d_delta, .dq = t[DQ].device, .dk = t[DK].device, .dv = t[DV].device,
+    };
     GPU(train_attention_forward(NULL, &a));
     GPU(train_attention_backward(NULL, &a));
     GPU(cudaDeviceSynchronize());
@@ -403,7 +408,8 @@ static int check_tensor(const struct attention_world *w, const struct tensor *t)
         const double got = from_bf16(t->x[i]), want = t->want[i], most = 0.05 * rms + 0.03 * sqrt(row / w->c.dim) + 0.01 * fabs(want) + 1e-4;
         off += (got - want) * (got - want);
         if (!(fabs(got - want) <= most) && wrong++ < 4)
-            fprintf(stderr, "%s: %s row %zu column %zu: got %.6g, want %.6g (at most %.3g apart)\n", w->name, t->name, i / (size_t)t->cols, i % (size_t)t->cols, got, want, most);
+            fprintf(stderr, "%s: %s row %zu column %zu: got %.6g, want %.6g (at most %.3g apart)\n", w->name, t->name, i / (size_t)t->cols, i % (size_t)t->cols,
+                    got, want, most);
     }
     if (!(sqrt(off) <= 0.01 * sqrt(square) + 1e-3)) {
         fprintf(stderr, "%s: %s: off by %.4g of its size\n", w->name, t->name, sqrt(off / square));
@@ -433,7 +439,8 @@ static int check_attention(struct attention_case c)
     const size_t stats = (size_t)(c.samples * c.length) * (size_t)c.heads;
     for (size_t i = 0; i < stats; i++)
         if (!(fabs((double)w.got_stat[i] - w.stat[i]) <= 1e-4 * (1 + fabs(w.stat[i]))) && wrong++ < 4)
-            fprintf(stderr, "%s: stat row %zu head %zu: got %.7g, want %.7g\n", w.name, i / (size_t)c.heads, i % (size_t)c.heads, (double)w.got_stat[i], w.stat[i]);
+            fprintf(stderr, "%s: stat row %zu head %zu: got %.7g, want %.7g\n", w.name, i / (size_t)c.heads, i % (size_t)c.heads, (double)w.got_stat[i],
+                    w.stat[i]);
     if (memcmp(w.got_stat, w.again, stats * 4)) {
         fprintf(stderr, "%s: stat: other bits the second time\n", w.name);
         wrong++;
@@ -535,7 +542,8 @@ static void time_attention(int samples, int length, int heads, int kv_heads, int
 {
     const size_t rows = (size_t)samples * (size_t)length, q = rows * (size_t)(heads * dim), kv = rows * (size_t)(kv_heads * dim), stats = rows * (size_t)heads * 4;
     struct train_attention a = {.samples = samples, .length = length, .n_heads = heads, .n_kv_heads = kv_heads, .head_dim = dim, .scale = 1.0f / sqrtf((float)dim)};
-    void *all[10] = {random_device(q), random_device(kv), random_device(kv), random_device(q), gpu_take(q * 2), gpu_take(q * 2), gpu_take(kv * 2), gpu_take(kv * 2), gpu_take(stats), gpu_take(stats)};
+    void *all[10] = {random_device(q), random_device(kv), random_device(kv), random_device(q), gpu_take(q * 2), gpu_take(q * 2),
+                     gpu_take(kv * 2), gpu_take(kv * 2), gpu_take(stats), gpu_take(stats)};
     a.q = all[0], a.k = all[1], a.v = all[2], a.d_out = all[3], a.out = all[4], a.dq = all[5], a.dk = all[6], a.dv = all[7], a.stat = all[8], a.delta = all[9];
     const double work = 2.0 * samples * heads * dim * (double)length * length; /* of the causal half: two products */
     GPU(train_attention_forward(NULL, &a));
@@ -548,8 +556,8 @@ static void time_attention(int samples, int length, int heads, int kv_heads, int
     for (int i = 0; i < REPEATS; i++)
         GPU(train_attention_backward(NULL, &a));
     const double back = timer_stop(t);
-    printf("attention %d x %d, %d/%d heads of %d: forward %8.1f us, %6.1f TFLOP/s; backward %8.1f us, %6.1f TFLOP/s (counted as 5 products)\n", samples, length, heads, kv_heads, dim,
-           there * 1e6, work / there / 1e12, back * 1e6, 2.5 * work / back / 1e12);
+    printf("attention %d x %d, %d/%d heads of %d: forward %8.1f us, %6.1f TFLOP/s; backward %8.1f us, %6.1f TFLOP/s (counted as 5 products)\n", samples, length,
+           heads, kv_heads, dim, there * 1e6, work / there / 1e12, back * 1e6, 2.5 * work / back / 1e12);
     for (int i = 0; i < 10; i++)
         GPU(cudaFree(all[i]));
 }
