@@ -113,7 +113,8 @@ template <int DIM> static __device__ __forceinline__ void load_rows(uint32_t (&r
         }
 }
 
-/* Where a lane's matrices lie in a tile: those of 8 rows `below` further down, and of 8 columns `beside`. Piece p (even) of the lane's row is at at + along(p). */
+/* Where a lane's matrices lie in a tile: below, beside (0 or 1): the lane's is 8 rows further down, 8 columns further right. For columns from 8 p on, p even, the
+   lane's row is at at + along(p). */
 template <int DIM> struct lane_place {
     uint32_t at, flip;
     __device__ __forceinline__ lane_place(uint32_t tile, int below, int beside)
@@ -466,7 +467,8 @@ static __device__ __forceinline__ struct keys find_keys(const struct train_atten
 }
 
 /* Starts the copy of the n-th block of queries: head by head, ascending. tiles: { q, d_out } */
-template <int DIM> static __device__ __forceinline__ void fetch_queries(const struct train_attention &a, const struct keys &w, int n, uint32_t tiles, struct of_queries *with)
+template <int DIM>
+static __device__ __forceinline__ void fetch_queries(const struct train_attention &a, const struct keys &w, int n, uint32_t tiles, struct of_queries *with)
 {
     const int head = w.kv * (a.n_heads / a.n_kv_heads) + n / w.blocks, first = w.first + n % w.blocks * BLOCK;
     fetch<DIM>(tiles, head_of(a.q, a, w.sample, a.n_heads, head), first, a);

@@ -121,34 +121,54 @@ struct tile {
     int row, col; /* of the warp's 64 x 64 */
 };
 
+/* All 64 x 64 are there. What is added to is read 16 rows at a time: one wait for memory, not one for each pair. */
+template <bool ADD> static __device__ __forceinline__ void put_whole(const float (&acc)[4][8][4], float *c, size_t ldc)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 old[2][8];
+        float *to = c + (size_t)(16 * i) * ldc;
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                old[h][j] = ADD ? *(const float2 *)(to + 8 * h * ldc + 8 * j) : make_float2(0, 0);
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                const float x = acc[i][j][2 * h], y = acc[i][j][2 * h + 1];
+                *(float2 *)(to + 8 * h * ldc + 8 * j) = ADD ? make_float2(old[h][j].x + x, old[h][j].y + y) : make_float2(x, y);
+            }
+    }
+}
+
 static __device__ __forceinline__ void put_f32(const float (&acc)[4][8][4], const struct train_product &p, struct tile w, float *c, size_t ldc, bool add)
 {
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, row0 = w.row + lane / 4, col0 = w.col + lane % 4 * 2;
+    if (w.row + 64 <= p.m && w.col + 64 <= p.n) {
+        float *to = c + (size_t)row0 * ldc + col0;
+        if (add)
+            put_whole<true>(acc, to, ldc);
+        else
+            put_whole<false>(acc, to, ldc);
+        return;
+    }
+    if (w.row >= p.m || w.col >= p.n)
+        return;
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int row = w.row + 16 * i + 8 * h + lane / 4;
-            if (row >= p.m)
-                continue;
-            float *to = c + (size_t)row * ldc;
+        for (int h = 0; h < 2; h++)
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
-                const int col = w.col + 8 * j + lane % 4 * 2;
-                float2 v = make_float2(acc[i][j][2 * h], acc[i][j][2 * h + 1]);
-                if (col + 1 < p.n) {
-                    float2 *both = (float2 *)(to + col);
-                    if (add) {
-                        const float2 old = *both;
-                        v.x = old.x + v.x;
-                        v.y = old.y + v.y;
-                    }
-                    *both = v;
-                } else if (col < p.n) {
-                    to[col] = add ? to[col] + v.x : v.x;
+            for (int j = 0; j < 8; j++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const int row = row0 + 16 * i + 8 * h, col = col0 + 8 * j + e;
+                    float *to = c + (size_t)row * ldc + col;
+                    if (row < p.m && col < p.n)
+                        *to = add ? *to + acc[i][j][2 * h + e] : acc[i][j][2 * h + e];
                 }
-            }
-        }
 }
 
 /* By way of 8 KB of shared memory that is the warp's own: whole rows of 128 bytes go to global memory. */
