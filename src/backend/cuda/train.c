@@ -215,9 +215,10 @@ static int run_anchor(struct train_pass *p, struct error *err)
     struct train_pass a = *p;
     a.weights = (struct train_weights){t->anchor, t->anchor_vector};
     a.drops = false;
+    const size_t bytes = row_at(p->b->n * p->b->length, t->hidden_pad) * sizeof *t->anchor_state;
     int rc = cuda_train_forward(&a, t->c->n_layers, err);
     p->done = a.done;
-    return rc ? rc : CUDA_TRY(err, cudaMemcpyAsync(t->anchor_state, t->state[t->c->n_layers], row_at(p->b->n * p->b->length, t->hidden_pad) * sizeof *t->anchor_state, cudaMemcpyDeviceToDevice, t->stream));
+    return rc ? rc : CUDA_TRY(err, cudaMemcpyAsync(t->anchor_state, t->state[t->c->n_layers], bytes, cudaMemcpyDeviceToDevice, t->stream));
 }
 
 /* Exits to losses; with back, to gradients. Layers that no loss looks at are not run. */

@@ -150,27 +150,30 @@ struct against {
     double bound; /* of a gradient */
 };
 
-/* The sign of q - p is part of the gradient of `accept`: rounding turns some of them. */
+/* Gradients of q and k are differences of larger numbers, those of k's bias almost vanish (a softmax does not see it, but for the rotation); the sign of q - p is part of
+   the gradient of `accept`, and rounding turns some of them. */
+#define FINE 4e-2
+#define BIASES 1e-1
 #define ROUGH 0.25
 
 static const struct against cases[] = {
-    {"tiny", "ce", N, LENGTH, false, false, 1, {{4, 1, 0, 0, 0}}, 2e-2},
-    {"tiny", "one position", 1, 1, false, false, 1, {{4, 1, 0, 0, 0}}, 3e-2},
-    {"tiny", "two of seven, an early exit", 2, 7, false, false, 1, {{2, 1, 0, 0, 0}}, 3e-2},
-    {"tiny", "kl", N, LENGTH, false, false, 1, {{1, 0, 1, 0, 0}}, 3e-2},
-    {"tiny", "anchor", N, LENGTH, false, false, 1, {{2, 0, 0, 0, 1}}, 3e-2},
+    {"tiny", "ce", N, LENGTH, false, false, 1, {{4, 1, 0, 0, 0}}, FINE},
+    {"tiny", "one position", 1, 1, false, false, 1, {{4, 1, 0, 0, 0}}, FINE},
+    {"tiny", "two of seven, an early exit", 2, 7, false, false, 1, {{2, 1, 0, 0, 0}}, FINE},
+    {"tiny", "kl", N, LENGTH, false, false, 1, {{1, 0, 1, 0, 0}}, FINE},
+    {"tiny", "anchor", N, LENGTH, false, false, 1, {{2, 0, 0, 0, 1}}, FINE},
     {"tiny", "accept", N, LENGTH, false, false, 1, {{1, 0, 0, 1, 0}}, ROUGH},
-    {"tiny", "documents", N, LENGTH, true, false, 1, {{4, 1, 0, 0, 0}}, 2e-2},
-    {"tiny", "dropped layers", N, LENGTH, false, true, 1, {{4, 1, 0, 0, 0}}, 2e-2},
-    {"tiny", "two exits at one place", N, LENGTH, true, true, 3, {{2, 1, 0, 0, 0}, {2, 0.5f, 0, 0, 0.25f}, {4, 1, 0, 0, 0}}, 2e-2},
+    {"tiny", "documents", N, LENGTH, true, false, 1, {{4, 1, 0, 0, 0}}, FINE},
+    {"tiny", "dropped layers", N, LENGTH, false, true, 1, {{4, 1, 0, 0, 0}}, FINE},
+    {"tiny", "two exits at one place", N, LENGTH, true, true, 3, {{2, 1, 0, 0, 0}, {2, 0.5f, 0, 0, 0.25f}, {4, 1, 0, 0, 0}}, FINE},
     {"tiny", "all kinds", N, LENGTH, true, true, KINDS, {{1, 0.25f, 0.5f, 0, 0.125f}, {2, 0, 0, 1, 0}, {3, 0, 0, 0, 0}, {4, 1, 0, 0, 0.25f}}, ROUGH},
-    {"tiny-gqa", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {5, 1, 0, 0, 0}}, 2e-2},
-    {"tiny-gqa", "odd length", 2, 129, true, true, 1, {{5, 1, 0, 0, 0}}, 2e-2},
-    {"tiny-tied", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, 2e-2},
-    {"tiny-llama3", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, 2e-2},
-    {"tiny-headdim", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, 2e-2},
-    {"tiny-bias", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, 2e-2},
-    {"tiny-bias", "kl", N, LENGTH, true, true, 2, {{1, 0, 1, 0, 0}, {3, 0, 1, 0, 0}}, 4e-2},
+    {"tiny-gqa", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {5, 1, 0, 0, 0}}, FINE},
+    {"tiny-gqa", "odd length", 2, 129, true, true, 1, {{5, 1, 0, 0, 0}}, FINE},
+    {"tiny-tied", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, FINE},
+    {"tiny-llama3", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, FINE},
+    {"tiny-headdim", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, FINE},
+    {"tiny-bias", "ce", N, LENGTH, true, true, 2, {{2, 0.5f, 0, 0, 0}, {4, 1, 0, 0, 0}}, BIASES},
+    {"tiny-bias", "kl", N, LENGTH, true, true, 2, {{1, 0, 1, 0, 0}, {3, 0, 1, 0, 0}}, BIASES},
 };
 
 static void run_case(const struct against *a)
