@@ -279,7 +279,7 @@ typedef struct lsk_train_options {
     const char *recipe;        /* required: a name of lsk_recipe */
     const char *folder;        /* required: tokens, log and checkpoints go there; made when it is not there */
     const char *const *data;   /* files, NULL-terminated: NAME.jsonl has a document in every line, any other is one of plain text; NULL: what the folder holds already */
-    const char *device;        /* NULL or "auto", "cpu": the only one that trains so far */
+    const char *device;        /* NULL or "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" */
     const char *document_end;  /* name of the token that ends every document; NULL: the model's end of text; "": none */
     int special;               /* non-zero: "<|im_start|>" and the like in the data become their tokens */
     int learn_prompts;         /* non-zero: the prompts of JSONL rows are learnt too */

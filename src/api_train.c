@@ -103,10 +103,8 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
     const struct backend *b = backend_find(o->device, err);
     if (!b)
         return err->code;
-    if (!b->train && (!o->device || !strcmp(o->device, "auto")))
-        b = backend_find("cpu", err);
     if (!b->train)
-        return fail(err, ERR_UNAVAILABLE, "device %s does not train yet: use --device cpu", b->name);
+        return fail(err, ERR_UNAVAILABLE, "device %s does not train: use --device cpu", b->name);
     if (!o->folder)
         return fail(err, ERR_USAGE, "no folder given for the checkpoints");
     *t = (struct training){
@@ -114,7 +112,7 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
         .length = o->length ? o->length : m->config.context < 1024 ? m->config.context : 1024, .beta1 = or_default(o->beta1, 0.9), .beta2 = or_default(o->beta2, 0.95),
         .eps = or_default(o->eps, 1e-8), .decay = or_default(o->decay, 0.1), .clip = or_default(o->clip, 1), .held_share = or_default(o->held_out, 0.01),
         .learn_given = o->learn_prompts != 0, .look_every = or_count(o->look_every, 100), .look_blocks = or_count(o->look_blocks, 32), .save_every = or_count(o->save_every, 500),
-        .keep = or_count(o->keep, 2), .resume = o->resume != 0, .recompute = o->recompute != 0, .threads = o->threads, .progress = pass_progress, .event = pass_event, .ud = l,
+        .keep = or_count(o->keep, 2), .resume = o->resume != 0, .recompute = o->recompute != 0, .threads = o->threads, .ordinal = backend_ordinal(o->device), .progress = pass_progress, .event = pass_event, .ud = l,
         .schedule = {.steps = o->steps, .seed = o->seed, .warmup = or_default(o->warmup, 0.03), .floor = or_default(o->floor, 0.1)},
     };
     int rc = find_recipe(o, &t->schedule.recipe, err);

@@ -39,7 +39,7 @@ struct train_args {
 
 static const struct option source_options[] = {
     {"model m", OPT_TEXT, offsetof(struct source_args, model), "PATH", .help = "the model to begin with: a Hugging Face folder or a .gguf file; it stays as it is"},
-    {"device", OPT_TEXT, offsetof(struct source_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N", .help = "where the training runs; only the CPU trains so far"},
+    {"device", OPT_TEXT, offsetof(struct source_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N", .help = "where the training runs; auto is the first GPU if there is one, else the CPU"},
     {"threads t", OPT_INT, offsetof(struct source_args, threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},
     {"ignore-config", OPT_TEXTS, offsetof(struct source_args, ignore_config), "KEY", .help = "pass over this unknown key of the model's configuration; may be repeated"},
     {0}};
@@ -220,7 +220,7 @@ static void print_recipes(FILE *out)
                  "  token is the whole model's, which is the rate at which drafts from there are accepted. \"held out\" lines measure that on text never trained on.\n"
                  "  The folder's log.csv has all of it for `layerskip plot`. Ctrl-C ends the run behind a checkpoint.\n"
                  "How to choose\n"
-                 "  Begin with `distill`: few tokens (10 to 100 million) give most of the speed. Memory: 16 bytes for every weight, 20 with `distill`, and activations:\n"
+                 "  Begin with `distill`: few tokens (10 to 100 million) give most of the speed. Memory: 16 bytes for every weight, 20 with `distill` (18 and 20 on a GPU), and activations:\n"
                  "  a smaller -b with a larger --accumulate, or --recompute, makes it fit. A loss that is no number: a lower --rate, a longer --warmup.\n");
 }
 

@@ -49,7 +49,7 @@ static void *open_file(const char *name, struct error *err)
 
 static const struct plugin *check(const char *name, const struct plugin *p, struct error *err)
 {
-    static const unsigned sizes[4] = PLUGIN_SIZES;
+    static const unsigned sizes[6] = PLUGIN_SIZES;
     if (p && !strcmp(p->build, PLUGIN_BUILD) && !memcmp(p->sizes, sizes, sizeof sizes))
         return p;
     fail(err, ERR_UNAVAILABLE, "device \"%s\": its plugin is of another build than this program; install both together", name);

@@ -13,12 +13,12 @@
 
 struct plugin {
     const char *build;            /* PLUGIN_BUILD */
-    unsigned sizes[4];            /* of struct backend, device_options, model, pick */
+    unsigned sizes[6];            /* of struct backend, device_options, model, pick, train_options, train_batch */
     const struct backend *backend;
     int (*usable)(int ordinal, struct error *err); /* is there such a device */
 };
 
-#define PLUGIN_SIZES {sizeof(struct backend), sizeof(struct device_options), sizeof(struct model), sizeof(struct pick)}
+#define PLUGIN_SIZES {sizeof(struct backend), sizeof(struct device_options), sizeof(struct model), sizeof(struct pick), sizeof(struct train_options), sizeof(struct train_batch)}
 
 /* Opened once and kept; name: a literal. NULL with the reason when it is not there or does not fit. */
 const struct plugin *plugin_open(const char *name, struct error *err);

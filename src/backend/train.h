@@ -15,6 +15,7 @@ struct train_options {
     int batch, length;   /* most sequences of a call; most tokens of each, at most the model's context */
     int exits;           /* most exits of one `backward`; 0: as many as layers */
     int threads;         /* 0: all */
+    int ordinal;         /* which device of its kind */
     bool anchor;         /* keep the weights as they were opened, for a loss against that model */
     bool recompute;      /* activations inside a layer are computed again on the way back: memory for one layer instead of all */
     int (*progress)(void *ud, const char *what, uint64_t done, uint64_t total); /* or NULL; non-zero stops */
@@ -89,5 +90,10 @@ struct train_ops {
     /* One step, and gradients := 0. *norm: of the divided gradients, before clipping. A norm that is not finite is ERR_DATA and changes nothing. */
     int (*update)(struct trainer *t, const struct train_step *s, double *norm, struct error *err);
 };
+
+/* ---- train_check.c: for those who implement it ---- */
+int train_check_batch(const struct config *c, const struct train_options *o, const struct train_batch *b, struct error *err);
+int train_check_exits(const struct config *c, const struct train_options *o, const struct train_exit *exits, int n, struct error *err);
+int train_check_step(const struct train_step *s, struct error *err);
 
 #endif

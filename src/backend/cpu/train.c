@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU's trainer, in f32: opening, tensors in and out, and the calls of a step with their checks. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -131,39 +130,6 @@ static int set(struct trainer *t, int i, enum train_state what, const float *in,
     return 0;
 }
 
-/* ---- what a call may hold ---- */
-
-static int check_batch(const struct trainer *t, const struct train_batch *b, struct error *err)
-{
-    if (b->n < 1 || b->n > t->o.batch || b->length < 1 || b->length > t->o.length)
-        return fail(err, ERR_USAGE, "batch of %d sequences of %d tokens: this trainer was opened for 1 to %d of 1 to %d", b->n, b->length, t->o.batch, t->o.length);
-    for (int i = 0; i < b->n * b->length; i++) {
-        int s = i / b->length, pos = i % b->length;
-        if (b->token[i] < 0 || b->token[i] >= t->c->vocab)
-            return fail(err, ERR_DATA, "sequence %d, position %d: token %d: the vocabulary has %d; was the data made with another tokenizer?", s, pos, b->token[i], t->c->vocab);
-        if (b->target[i] >= t->c->vocab)
-            return fail(err, ERR_DATA, "sequence %d, position %d: target %d: the vocabulary has %d; was the data made with another tokenizer?", s, pos, b->target[i], t->c->vocab);
-        if (b->start && (b->start[i] < 0 || b->start[i] > pos))
-            return fail(err, ERR_DATA, "sequence %d, position %d: its document starts at %d; it must start at 0 to %d", s, pos, b->start[i], pos);
-    }
-    return 0;
-}
-
-static int check_exits(const struct trainer *t, const struct train_exit *exits, int n, struct error *err)
-{
-    for (int i = 0; i < n; i++) {
-        const struct train_exit *e = &exits[i];
-        if (e->layer < 1 || e->layer > t->c->n_layers)
-            return fail(err, ERR_USAGE, "exit after %d layers: the model has %d; must be 1 to %d", e->layer, t->c->n_layers, t->c->n_layers);
-        if (!isfinite(e->ce) || !isfinite(e->kl) || !isfinite(e->accept) || !isfinite(e->anchor))
-            return fail(err, ERR_USAGE, "exit after %d layers: weights ce %g, kl %g, accept %g, anchor %g: must be finite", e->layer, (double)e->ce, (double)e->kl,
-                        (double)e->accept, (double)e->anchor);
-        if (e->anchor != 0 && !t->anchor)
-            return fail(err, ERR_USAGE, "exit after %d layers: weight %g for the anchor, and the trainer was opened without one", e->layer, (double)e->anchor);
-    }
-    return 0;
-}
-
 /* ---- steps ---- */
 
 /* The anchor's last state; its pass needs no memory of its own but this, since it comes first. */
@@ -205,15 +171,15 @@ static int backward(struct trainer *t, const struct train_batch *b, const struct
 {
     int rc = n_exits >= 1 && n_exits <= t->max_exits ? 0 : fail(err, ERR_USAGE, "%d exits: this trainer was opened for 1 to %d", n_exits, t->max_exits);
     if (!rc)
-        rc = check_batch(t, b, err);
+        rc = train_check_batch(t->c, &t->o, b, err);
     if (!rc)
-        rc = check_exits(t, exits, n_exits, err);
+        rc = train_check_exits(t->c, &t->o, exits, n_exits, err);
     return rc ? rc : run(t, b, exits, n_exits, true, out, err);
 }
 
 static int evaluate(struct trainer *t, const struct train_batch *b, const int *layers, int n_layers, struct train_result *out, struct error *err)
 {
-    int rc = n_layers >= 1 ? check_batch(t, b, err) : fail(err, ERR_USAGE, "%d exits to evaluate: must be at least 1", n_layers);
+    int rc = n_layers >= 1 ? train_check_batch(t->c, &t->o, b, err) : fail(err, ERR_USAGE, "%d exits to evaluate: must be at least 1", n_layers);
     if (rc)
         return rc;
     struct train_exit *exits = calloc((size_t)n_layers, sizeof *exits);
@@ -221,7 +187,7 @@ static int evaluate(struct trainer *t, const struct train_batch *b, const int *l
         return fail(err, ERR_OS, "out of memory");
     for (int i = 0; i < n_layers; i++)
         exits[i] = (struct train_exit){.layer = layers[i], .ce = 1, .kl = 1, .accept = 1, .anchor = t->anchor ? 1 : 0};
-    rc = check_exits(t, exits, n_layers, err);
+    rc = train_check_exits(t->c, &t->o, exits, n_layers, err);
     if (!rc)
         rc = run(t, b, exits, n_layers, false, out, err);
     free(exits);

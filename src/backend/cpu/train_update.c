@@ -25,17 +25,9 @@ static void update_block(void *ctx, int i, int worker)
     t->rows->adam(t->weight + at, t->gradient + at, t->moment1 + at, t->moment2 + at, UPDATE_BLOCK, at < t->n_matrices ? &u->matrix : &u->vector);
 }
 
-static int check_step(const struct train_step *s, struct error *err)
-{
-    bool good = s->step >= 1 && isfinite(s->rate) && s->rate >= 0 && s->beta1 >= 0 && s->beta1 < 1 && s->beta2 >= 0 && s->beta2 < 1 && isfinite(s->eps) && s->eps > 0 &&
-                isfinite(s->decay) && s->decay >= 0 && s->clip >= 0 && isfinite(s->divide) && s->divide > 0;
-    return good ? 0 : fail(err, ERR_USAGE, "training step %lld: rate %g, beta1 %g, beta2 %g, eps %g, decay %g, clip %g, divide %g: steps count from 1, betas are in [0, 1), eps and divide above 0",
-                           (long long)s->step, s->rate, s->beta1, s->beta2, s->eps, s->decay, s->clip, s->divide);
-}
-
 int train_update(struct trainer *t, const struct train_step *s, double *norm, struct error *err)
 {
-    int blocks = (int)(t->n_weights / UPDATE_BLOCK), rc = check_step(s, err);
+    int blocks = (int)(t->n_weights / UPDATE_BLOCK), rc = train_check_step(s, err);
     double sum = 0;
     if (rc)
         return rc;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cuda/trainer.h"
 #include "backend/plugin.h"
 
 /* ---- errors ---- */
@@ -77,7 +78,7 @@ void cuda_give_back(struct cuda_memory *m)
 
 /* ---- devices ---- */
 
-static int usable(int ordinal, struct error *err)
+int cuda_usable(int ordinal, struct error *err)
 {
     int n = 0, major = 0;
     int rc = CUDA_TRY(err, cudaGetDeviceCount(&n));
@@ -139,7 +140,7 @@ static struct device *open_device(const struct model *m, const struct device_opt
     d->o = *o;
     d->ordinal = o->ordinal;
     set_sizes(d);
-    int rc = usable(o->ordinal, err);
+    int rc = cuda_usable(o->ordinal, err);
     if (!rc)
         rc = CUDA_TRY(err, cudaSetDevice(d->ordinal));
     if (!rc)
@@ -183,6 +184,7 @@ static const struct backend backend_cuda = {
     .logits = cuda_logits,
     .bytes_read = bytes_read,
     .waits = waits,
+    .train = &cuda_train,
 };
 
-__attribute__((visibility("default"))) const struct plugin lsk_plugin = {.build = PLUGIN_BUILD, .sizes = PLUGIN_SIZES, .backend = &backend_cuda, .usable = usable};
+__attribute__((visibility("default"))) const struct plugin lsk_plugin = {.build = PLUGIN_BUILD, .sizes = PLUGIN_SIZES, .backend = &backend_cuda, .usable = cuda_usable};

@@ -112,6 +112,9 @@ struct kv {
     struct prefill *prefill;   /* or NULL: this device prefills with the decode kernels */
 };
 
+/* ---- cuda.c ---- */
+int cuda_usable(int ordinal, struct error *err); /* is there such a device, and new enough */
+
 /* ---- load.c ---- */
 int cuda_plan(const struct model *m, const struct device_options *o, struct device_plan *out, struct error *err);
 int cuda_load(struct device *d, struct error *err);
