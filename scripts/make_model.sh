@@ -45,7 +45,7 @@ limited() { # a command that goes on when it is given again
     return $status
 }
 source_model() { echo "${MODEL:-$work/source.gguf}"; }
-shipped() { find "$1" -maxdepth 1 -name "$name*.gguf" 2>/dev/null | sort | head -n 1; }
+shipped() { compgen -G "$1/$name*.gguf" | head -n 1 || true; } # the first part
 
 step_source() {
     [[ -n ${MODEL-} ]] || here "$work/source.gguf" || { found=$(scripts/smollm2.sh) && ln -sfn "$found" "$work/source.gguf"; }
@@ -136,7 +136,7 @@ best = max(rows, key=lambda r: r["speedup"])
 print(best["exit_layer"], best["num_speculations"])' <"$work/measure/bench.jsonl")
     fi
     mkdir -p "$out"
-    find "$out" -maxdepth 1 -name "$name*.gguf" -delete
+    rm -f "$out/$name"*.gguf
     # shellcheck disable=SC2086 # two numbers
     set -- $best
     run "$program" quantize "$model" "$out/$name.gguf" copy --split-max-size "$part" --exit-layer "$1" --num-speculations "$2" >/dev/null

@@ -114,7 +114,7 @@ static int add_rows(struct perplexity *p, const char *name, char *text, lsk_erro
         snprintf(place, sizeof place, "%s: line %d", excerpt_of(name).text, ++number);
         if (!line[strspn(line, " \t\r")])
             continue;
-        json_t *row = json_loads(line, JSON_REJECT_DUPLICATES, &where);
+        json_t *row = json_loads(line, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
         const json_t *tokens = json_object_get(row, "tokens"), *own = json_object_get(row, "text");
         r = !row                  ? complain(err, LSK_EDATA, "%s: %s", place, where.text)
             : json_is_array(tokens) ? add_tokens(p, place, tokens, json_object_get(row, "prompt_tokens"), err)
