@@ -23,7 +23,8 @@ for i in $(seq 40); do printf 'def step_%d(first, second):\n    """Adds what two
 dpkg-deb -b "$temp/package" "$temp/debs/libpython3.11-stdlib_1_all.deb" >/dev/null || exit
 "$program" synth --shape tiny-tied "$temp/toy" >/dev/null 2>&1 || exit
 
-make_model() {
+make_model() { # STEPS VARIABLES...
+    # shellcheck disable=SC2086 # words
     env SIZE=tiny DEVICE=cpu MODEL="$temp/toy" WORK="$temp/work" OUT="$temp/models" DEBS="$temp/debs" PROGRAM="$program" NAME=toy TYPE=q8_0 PART=1M STEPS=400 BATCH=2 LENGTH=192 ACCUMULATE=1 \
         N_PREDICT=16 HELD_TOKENS=200 REPS=1 RATE=2e-3 TRAIN_OPTIONS="--held-out 0.1" "${@:2}" scripts/make_model.sh $1 >"$temp/log" 2>&1 </dev/null
 }
