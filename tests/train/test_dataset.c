@@ -176,7 +176,7 @@ static void hostile_files(void **state)
     refuses(&t, 8, 0, ERR_DATA, "source 0: 101 tokens");
     write_sources(&t, 100, at_zero, 500, &(struct dataset_source){99, 1}, 1);
     refuses(&t, 8, 0, ERR_DATA, "sources of 99 tokens, not 100");
-    write_sources(&t, 100, at_zero, 500, NULL, 0);
+    write_sources(&t, 100, at_zero, 500, &(struct dataset_source){0}, 0);
     refuses(&t, 8, 0, ERR_DATA, "0 sources");
     write_tokens(&t, 100, at_zero, 500);
     assert_int_equal(truncate(t.out, 300), 0);
