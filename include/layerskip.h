@@ -255,6 +255,7 @@ typedef struct lsk_quantize_options {
     int allow_requantize;    /* non-zero: also from one quantised type to another */
     int force;               /* non-zero: replace files that are there */
     int dry_run;             /* non-zero: report and write nothing; errors are not measured */
+    lsk_profile profile;     /* how replies are drafted, written into the file; 0: as the model says itself */
     uint64_t part_bytes;     /* 0: one file; else parts NAME-00001-of-0000N.gguf where one file would be larger */
     int threads;             /* 0: all cores */
     const char *const *ignore_config;
@@ -279,6 +280,7 @@ typedef struct lsk_train_options {
     const char *recipe;        /* required: a name of lsk_recipe */
     const char *folder;        /* required: tokens, log and checkpoints go there; made when it is not there */
     const char *const *data;   /* files, NULL-terminated: NAME.jsonl has a document in every line, any other is one of plain text; NULL: what the folder holds already */
+    const double *weights;     /* how often a pass takes each file of data: 2 is twice, 0.5 a half now and the other in the next pass; NULL: once each */
     const char *device;        /* NULL or "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" */
     const char *document_end;  /* name of the token that ends every document; NULL: the model's end of text; "": none */
     int special;               /* non-zero: "<|im_start|>" and the like in the data become their tokens */

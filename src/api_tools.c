@@ -118,7 +118,7 @@ int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o,
     struct error e = {0};
     lsk_quantize_options own = *o;
     struct quantize_options qo = {.type = o->type, .embed_type = o->embed_type, .output_type = o->output_type, .pure = o->pure, .allow_requantize = o->allow_requantize,
-                                  .force = o->force, .dry_run = o->dry_run, .part_bytes = o->part_bytes, .threads = o->threads, .ignore = o->ignore_config, .progress = o->progress,
+                                  .force = o->force, .dry_run = o->dry_run, .exit_layer = o->profile.exit_layer, .num_speculations = o->profile.num_speculations, .part_bytes = o->part_bytes, .threads = o->threads, .ignore = o->ignore_config, .progress = o->progress,
                                   .progress_ud = o->progress_ud, .row = hand_row, .note = hand_note, .report_ud = &own};
     int n = quantize_write(in, out, &qo, &e);
     return n < 0 ? api_fail(err, &e) : n;

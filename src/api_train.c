@@ -87,7 +87,7 @@ static int set_exits(const lsk_train_options *o, struct training *t, struct erro
 static int set_data(const lsk_train_options *o, struct training *t, struct error *err)
 {
     const struct config *c = &t->model->config;
-    t->corpus = (struct corpus){.file = o->data, .special = o->special != 0, .bad_rows = o->bad_rows, .note = pass_note, .progress = pass_progress, .end = c->n_eos ? c->eos[0] : -1};
+    t->corpus = (struct corpus){.file = o->data, .weight = o->weights, .special = o->special != 0, .bad_rows = o->bad_rows, .note = pass_note, .progress = pass_progress, .end = c->n_eos ? c->eos[0] : -1};
     while (o->data && o->data[t->corpus.n_files])
         t->corpus.n_files++;
     if (!o->document_end)

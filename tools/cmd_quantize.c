@@ -11,7 +11,7 @@ enum { ROWS_MAX = 16 };
 
 struct quantize_args {
     const char *in, *out, *type, *embed_type, *output_type, *part_size;
-    int threads, pure, leave_output, allow_requantize, force, dry_run, json;
+    int threads, exit_layer, num_speculations, pure, leave_output, allow_requantize, force, dry_run, json;
     struct texts ignore_config;
     struct show_args show;
 };
@@ -33,6 +33,8 @@ static const struct option weights[] = {
     {"output-type output-tensor-type", OPT_TEXT, AT(output_type), .choices = TYPES, .help = "the same for the head (the embedding too where it is the head)"},
     {"leave-output-tensor", OPT_FLAG, AT(leave_output), .help = "the same as --output-type copy"},
     {"pure", OPT_FLAG, AT(pure), .help = "embedding and head have the matrices' type also where that has 4 bits"},
+    {"exit-layer", OPT_INT, AT(exit_layer), "E", "0", 0, 1023, .help = "LayerSkip profile for the file: layers that drafts run; 0 is the model's own profile, if it has one"},
+    {"num-speculations draft-max", OPT_INT, AT(num_speculations), "N", "0", 0, LSK_MAX_DRAFTS, .help = "the same: most drafts in a round"},
     {"allow-requantize", OPT_FLAG, AT(allow_requantize), .help = "allow to go from one quantised type to another, which adds the errors of both"},
     {0}};
 
@@ -132,7 +134,7 @@ static int quantize(const void *args, lsk_error *err)
     const struct quantize_args *a = args;
     struct progress progress = progress_start(a->show.progress);
     struct report r = {.progress = &progress};
-    lsk_quantize_options o = {.type = a->type, .embed_type = a->embed_type, .output_type = a->leave_output && !a->output_type ? "copy" : a->output_type, .pure = a->pure, .allow_requantize = a->allow_requantize, .force = a->force,
+    lsk_quantize_options o = {.type = a->type, .embed_type = a->embed_type, .output_type = a->leave_output && !a->output_type ? "copy" : a->output_type, .pure = a->pure, .allow_requantize = a->allow_requantize, .force = a->force, .profile = {a->exit_layer, a->num_speculations},
                               .dry_run = a->dry_run, .threads = a->threads, .ignore_config = a->ignore_config.item, .progress = progress_show, .progress_ud = &progress,
                               .row = take_row, .note = take_note, .report_ud = &r};
     int n = a->part_size ? read_size(a->part_size, &o.part_bytes, err) : 0;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -45,8 +46,8 @@ static const struct option source_options[] = {
     {0}};
 
 static const struct option data_options[] = {
-    {"data", OPT_TEXTS, offsetof(struct data_args, file), "FILE",
-     .help = "text to train on; may be repeated. NAME.jsonl has a document in every line: {\"text\"}, {\"prompt\", \"response\"} or {\"tokens\", \"prompt_tokens\"}; any other file is one "
+    {"data", OPT_TEXTS, offsetof(struct data_args, file), "FILE[:WEIGHT]",
+     .help = "text to train on; may be repeated. A pass takes a file WEIGHT times: 2 is twice, 0.5 a half now and the other in the next pass. NAME.jsonl has a document in every line: {\"text\"}, {\"prompt\", \"response\"} or {\"tokens\", \"prompt_tokens\"}; any other file is one "
              "document of UTF-8 text"},
     {"document-end", OPT_TEXT, offsetof(struct data_args, document_end), "TOKEN", .help = "the token put behind every text; an empty one is none; else the model's end of text"},
     {"special", OPT_FLAG, offsetof(struct data_args, special), .help = "<|im_start|> and the like in the text are tokens"},
@@ -177,9 +178,29 @@ static int watch(void *ud, const lsk_train_event *e)
 static double number(double v) { return v == 0 ? -1 : v; }
 static double or_recipe(double v) { return v < 0 ? 0 : number(v); }
 
+struct sources {
+    char *file[TEXTS_MAX + 1]; /* owned; NULL behind the last */
+    double weight[TEXTS_MAX];
+};
+
+/* "FILE:0.5"; what stands behind the last colon and is no number belongs to the name. */
+static int split_weights(const struct texts *from, struct sources *out, lsk_error *err)
+{
+    for (int i = 0; i < from->n; i++) {
+        char *colon = (out->file[i] = strdup(from->item[i])) ? strrchr(out->file[i], ':') : NULL;
+        if (!out->file[i])
+            return complain(err, LSK_EOS, "out of memory");
+        out->weight[i] = 1;
+        if (colon && !read_real(colon + 1, &out->weight[i]))
+            *colon = 0;
+    }
+    return 0;
+}
+
 static int train(const void *args, lsk_error *err)
 {
     const struct train_args *a = args;
+    struct sources sources = {0};
     struct watcher w = {.args = a, .progress = progress_start(a->show.progress)};
     if (!a->source.model)
         return complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
@@ -189,8 +210,9 @@ static int train(const void *args, lsk_error *err)
         return complain(err, LSK_EUSAGE, "no text given: --data FILE, or `layerskip generate-corpus` makes some");
     if (check_device(a->source.device, err) < 0)
         return err->code;
+    int r = split_weights(&a->data.file, &sources, err);
     const lsk_train_options o = {
-        .recipe = a->recipe.name, .folder = a->run.folder, .data = a->data.file.n ? a->data.file.item : NULL, .device = a->source.device, .document_end = a->data.document_end,
+        .recipe = a->recipe.name, .folder = a->run.folder, .data = a->data.file.n ? (const char *const *)sources.file : NULL, .weights = sources.weight, .device = a->source.device, .document_end = a->data.document_end,
         .special = a->data.special, .learn_prompts = a->data.learn_prompts, .bad_rows = a->data.bad_rows, .steps = a->recipe.steps, .batch = a->recipe.batch,
         .accumulate = a->recipe.accumulate, .length = a->recipe.length, .seed = seed_of(a->recipe.seed), .rate = a->recipe.rate, .layer_dropout = or_recipe(a->recipe.dropout),
         .exit_scale = or_recipe(a->recipe.exit_scale), .warmup = number(a->recipe.warmup), .floor = number(a->recipe.floor), .decay = number(a->recipe.decay),
@@ -199,7 +221,10 @@ static int train(const void *args, lsk_error *err)
         .keep = a->run.keep ? a->run.keep : -1, .resume = a->run.resume, .recompute = a->run.recompute, .threads = a->source.threads,
         .ignore_config = a->source.ignore_config.n ? a->source.ignore_config.item : NULL, .progress = progress_show, .progress_ud = &w.progress,
     };
-    int r = lsk_train(a->source.model, &o, watch, &w, err);
+    if (!r)
+        r = lsk_train(a->source.model, &o, watch, &w, err);
+    for (int i = 0; i < a->data.file.n; i++)
+        free(sources.file[i]);
     progress_end(&w.progress);
     terminal_release();
     if (r > 0)
@@ -232,7 +257,7 @@ const struct command command_train = {
     "The text is turned into tokens once; every checkpoint is a folder that layerskip and transformers open, and holds what --resume needs.\n"
     "A killed run loses the steps since its last checkpoint, no more.",
     "  layerskip train -m model.gguf --data corpus.jsonl -o run --steps 2000 --accumulate 4\n"
-    "  layerskip train -m ./Llama-2-7b-hf --data a.txt --data b.txt -o run --recipe layerskip-llama2-7b --steps 5000\n"
+    "  layerskip train -m ./Llama-2-7b-hf --data a.txt --data b.txt:0.5 -o run --recipe layerskip-llama2-7b --steps 5000\n"
     "  layerskip train -m model.gguf -o run --steps 2000 --accumulate 4 --resume\n"
     "  layerskip plot run/log.csv -o curves.svg\n",
     "model",

@@ -10,7 +10,7 @@
 extern char **environ;
 
 static const struct command *const commands[] = {&command_run, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth, &command_quantize,
-                                                 &command_train, &command_generate_corpus, &command_plot};
+                                                 &command_train, &command_generate_corpus, &command_perplexity, &command_plot};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void)

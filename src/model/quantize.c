@@ -445,12 +445,25 @@ static int write_file(struct job *j, struct error *err)
     return rc ? rc : gguf_commit(&j->out, err);
 }
 
+static int set_profile(struct config *c, const struct quantize_options *o, struct error *err)
+{
+    if (o->exit_layer < 0 || o->exit_layer >= c->n_layers)
+        return fail(err, ERR_USAGE, "exit layer %d: this model has %d layers: give 1 to %d", o->exit_layer, c->n_layers, c->n_layers - 1);
+    if (o->num_speculations < 0 || (o->num_speculations && !o->exit_layer && !c->exit_layer))
+        return fail(err, ERR_USAGE, "%d drafts in a round, and no exit layer to draft from: give that too", o->num_speculations);
+    c->exit_layer = o->exit_layer ? o->exit_layer : c->exit_layer;
+    c->num_speculations = o->num_speculations ? o->num_speculations : c->num_speculations;
+    return 0;
+}
+
 int quantize_write(const char *in, const char *out, const struct quantize_options *o, struct error *err)
 {
     struct job j = {.o = o};
     if (!out && !o->dry_run)
         return fail(err, ERR_USAGE, "no output file given");
     int rc = model_open(&j.model, in, o->ignore, err), parts = 0;
+    if (!rc)
+        rc = set_profile(&j.model.config, o, err);
     if (!rc)
         rc = plan(&j, out, err);
     if (!rc && !o->dry_run)

@@ -23,6 +23,7 @@ struct quantize_options {
     int pure;                        /* non-zero: not even then */
     int allow_requantize;            /* non-zero: from one quantised type to another */
     int force, dry_run;              /* replace files; only report */
+    int exit_layer, num_speculations; /* LayerSkip profile to write; 0: the model's own */
     uint64_t part_bytes;             /* 0: one file */
     int threads;                     /* 0: all */
     const char *const *ignore;       /* as in config_read */

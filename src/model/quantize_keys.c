@@ -11,10 +11,10 @@ enum { QUANTIZATION_VERSION = 2 };
 
 /* ---- from GGUF ---- */
 
-/* Keys about the file itself, which is another one now. A dot at the end: everything below it. */
+/* Keys about the file itself, which is another one now, and those that are said anew. A dot at the end: everything below it. */
 static bool is_about_file(const char *key)
 {
-    static const char *const keys[] = {"general.file_type", "general.quantization_version", "general.alignment", "split."};
+    static const char *const keys[] = {"general.file_type", "general.quantization_version", "general.alignment", "split.", "layerskip.exit_layer", "layerskip.num_speculations"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         size_t n = strlen(keys[i]);
         if (keys[i][n - 1] == '.' ? !strncmp(key, keys[i], n) : !strcmp(key, keys[i]))
@@ -88,8 +88,6 @@ static void put_shape(const struct config *c, struct gguf_bytes *out)
         {"llama.attention.key_length", c->head_dim},
         {"llama.attention.value_length", c->head_dim},
         {"llama.rope.dimension_count", c->head_dim},
-        {"layerskip.exit_layer", c->exit_layer}, /* as a config.json has them; 0: not there */
-        {"layerskip.num_speculations", c->num_speculations},
     };
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (whole[i].value)
@@ -100,6 +98,15 @@ static void put_shape(const struct config *c, struct gguf_bytes *out)
         gguf_put_text(out, "llama.rope.scaling.type", "linear");
         gguf_put_f32(out, "llama.rope.scaling.factor", c->rope_factor);
     }
+}
+
+/* As a config.json has them; 0: not there. */
+static void put_profile(const struct config *c, struct gguf_bytes *out)
+{
+    if (c->exit_layer)
+        gguf_put_number(out, "layerskip.exit_layer", GGUF_U32, (uint64_t)c->exit_layer);
+    if (c->exit_layer && c->num_speculations)
+        gguf_put_number(out, "layerskip.num_speculations", GGUF_U32, (uint64_t)c->num_speculations);
 }
 
 /* Advice on sampling, under the names by which we read it; nobody else does. */
@@ -128,6 +135,7 @@ int quantize_keys(const struct model *m, uint32_t file_type, struct gguf_bytes *
             rc = quantize_vocab(m, out, note, ud, err);
         }
     }
+    put_profile(&m->config, out);
     gguf_put_number(out, "general.file_type", GGUF_U32, file_type);
     gguf_put_number(out, "general.quantization_version", GGUF_U32, QUANTIZATION_VERSION);
     return rc;

@@ -23,6 +23,7 @@ struct work {
     const char *path; /* of the file being read */
     struct file_out out;
     struct dataset_header header;
+    struct dataset_source *source; /* [n_files] */
     uint64_t read, total; /* bytes of the sources */
     uint32_t *word;       /* [OUT_WORDS] not written yet */
     int n_words, bad;
@@ -351,10 +352,21 @@ static int identify(struct work *w)
             return fail(w->err, ERR_NOINPUT, "%s: cannot open: %s", c->file[i], strerror(errno));
         const int64_t facts[] = {(int64_t)st.st_size, (int64_t)st.st_mtim.tv_sec, (int64_t)st.st_mtim.tv_nsec};
         h = hash_add(hash_add(h, c->file[i], strlen(c->file[i]) + 1), facts, sizeof facts);
+        w->source[i].weight = c->weight ? c->weight[i] : 1;
+        if (!(w->source[i].weight > 0 && w->source[i].weight <= 1000))
+            return fail(w->err, ERR_USAGE, "%s: weight %g: must be above 0, at most 1000", c->file[i], w->source[i].weight);
+        h = hash_add(h, &w->source[i].weight, sizeof w->source[i].weight);
         w->total += (uint64_t)st.st_size;
     }
-    w->header = (struct dataset_header){.vocab = (uint32_t)c->vocab, .tokenizer = hash_vocab(tokenizer_vocab(c->tokenizer)), .source = h, .content = HASH_START};
+    w->header = (struct dataset_header){.vocab = (uint32_t)c->vocab, .tokenizer = hash_vocab(tokenizer_vocab(c->tokenizer)), .source = h, .content = HASH_START, .sources = (uint64_t)c->n_files};
     return 0;
+}
+
+static int write_sources(struct work *w)
+{
+    size_t bytes = (size_t)w->c->n_files * sizeof *w->source;
+    w->header.content = hash_add(w->header.content, w->source, bytes);
+    return file_write_at(&w->out, DATASET_HEADER + w->header.tokens * 4, w->source, bytes, w->err);
 }
 
 static int write_all(struct work *w, const char *path)
@@ -363,10 +375,15 @@ static int write_all(struct work *w, const char *path)
     int rc = w->c->progress && w->c->progress(w->c->ud, "reading text", 0, w->total) ? fail(w->err, ERR_USAGE, "stopped") : 0; /* asked before a file is there */
     if (!rc)
         rc = file_create(&w->out, path, w->err);
-    for (int i = 0; i < w->c->n_files && !rc; i++)
+    for (int i = 0; i < w->c->n_files && !rc; i++) {
+        uint64_t before = w->header.tokens;
         rc = read_file(w, w->c->file[i]);
+        w->source[i].tokens = w->header.tokens - before;
+    }
     if (!rc)
         rc = flush(w);
+    if (!rc)
+        rc = write_sources(w);
     if (!rc && !w->header.documents)
         rc = fail(w->err, ERR_DATA, "%s: no row that can be used", w->path);
     if (!rc) {
@@ -395,20 +412,29 @@ static int check_made(struct work *w, const char *path)
     return rc;
 }
 
+static int make(struct work *w, const char *path)
+{
+    int rc = identify(w);
+    if (rc)
+        return rc;
+    if (!access(path, F_OK))
+        return check_made(w, path);
+    if (!w->c->n_files)
+        return fail(w->err, ERR_USAGE, "no text to train on: give one or more files");
+    w->word = malloc(OUT_WORDS * sizeof *w->word);
+    return w->word ? write_all(w, path) : fail(w->err, ERR_OS, "out of memory");
+}
+
 int corpus_make(const struct corpus *c, const char *path, struct error *err)
 {
     struct error own;
     struct work w = {.c = c, .out = {.fd = -1}, .err = err ? err : &own};
-    int rc = identify(&w);
-    if (rc)
-        return rc;
-    if (!access(path, F_OK))
-        return check_made(&w, path);
-    if (!c->n_files)
-        return fail(w.err, ERR_USAGE, "no text to train on: give one or more files");
-    w.word = malloc(OUT_WORDS * sizeof *w.word);
-    rc = w.word ? write_all(&w, path) : fail(w.err, ERR_OS, "out of memory");
+    if (c->n_files > DATASET_SOURCES_MAX)
+        return fail(w.err, ERR_USAGE, "%d files of text: at most %d: join some", c->n_files, DATASET_SOURCES_MAX);
+    w.source = calloc((size_t)c->n_files + 1, sizeof *w.source);
+    int rc = w.source ? make(&w, path) : fail(w.err, ERR_OS, "out of memory");
     file_abandon(&w.out);
+    free(w.source);
     free(w.word);
     free(w.token);
     return rc;

@@ -11,7 +11,8 @@
 
 struct corpus {
     const char *const *file; /* [n_files] */
-    int n_files;
+    int n_files; /* at most DATASET_SOURCES_MAX */
+    const double *weight;    /* [n_files] how often a pass takes each file; NULL: once */
     const struct tokenizer *tokenizer;
     int vocab;      /* ids below this are tokens of the model */
     int32_t end;    /* put behind every text; -1: none. Rows of token ids stay as they are */
@@ -22,7 +23,7 @@ struct corpus {
     void *ud;
 };
 
-/* Writes the file at `path`, or, when it is there, sees to it that it was made from the same files (by name, size and time) with the same options. */
+/* Writes the file at `path`, or, when it is there, sees to it that it was made from the same files (by name, size, time and weight) with the same options. */
 int corpus_make(const struct corpus *c, const char *path, struct error *err);
 
 #endif

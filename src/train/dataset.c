@@ -22,7 +22,7 @@ static void put(uint8_t *out, uint64_t v, int n)
 
 void dataset_header_write(const struct dataset_header *h, uint8_t out[DATASET_HEADER])
 {
-    const uint64_t wide[] = {h->tokenizer, h->source, h->content, h->tokens, h->documents, 0};
+    const uint64_t wide[] = {h->tokenizer, h->source, h->content, h->tokens, h->documents, h->sources};
     memcpy(out, magic, sizeof magic);
     put(out + 8, DATASET_VERSION, 4);
     put(out + 12, h->vocab, 4);
@@ -34,17 +34,20 @@ int dataset_header_read(struct dataset_header *h, const uint8_t in[DATASET_HEADE
 {
     struct reader r = {in + sizeof magic, DATASET_HEADER - sizeof magic, 0};
     uint32_t version = 0;
-    uint64_t bytes;
+    uint64_t bytes, table;
     if (memcmp(in, magic, sizeof magic))
         return fail(err, ERR_DATA, "%s: offset 0x0: not a file of tokens: remove it, and it is made again", path);
     read_u32(&r, &version);
     if (version != DATASET_VERSION)
         return fail(err, ERR_DATA, "%s: offset 0x8: version %u: this program reads %d: remove the file, and it is made again", path, version, DATASET_VERSION);
     read_u32(&r, &h->vocab);
-    uint64_t *const wide[] = {&h->tokenizer, &h->source, &h->content, &h->tokens, &h->documents};
-    for (int i = 0; i < 5; i++)
+    uint64_t *const wide[] = {&h->tokenizer, &h->source, &h->content, &h->tokens, &h->documents, &h->sources};
+    for (int i = 0; i < 6; i++)
         read_u64(&r, wide[i]);
-    if (mul_u64(h->tokens, 4, &bytes) || add_u64(bytes, DATASET_HEADER, &bytes) || bytes != size)
+    if (h->sources < 1 || h->sources > DATASET_SOURCES_MAX)
+        return fail(err, ERR_DATA, "%s: offset 0x38: %llu sources: must be 1 to %d: remove the file, and it is made again", path, (unsigned long long)h->sources, DATASET_SOURCES_MAX);
+    table = DATASET_HEADER + h->sources * sizeof(struct dataset_source);
+    if (mul_u64(h->tokens, 4, &bytes) || add_u64(bytes, table, &bytes) || bytes != size)
         return fail(err, ERR_DATA, "%s: offset 0x28: %llu tokens in a file of %llu bytes: cut off or damaged: remove it, and it is made again", path, (unsigned long long)h->tokens,
                     (unsigned long long)size);
     return 0;
@@ -69,6 +72,39 @@ static int divide(struct dataset *d, double held_share, struct error *err)
     return 0;
 }
 
+/* Blocks of the first `tokens` tokens that are trained on; a block belongs to where it begins. */
+static uint64_t trained_before(const struct dataset *d, uint64_t tokens)
+{
+    uint64_t n = tokens / (uint64_t)d->length + (tokens % (uint64_t)d->length != 0), held;
+    n = n < d->blocks ? n : d->blocks;
+    held = n / d->spread;
+    return n - (held < d->held ? held : d->held);
+}
+
+static int read_sources(struct dataset *d, struct error *err)
+{
+    struct dataset_source source[DATASET_SOURCES_MAX];
+    const uint64_t n = d->header.sources, at = DATASET_HEADER + d->header.tokens * 4;
+    uint64_t before = 0;
+    int rc = file_read_at(&d->file, at, source, n * sizeof *source, err);
+    for (uint64_t i = 0; i < n && !rc; i++) {
+        struct dataset_part *p = &d->part[i];
+        if (!(source[i].weight > 0 && source[i].weight <= 1000) || source[i].tokens > d->header.tokens - before)
+            return fail(err, ERR_DATA, "%s: offset 0x%llx: source %llu: %llu tokens, weight %g: damaged: remove the file, and it is made again", d->file.path,
+                        (unsigned long long)(at + i * sizeof *source), (unsigned long long)i, (unsigned long long)source[i].tokens, source[i].weight);
+        p->first = trained_before(d, before);
+        before += source[i].tokens;
+        p->blocks = trained_before(d, before) - p->first;
+        p->taken = p->blocks ? (uint64_t)((double)p->blocks * source[i].weight + 0.5) : 0;
+        p->taken += p->blocks && !p->taken;
+        d->pass += p->taken;
+    }
+    if (!rc && (before != d->header.tokens || !d->pass))
+        rc = fail(err, ERR_DATA, "%s: offset 0x%llx: sources of %llu tokens, not %llu: damaged: remove the file, and it is made again", d->file.path, (unsigned long long)at,
+                  (unsigned long long)before, (unsigned long long)d->header.tokens);
+    return rc;
+}
+
 int dataset_open(struct dataset *d, const char *path, int length, double held_share, struct error *err)
 {
     uint8_t head[DATASET_HEADER];
@@ -82,8 +118,10 @@ int dataset_open(struct dataset *d, const char *path, int length, double held_sh
         rc = dataset_header_read(&d->header, head, path, d->file.size, err);
     if (!rc)
         rc = divide(d, held_share, err);
-    if (!rc && !(d->word = malloc(((size_t)length + 1) * sizeof *d->word)))
+    if (!rc && (!(d->word = malloc(((size_t)length + 1) * sizeof *d->word)) || !(d->part = calloc((size_t)d->header.sources, sizeof *d->part))))
         rc = fail(err, ERR_OS, "out of memory for a block of %d tokens", length);
+    if (!rc)
+        rc = read_sources(d, err);
     if (rc)
         dataset_close(d);
     return rc;
@@ -93,6 +131,7 @@ void dataset_close(struct dataset *d)
 {
     file_close(&d->file);
     free(d->word);
+    free(d->part);
     *d = (struct dataset){.file.fd = -1};
 }
 
@@ -119,7 +158,14 @@ static uint64_t permute(uint64_t i, uint64_t n, uint64_t seed, uint64_t epoch)
 
 uint64_t dataset_block(const struct dataset *d, uint64_t seed, uint64_t position)
 {
-    uint64_t n = dataset_trained(d), i = permute(position % n, n, seed, position / n), skipped = i / (d->spread - 1);
+    const struct dataset_part *p = d->part;
+    const uint64_t pass = position / d->pass;
+    uint64_t i = permute(position % d->pass, d->pass, seed, pass), skipped;
+    for (; i >= p->taken; p++)
+        i -= p->taken;
+    i += pass * p->taken; /* of this source, over the whole run: goes round its blocks again and again */
+    i = p->first + permute(i % p->blocks, p->blocks, ~seed ^ (uint64_t)(p - d->part) << 48, i / p->blocks);
+    skipped = i / (d->spread - 1);
     return i + (skipped < d->held ? skipped : d->held);
 }
 

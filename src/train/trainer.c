@@ -328,7 +328,7 @@ static int open_data(struct run *r)
 /* Steps 0: one pass over the data. */
 static int settle_steps(struct run *r)
 {
-    const uint64_t step = (uint64_t)r->t.batch * (uint64_t)r->t.accumulate, pass = (dataset_trained(&r->data) + step - 1) / step;
+    const uint64_t step = (uint64_t)r->t.batch * (uint64_t)r->t.accumulate, pass = (r->data.pass + step - 1) / step;
     if (!r->t.schedule.steps)
         r->t.schedule.steps = pass < INT32_MAX ? (int)pass : INT32_MAX;
     return schedule_check(&r->t.schedule, r->err);
@@ -396,7 +396,7 @@ static int start(struct run *r)
     r->begun_ns = clock_ns();
     r->e.step = r->first;
     r->e.steps = r->t.schedule.steps;
-    r->e.blocks = dataset_trained(&r->data);
+    r->e.blocks = r->data.pass;
     r->e.held = r->data.held;
     r->e.path = path;
     int stop = emit(r, TRAIN_STARTED);

@@ -28,7 +28,7 @@ struct train_event {
     const struct train_point *point; /* [n] STEPPED, LOOKED: ascending layers, the model's last one last */
     const char *path;                /* SAVED: the checkpoint; STARTED: the one that is gone on from, or NULL */
     struct train_plan plan;          /* STARTED */
-    uint64_t blocks, held;           /* STARTED: trained on in an epoch, held out */
+    uint64_t blocks, held;           /* STARTED: trained on in a pass, held out */
 };
 
 struct training {

@@ -53,6 +53,11 @@ check "the text is that of weights q8" [ "$(text_of model --weights q8)" = "$(te
 try 0 quantize model large.gguf f32 --split-max-size 1M
 says err "in parts"
 check "a split model runs" [ "$(text_of model --compute f32)" = "$(text_of large-00001-of-00004.gguf --compute f32)" ]
+try 0 quantize 8.gguf profile.gguf copy --exit-layer 2 --num-speculations 5
+try 0 info profile.gguf
+says out "drafts leave after layer 2 of"
+check "a profile changes no text" [ "$(text_of profile.gguf)" = "$(text_of 8.gguf)" ]
+rm profile.gguf
 try 0 quantize model --type q4_0 --dry-run
 check "nothing is written" [ ! -s err ]
 try 0 synth --shape tiny odd
@@ -61,6 +66,8 @@ says err "note: blk.0.ffn_down.weight: rows of 176 values"
 
 refuse 64 "no type given" model x.gguf
 refuse 64 "no output given" model
+refuse 64 "exit layer 9: this model has" model x.gguf q8_0 --exit-layer 9
+refuse 64 "no exit layer to draft from" model x.gguf q8_0 --num-speculations 3
 refuse 64 "must be one of f32" model x.gguf q9
 refuse 64 "--split-max-size: \"50\": give a number and M or G" model x.gguf q8_0 --split-max-size 50
 refuse 64 "--allow-requantize" 8.gguf x.gguf q4_0

@@ -48,6 +48,8 @@ refuse 64 "no folder given" train -m model --data words.txt
 refuse 64 "no text given" train -m model -o run
 refuse 64 "recipe layerskip: must be one of distill, plain" "${train[@]}" -o run --recipe layerskip
 refuse 64 "exit layer 2" "${train[@]}" -o run --exits 1,2
+refuse 64 "words.txt: weight -1" train -m model --data words.txt:-1 -o run0
+refuse 66 "words.txt:x" train -m model --data words.txt:x -o run0
 refuse 66 "missing.txt" train -m model -o run1 --data missing.txt
 : >empty.txt
 refuse 65 "empty.txt: the file is empty" train -m model -o run2 --data empty.txt
@@ -61,6 +63,7 @@ refuse 65 "too few for one block" train -m model -o run5 --data words.txt --leng
 try 0 "${train[@]}" -o run --steps 6 --look-every 3 --save-every 2 --rate 1e-3 --peak-tflops 1
 says out "run/step-000006"
 says err "sequences to train on"
+cp err first
 says err "held out, step 3: loss"
 check "two checkpoints" [ "$(ls -d run/step-* | wc -l)" = 2 ]
 check "a log of six steps" [ "$(grep -c ',train,2,' run/log.csv)" = 6 ]
@@ -73,6 +76,9 @@ refuse 66 "no complete checkpoint" "${train[@]}" -o run6 --resume
 try 0 train --help
 says out "layerskip-llama2-13b"
 says out "How to choose"
+
+try 0 train -m model --data words.txt:1.5 -b 2 --length 16 --threads 1 -o mixed --steps 1 --look-every 0
+says err "$(awk '/sequences to train on/ { print int($1 * 1.5 + .5) }' first) sequences to train on"
 
 # Ctrl-C ends a run behind a checkpoint; it goes on to the bits of one that was not interrupted.
 (trap - INT; exec "$program" "${train[@]}" -o cut --steps 1000 --look-every 0 --no-progress >out 2>err </dev/null) &
@@ -117,6 +123,24 @@ if [ -n "$part" ]; then # some rows and the beginning of one, as a killed run le
     check "the same rows after a kill" cmp -s a.jsonl part/b.jsonl
     check "nothing is left beside" [ -z "$(ls part/*.part-* 2>/dev/null)" ]
 fi
+
+# Its own likeliest words are what the whole model foretells; an exit agrees with it as often as it is right then.
+try 0 "${make[@]}" --temp 0 -n 6 -o greedy.jsonl
+try 0 perplexity -m model -f greedy.jsonl --length 64 -o json
+check "rows foretold by the model that wrote them" python3 -c 'import json
+r, rows = json.load(open("out")), [json.loads(line) for line in open("greedy.jsonl")]
+exit, whole = r["exits"]
+assert (exit["exit_layer"], whole["exit_layer"]) == (1, 2) and whole["accuracy"] == whole["acceptance"] == 1
+assert exit["accuracy"] == exit["acceptance"] <= 1 <= whole["perplexity"]
+assert r["tokens"] == sum(len(row["tokens"]) - row["prompt_tokens"] for row in rows)'
+try 0 perplexity -m model -f words.txt --length 40 --exits 1
+says out "| exit layer | perplexity | acceptance | accuracy |"
+says out "|          2 |"
+try 0 perplexity -m model -f words.txt --length 40 --tokens 60
+says out "78 tokens"
+refuse 64 "no text given" perplexity -m model
+refuse 64 "--exit-layer: 2" perplexity -m model -f words.txt --exits 2
+refuse 65 "beyond.jsonl: line 2" perplexity -m model -f beyond.jsonl
 try 0 train -m model --data a.jsonl -o own -b 2 --length 8 --steps 2 --learn-prompts --threads 1
 
 # Curves: the script that gnuplot is given, and what is said without it.

@@ -14,7 +14,7 @@ static uint32_t *words(const struct texts *t, size_t *n)
     size_t bytes = 0;
     if (file_slurp(t->out, 1 << 26, &p, &bytes, &err))
         fail_with(err.text);
-    *n = (bytes - DATASET_HEADER) / 4;
+    *n = (bytes - DATASET_HEADER - (size_t)t->n * sizeof(struct dataset_source)) / 4;
     memmove(p, p + DATASET_HEADER, bytes - DATASET_HEADER);
     return (uint32_t *)p;
 }
@@ -184,6 +184,33 @@ static void another_source_is_refused(void **state)
     texts_close(&t);
 }
 
+static void weights_of_files(void **state)
+{
+    (void)state;
+    double weight[2] = {0.25, 3};
+    struct texts t;
+    struct error err = {0};
+    size_t n;
+    texts_open(&t);
+    texts_add_text(&t, "a.txt", "some text");
+    texts_add_text(&t, "b.txt", "more text than in the first");
+    t.corpus.weight = weight;
+    must_make(&t);
+    uint32_t *w = words(&t, &n);
+    const struct dataset_source *s = (const void *)(w + n);
+    assert_true(s[0].weight == 0.25 && s[1].weight == 3);
+    assert_true(s[0].tokens > 2 && s[0].tokens + s[1].tokens == n && w[s[0].tokens] & B);
+    free(w);
+    weight[0] = 0.5;
+    assert_int_equal(corpus_make(&t.corpus, t.out, &err), ERR_USAGE);
+    unlink(t.out);
+    weight[1] = 0;
+    must_refuse(&t, ERR_USAGE, "b.txt: weight 0");
+    weight[1] = 1001;
+    must_refuse(&t, ERR_USAGE, "b.txt: weight 1001");
+    texts_close(&t);
+}
+
 /* A file-size limit stands in for a full disk: nothing is left behind. */
 static void full_disk(void **state)
 {
@@ -229,7 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_text), cmocka_unit_test(long_text_is_one_document), cmocka_unit_test(bad_rows), cmocka_unit_test(hostile_files),
-        cmocka_unit_test(another_source_is_refused), cmocka_unit_test(full_disk), cmocka_unit_test(stops_when_asked),
+        cmocka_unit_test(another_source_is_refused), cmocka_unit_test(weights_of_files), cmocka_unit_test(full_disk), cmocka_unit_test(stops_when_asked),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
 }

@@ -2,20 +2,27 @@
 #include "texts.h"
 
 /* A file of n tokens 0, 1, 2 .. (mod 500); documents begin where `begins` says. */
-static void write_tokens(struct texts *t, int n, bool (*begins)(int), uint32_t vocab)
+static void write_sources(struct texts *t, int n, bool (*begins)(int), uint32_t vocab, const struct dataset_source *source, int n_sources)
 {
-    struct dataset_header h = {.vocab = vocab, .tokens = (uint64_t)n};
-    uint8_t *p = calloc(1, DATASET_HEADER + (size_t)n * 4);
+    struct dataset_header h = {.vocab = vocab, .tokens = (uint64_t)n, .sources = (uint64_t)n_sources};
+    const size_t table = (size_t)n_sources * sizeof *source, bytes = DATASET_HEADER + (size_t)n * 4 + table;
+    uint8_t *p = calloc(1, bytes);
     for (int i = 0; i < n; i++) {
         uint32_t w = (uint32_t)(i % 500) | (begins(i) ? DATASET_BEGINS : 0) | (i % 10 == 3 ? DATASET_GIVEN : 0);
         h.documents += begins(i);
         memcpy(p + DATASET_HEADER + (size_t)i * 4, &w, 4);
     }
     dataset_header_write(&h, p);
+    memcpy(p + bytes - table, source, table);
     FILE *f = fopen(t->out, "wb");
-    assert_int_equal(fwrite(p, 1, DATASET_HEADER + (size_t)n * 4, f), DATASET_HEADER + (size_t)n * 4);
+    assert_int_equal(fwrite(p, 1, bytes, f), bytes);
     fclose(f);
     free(p);
+}
+
+static void write_tokens(struct texts *t, int n, bool (*begins)(int), uint32_t vocab)
+{
+    write_sources(t, n, begins, vocab, &(struct dataset_source){(uint64_t)n, 1}, 1);
 }
 
 static bool at_sevens(int i) { return i % 7 == 0; }
@@ -95,6 +102,43 @@ static void every_block_once(void **state)
     }
 }
 
+/* A pass takes each source as often as its weight says, every one of its blocks about equally often over the passes, and the order is a function of the position alone. */
+static void weighted_sources(void **state)
+{
+    (void)state;
+    const struct dataset_source source[] = {{4000, 0.5}, {1003, 3}, {4, 7}, {2994, 1}};
+    enum { PASSES = 4, LENGTH = 10 };
+    struct texts t;
+    struct dataset d;
+    struct error err = {0};
+    texts_open(&t);
+    write_sources(&t, 8001, at_zero, 500, source, 4);
+    if (dataset_open(&d, t.out, LENGTH, 0.05, &err))
+        fail_with(err.text);
+    assert_int_equal(d.part[0].blocks + d.part[1].blocks + d.part[2].blocks + d.part[3].blocks, dataset_trained(&d));
+    assert_int_equal(d.part[2].blocks, 0); /* no block begins in it */
+    assert_int_equal(d.pass, 190 + 3 * d.part[1].blocks + d.part[3].blocks);
+    int *seen = calloc(d.blocks, sizeof *seen);
+    for (uint64_t pass = 0; pass < PASSES; pass++) {
+        uint64_t taken[4] = {0};
+        for (uint64_t i = 0; i < d.pass; i++) {
+            uint64_t block = dataset_block(&d, 9, pass * d.pass + i), at = block * LENGTH;
+            assert_true(block < d.blocks && block % d.spread != d.spread - 1);
+            seen[block]++;
+            taken[at < 4000 ? 0 : at < 5003 ? 1 : 3]++;
+        }
+        assert_int_equal(taken[0], 190);
+        assert_int_equal(taken[1], 3 * d.part[1].blocks);
+        assert_int_equal(taken[3], d.part[3].blocks);
+    }
+    for (uint64_t b = 0; b < d.blocks; b++)
+        if (b % d.spread != d.spread - 1)
+            assert_int_equal(seen[b], b * LENGTH < 4000 ? PASSES / 2 : b * LENGTH < 5003 ? 3 * PASSES : PASSES);
+    free(seen);
+    dataset_close(&d);
+    texts_close(&t);
+}
+
 static void refuses(const struct texts *t, int length, double held, int code, const char *what)
 {
     struct dataset d;
@@ -124,12 +168,23 @@ static void hostile_files(void **state)
     refuses(&t, 1 << 21, 0, ERR_USAGE, "length");
     refuses(&t, 8, 0.6, ERR_USAGE, "held-out share 0.6");
     refuses(&t, 50, 0, ERR_DATA, "100 tokens: too few");
+    const double none = 0;
+    const uint64_t many = 101;
+    patch(&t, DATASET_HEADER + 408, &none, 8);
+    refuses(&t, 8, 0, ERR_DATA, "source 0: 100 tokens, weight 0");
+    patch(&t, DATASET_HEADER + 400, &many, 8);
+    refuses(&t, 8, 0, ERR_DATA, "source 0: 101 tokens");
+    write_sources(&t, 100, at_zero, 500, &(struct dataset_source){99, 1}, 1);
+    refuses(&t, 8, 0, ERR_DATA, "sources of 99 tokens, not 100");
+    write_sources(&t, 100, at_zero, 500, &(struct dataset_source){0}, 0);
+    refuses(&t, 8, 0, ERR_DATA, "0 sources");
+    write_tokens(&t, 100, at_zero, 500);
     assert_int_equal(truncate(t.out, 300), 0);
     refuses(&t, 8, 0, ERR_DATA, "100 tokens in a file of 300 bytes");
     patch(&t, 40, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
     refuses(&t, 8, 0, ERR_DATA, "cut off or damaged");
-    patch(&t, 8, "\2", 1);
-    refuses(&t, 8, 0, ERR_DATA, "version 2");
+    patch(&t, 8, "\3", 1);
+    refuses(&t, 8, 0, ERR_DATA, "version 3");
     patch(&t, 0, "X", 1);
     refuses(&t, 8, 0, ERR_DATA, "not a file of tokens");
     assert_int_equal(truncate(t.out, 63), 0);
@@ -165,7 +220,7 @@ static void bad_token_and_shrinking_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks_by_value), cmocka_unit_test(every_block_once), cmocka_unit_test(hostile_files), cmocka_unit_test(bad_token_and_shrinking_file),
+        cmocka_unit_test(blocks_by_value), cmocka_unit_test(every_block_once), cmocka_unit_test(weighted_sources), cmocka_unit_test(hostile_files), cmocka_unit_test(bad_token_and_shrinking_file),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
 }

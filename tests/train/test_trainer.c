@@ -57,6 +57,46 @@ static void resume_equals_no_interruption(void **state)
     }
 }
 
+static void open_weighted(struct toy_run *r)
+{
+    static const double weights[] = {0.5, 2.25};
+    toy_run_open(r, "distill", 13);
+    texts_add_text(&r->texts, "b.txt", "another text, of which more is taken than there is; another text, of which more is taken than there is");
+    r->t.corpus.n_files = 2;
+    r->t.corpus.weight = weights;
+}
+
+/* Where the weights are not said again, they are those that the run began with. */
+static void weighted_run_goes_on(void **state)
+{
+    (void)state;
+    static const double other[] = {0.5, 2};
+    struct toy_run whole, cut, plain;
+    open_weighted(&whole);
+    must_run(&whole, 0);
+    open_weighted(&cut);
+    cut.stop_at = 6;
+    must_run(&cut, 1);
+    cut.t.resume = true;
+    cut.stop_at = 0;
+    cut.t.corpus.weight = other;
+    must_fail(&cut, ERR_USAGE, "made from other files");
+    cut.t.corpus.n_files = 0;
+    must_run(&cut, 0);
+    same_file(&whole, &cut, "step-000013/trainer/model.safetensors");
+    open_weighted(&plain);
+    plain.t.corpus.weight = NULL;
+    must_run(&plain, 0);
+    size_t n, m;
+    char *p = run_file(&whole, "step-000013/trainer/model.safetensors", &n), *q = run_file(&plain, "step-000013/trainer/model.safetensors", &m);
+    assert_true(n == m && memcmp(p, q, n));
+    free(p);
+    free(q);
+    toy_run_close(&whole);
+    toy_run_close(&cut);
+    toy_run_close(&plain);
+}
+
 static void seeds_differ(void **state)
 {
     (void)state;
@@ -191,7 +231,7 @@ static void refuses_nonsense(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(runs_to_the_end), cmocka_unit_test(resume_equals_no_interruption), cmocka_unit_test(seeds_differ), cmocka_unit_test(a_loss_that_is_no_number),
+        cmocka_unit_test(runs_to_the_end), cmocka_unit_test(resume_equals_no_interruption), cmocka_unit_test(weighted_run_goes_on), cmocka_unit_test(seeds_differ), cmocka_unit_test(a_loss_that_is_no_number),
         cmocka_unit_test(killed_at_any_moment), cmocka_unit_test(full_disk), cmocka_unit_test(refuses_nonsense),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);

