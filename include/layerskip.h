@@ -302,6 +302,7 @@ typedef struct lsk_train_options {
     int look_every, look_blocks; /* steps between looks at held-out text, its sequences in one look; 0: 100 and 32; every below 0: at the end only */
     int save_every, keep;      /* steps between checkpoints, how many stay; 0: 500 and 2; below 0: at the end only, all */
     int resume;                /* non-zero: go on from the folder's newest checkpoint, with the same options */
+    const char *fit;           /* "q8_0", "q4_0", "q4_1": train for weights that will be quantised to that; NULL: not */
     int recompute;             /* non-zero: less memory for activations, more time */
     int threads;
     const char *const *ignore_config; /* unknown config keys to pass over, NULL-terminated; or NULL */

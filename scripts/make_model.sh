@@ -83,7 +83,7 @@ step_generate() {
 
 train_command() { # prints the words of the command, one a line
     printf '%s\n' "$program" train -m "$(source_model)" --device "$device" --recipe distill --steps "$steps" -b "$batch" --accumulate "$accumulate" --length "$length" --rate "$rate" \
-        --seed "$seed" --learn-prompts --look-every 100 --save-every 200 -o "$work/run"
+        --seed "$seed" --learn-prompts --fit "$type" --look-every 100 --save-every 200 -o "$work/run"
     [[ -z $exits ]] || printf '%s\n' --exits "$exits"
     # Texts end as the original learnt it; replies hold the end of their turn themselves.
     [[ $("$program" tokenize -m "$(source_model)" --special -p '<|endoftext|>' | wc -l) != 1 ]] || printf '%s\n' --document-end '<|endoftext|>'

@@ -98,6 +98,16 @@ static int set_data(const lsk_train_options *o, struct training *t, struct error
     return *o->document_end && n != 1 ? fail(err, ERR_USAGE, "document end \"%s\": the model has no such special token", o->document_end) : 0;
 }
 
+static int find_fit(const char *name, enum dtype *type, struct error *err)
+{
+    static const char *const names[] = {[DT_Q8_0] = "q8_0", [DT_Q4_0] = "q4_0", [DT_Q4_1] = "q4_1"};
+    *type = DT_F32;
+    for (size_t i = 0; name && i < sizeof names / sizeof *names; i++)
+        if (names[i] && !strcmp(name, names[i]))
+            *type = (enum dtype)i;
+    return name && *type == DT_F32 ? fail(err, ERR_USAGE, "fit \"%s\": must be one of q8_0, q4_0, q4_1", name) : 0;
+}
+
 static int set_training(const lsk_train_options *o, const struct model *m, struct listener *l, struct training *t, struct error *err)
 {
     const struct backend *b = backend_find(o->device, err);
@@ -116,6 +126,8 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
         .schedule = {.steps = o->steps, .seed = o->seed, .warmup = or_default(o->warmup, 0.03), .floor = or_default(o->floor, 0.1)},
     };
     int rc = find_recipe(o, &t->schedule.recipe, err);
+    if (!rc)
+        rc = find_fit(o->fit, &t->fit, err);
     if (!rc)
         rc = set_exits(o, t, err);
     if (!rc)

@@ -27,6 +27,7 @@ struct recipe_args {
 };
 struct run_args {
     const char *folder;
+    const char *fit;
     int resume, recompute, look_every, look_blocks, save_every, keep;
     double peak;
 };
@@ -77,6 +78,8 @@ static const struct option recipe_options[] = {
 static const struct option run_options[] = {
     {"out o", OPT_TEXT, offsetof(struct run_args, folder), "FOLDER", .help = "the folder of the run: tokens, log.csv and checkpoints step-N, each a Hugging Face folder"},
     {"resume", OPT_FLAG, offsetof(struct run_args, resume), .help = "go on from the folder's newest checkpoint, with the options that the run began with"},
+    {"fit", OPT_CHOICE, offsetof(struct run_args, fit), NULL, NULL, .choices = "q8_0 q4_0 q4_1",
+     .help = "train for weights that will be quantised to this type: passes see them rounded, the checkpoint keeps them whole"},
     {"recompute", OPT_FLAG, offsetof(struct run_args, recompute), .help = "compute activations again on the way back: less memory, about a third more time"},
     {"look-every", OPT_INT, offsetof(struct run_args, look_every), "N", "100", 0, 1 << 30, .help = "steps between looks at the held-out text; 0 is only before and after"},
     {"look-blocks", OPT_INT, offsetof(struct run_args, look_blocks), "N", "32", 1, 1 << 20, .help = "most sequences in one look"},
@@ -218,7 +221,7 @@ static int train(const void *args, lsk_error *err)
         .exit_scale = or_recipe(a->recipe.exit_scale), .warmup = number(a->recipe.warmup), .floor = number(a->recipe.floor), .decay = number(a->recipe.decay),
         .clip = number(a->recipe.clip), .held_out = a->data.held_out, .exits = a->recipe.exits.value, .n_exits = a->recipe.exits.n,
         .look_every = a->run.look_every ? a->run.look_every : -1, .look_blocks = a->run.look_blocks, .save_every = a->run.save_every ? a->run.save_every : -1,
-        .keep = a->run.keep ? a->run.keep : -1, .resume = a->run.resume, .recompute = a->run.recompute, .threads = a->source.threads,
+        .keep = a->run.keep ? a->run.keep : -1, .resume = a->run.resume, .recompute = a->run.recompute, .fit = a->run.fit, .threads = a->source.threads,
         .ignore_config = a->source.ignore_config.n ? a->source.ignore_config.item : NULL, .progress = progress_show, .progress_ud = &w.progress,
     };
     if (!r)

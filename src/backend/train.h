@@ -17,6 +17,8 @@ struct train_options {
     int threads;         /* 0: all */
     int ordinal;         /* which device of its kind */
     bool anchor;         /* keep the weights as they were opened, for a loss against that model */
+    enum dtype fit;      /* a pass sees matrices as they will be in this type, Q8_0, Q4_0 or Q4_1, and gradients go straight through that rounding: the model learns
+                            to live with it (Bengio et al. 2013). DT_F32: it sees them as they are */
     bool recompute;      /* activations inside a layer are computed again on the way back: memory for one layer instead of all */
     int (*progress)(void *ud, const char *what, uint64_t done, uint64_t total); /* or NULL; non-zero stops */
     void *progress_ud;
@@ -94,6 +96,7 @@ struct train_ops {
 /* ---- train_check.c: for those who implement it ---- */
 int train_check_batch(const struct config *c, const struct train_options *o, const struct train_batch *b, struct error *err);
 int train_check_exits(const struct config *c, const struct train_options *o, const struct train_exit *exits, int n, struct error *err);
+enum dtype train_fit_type(const struct train_options *o, const struct view *v); /* of one tensor; as `quantize` chooses: rows of whole blocks alone, and 8 bits for embedding and head */
 int train_check_step(const struct train_step *s, struct error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a trainer's calls may hold: the same on every device. */
 #include <math.h>
+#include <string.h>
 
 #include "backend/train.h"
 
@@ -33,6 +34,12 @@ int train_check_exits(const struct config *c, const struct train_options *o, con
             return fail(err, ERR_USAGE, "exit after %d layers: weight %g for the anchor, and the trainer was opened without one", e->layer, (double)e->anchor);
     }
     return 0;
+}
+
+enum dtype train_fit_type(const struct train_options *o, const struct view *v)
+{
+    bool ends = !strcmp(v->name, "embed") || !strcmp(v->name, "head");
+    return v->rank != 2 || v->dim[1] % 32 ? DT_F32 : ends && o->fit != DT_F32 ? DT_Q8_0 : o->fit;
 }
 
 int train_check_step(const struct train_step *s, struct error *err)

@@ -344,7 +344,7 @@ static int ask_to_go_on(void *ud, const char *what, uint64_t done, uint64_t tota
 static int open_device(struct run *r)
 {
     const struct training *t = &r->t;
-    const struct train_options o = {.batch = t->batch, .length = t->length, .exits = schedule_most_exits(&t->schedule), .threads = t->threads, .ordinal = t->ordinal, .anchor = schedule_anchored(&t->schedule), .recompute = t->recompute,
+    const struct train_options o = {.batch = t->batch, .length = t->length, .exits = schedule_most_exits(&t->schedule), .threads = t->threads, .ordinal = t->ordinal, .anchor = schedule_anchored(&t->schedule), .fit = t->fit, .recompute = t->recompute,
                                     .progress = ask_to_go_on, .progress_ud = r};
     const size_t layers = (size_t)t->schedule.layers + 1;
     int rc = t->ops->plan(t->model, &o, &r->e.plan, r->err);

@@ -46,6 +46,7 @@ struct training {
     int save_every, keep;       /* keep: the newest checkpoints that stay; 0: all */
     bool resume;
     int threads, ordinal;       /* ordinal: which device of its kind */
+    enum dtype fit; /* train_options */
     bool recompute;
     int (*progress)(void *ud, const char *what, uint64_t done, uint64_t total); /* before the first step; or NULL; non-zero stops */
     int (*event)(void *ud, const struct train_event *e); /* non-zero: the run saves and ends */

@@ -64,6 +64,7 @@ static int load(struct trainer *t, struct error *err)
         if (!rc && t->o.progress && t->o.progress(t->o.progress_ud, "loading", (uint64_t)i + 1, (uint64_t)t->n_items))
             rc = fail(err, ERR_USAGE, "loading was stopped");
     }
+    t->stale = true;
     if (!rc && t->anchor)
         memcpy(t->anchor, t->weight, t->n_weights * sizeof *t->anchor);
     return rc;
@@ -127,10 +128,50 @@ static int set(struct trainer *t, int i, enum train_state what, const float *in,
     if (!to)
         return ERR_INTERNAL;
     memcpy(to, in, bytes);
+    t->stale = true;
     return 0;
 }
 
 /* ---- steps ---- */
+
+enum { FIT_ROWS = 64 };
+
+struct fitting {
+    struct trainer *t;
+    const struct train_item *it;
+    enum dtype type;
+};
+
+/* Rows of a matrix as they come out of its type. */
+static void fit_rows(void *ctx, int i, int worker)
+{
+    const struct fitting *f = ctx;
+    const int64_t cols = f->it->is.cols, last = (int64_t)(i + 1) * FIT_ROWS < f->it->is.rows ? (int64_t)(i + 1) * FIT_ROWS : f->it->is.rows;
+    (void)worker;
+    for (int64_t r = (int64_t)i * FIT_ROWS; r < last; r++)
+        for (int64_t c = 0; c < cols; c += 32) {
+            uint8_t block[34];
+            size_t at = f->it->at + (size_t)(r * cols + c);
+            dtype_from_f32(f->type, f->t->weight + at, block, 32);
+            dtype_to_f32(f->type, block, f->t->fitted + at, 32);
+        }
+}
+
+static const float *seen_weights(struct trainer *t)
+{
+    if (!t->fitted)
+        return t->weight;
+    for (int i = 0; i < t->n_items && t->stale; i++) {
+        const struct train_item *it = &t->item[i];
+        struct fitting f = {t, it, train_fit_type(&t->o, it->view)};
+        if (f.type == DT_F32)
+            memcpy(t->fitted + it->at, t->weight + it->at, (size_t)it->is.rows * (size_t)it->is.cols * sizeof(float));
+        else
+            pool_each(t->pool, (int)((it->is.rows + FIT_ROWS - 1) / FIT_ROWS), 4, fit_rows, &f);
+    }
+    t->stale = false;
+    return t->fitted;
+}
 
 /* The anchor's last state; its pass needs no memory of its own but this, since it comes first. */
 static int run_anchor(struct train_pass *p, struct error *err)
@@ -148,7 +189,7 @@ static int run_anchor(struct train_pass *p, struct error *err)
 /* Exits to losses; with back, to gradients. Layers that no loss looks at are not run. */
 static int run(struct trainer *t, const struct train_batch *b, const struct train_exit *exits, int n, bool back, struct train_result *out, struct error *err)
 {
-    struct train_pass p = {.t = t, .weights = t->weight, .b = b, .keep = back ? b->keep : NULL};
+    struct train_pass p = {.t = t, .weights = seen_weights(t), .b = b, .keep = back ? b->keep : NULL};
     int depth = 0, deepest = 0, rc = 0;
     bool anchor = false;
     for (int i = 0; i < n; i++) {

@@ -155,6 +155,8 @@ static void carve_all(struct trainer *t, struct carve *c, struct train_plan *pla
 {
     uint64_t at[6] = {0};
     t->weight = take(c, t->n_weights, 1, sizeof(float));
+    if (t->o.fit != DT_F32)
+        t->fitted = take(c, t->n_weights, 1, sizeof(float));
     at[1] = c->used;
     t->gradient = take(c, t->n_weights, 1, sizeof(float));
     at[2] = c->used;

@@ -44,5 +44,6 @@ int train_update(struct trainer *t, const struct train_step *s, double *norm, st
     struct update u = {t, a, a};
     u.vector.keep = 1;
     pool_each(t->pool, blocks, 4, update_block, &u);
+    t->stale = true;
     return 0;
 }

@@ -70,6 +70,8 @@ struct trainer {
 
     float *weight, *gradient, *moment1, *moment2; /* [n_weights] */
     float *anchor;                                /* [n_weights] or NULL */
+    float *fitted;                                /* [n_weights]: what a pass sees, with o.fit; else NULL */
+    bool stale;                                   /* weights have changed since it was made */
 
     float **state;            /* [n_layers + 1]: [rows][hidden], the residual stream before each layer and behind the last */
     float *anchor_state;      /* [rows][hidden], or NULL */

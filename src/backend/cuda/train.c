@@ -122,6 +122,8 @@ static int load(struct trainer *t, struct error *err)
         rc = CUDA_TRY(err, cuda_train_halve(t->stream, t->half, t->weight, t->n_matrices));
     if (!rc && t->anchor)
         rc = CUDA_TRY(err, cudaMemcpyAsync(t->anchor, t->half, t->n_matrices * sizeof *t->anchor, cudaMemcpyDeviceToDevice, t->stream));
+    if (!rc)
+        rc = cuda_train_fit_items(t, 0, t->n_items, err);
     if (!rc && t->anchor)
         rc = CUDA_TRY(err, cudaMemcpyAsync(t->anchor_vector, t->weight + t->n_matrices, vectors * sizeof *t->anchor_vector, cudaMemcpyDeviceToDevice, t->stream));
     return rc;
@@ -203,6 +205,8 @@ static int set(struct trainer *t, int i, enum train_state what, const float *in,
         rc = CUDA_TRY(err, cudaMemcpy2DAsync(to, pitch(it), in, row_bytes(it), row_bytes(it), (size_t)it->is.rows, cudaMemcpyHostToDevice, t->stream));
     if (!rc && what == TRAIN_WEIGHT && it->at < t->n_matrices)
         rc = CUDA_TRY(err, cuda_train_halve(t->stream, t->half + it->at, to, (size_t)it->is.rows * (size_t)it->ld));
+    if (!rc && what == TRAIN_WEIGHT)
+        rc = cuda_train_fit_items(t, i, 1, err);
     return rc ? rc : CUDA_TRY(err, cudaStreamSynchronize(t->stream));
 }
 

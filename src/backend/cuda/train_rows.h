@@ -119,6 +119,8 @@ struct train_adam {
     size_t n, n_matrices;  /* what lies behind the matrices does not decay */
     const struct train_decision *decision;
 };
+/* A matrix as a pass sees it: rounded to `type` (enum dtype: Q8_0, Q4_0 or Q4_1) as dtype_from_f32 does, then to bf16. cols: a multiple of 32. */
+cudaError_t cuda_train_fit(cudaStream_t s, int type, uint16_t *out, const float *in, int64_t rows, int cols, int ld);
 cudaError_t cuda_train_adam(cudaStream_t s, const struct train_adam *a);
 
 /* ---- train_loss.cu: logits z [rows][pad] f32 ---- */

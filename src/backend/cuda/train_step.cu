@@ -2,6 +2,7 @@
 /* The step over the flat arrays, a block of threads for each block of TRAIN_UPDATE_BLOCK floats. */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/train_rows.h"
+#include "base/dtype.h"
 
 enum { STEP_THREADS = 256, STEP_QUADS = TRAIN_UPDATE_BLOCK / 4 / STEP_THREADS };
 
@@ -89,6 +90,64 @@ static __global__ void __launch_bounds__(STEP_THREADS) adam_kernel(const __grid_
         if (matrix)
             *(uint2 *)(a.half + c) = make_uint2((uint32_t)bf16_bits(w.x) | (uint32_t)bf16_bits(w.y) << 16, (uint32_t)bf16_bits(w.z) | (uint32_t)bf16_bits(w.w) << 16);
     }
+}
+
+/* ---- weights as a quantised type has them ---- */
+
+static __device__ __forceinline__ float half_of(float x) { return __half2float(__float2half_rn(x)); }
+static __device__ __forceinline__ float cut(float x, float lo, float hi) { return truncf(fminf(fmaxf(x, lo), hi)); }
+
+/* The same steps as dtype_from_f32 and dtype_to_f32. */
+template <int TYPE> static __device__ void fit_block(float (&x)[32])
+{
+    float hi = x[0], lo = x[0];
+#pragma unroll
+    for (int i = 1; i < 32; i++) {
+        hi = fmaxf(hi, x[i]);
+        lo = fminf(lo, x[i]);
+    }
+    float peak = hi > -lo ? hi : lo;
+    if (TYPE == DT_Q4_0 && hi == -lo)
+#pragma unroll
+        for (int i = 31; i >= 0; i--)
+            peak = x[i] == lo || x[i] == hi ? x[i] : peak;
+    const float d = TYPE == DT_Q8_0 ? fmaxf(hi, -lo) / 127.0f : TYPE == DT_Q4_0 ? peak / -8.0f : (hi - lo) / 15.0f, inv = d != 0 ? 1.0f / d : 0.0f;
+    const float m = TYPE == DT_Q4_0 ? -8.0f * d : lo, kept = half_of(d), least = half_of(m);
+#pragma unroll
+    for (int i = 0; i < 32; i++) {
+        if (TYPE == DT_Q8_0)
+            x[i] = kept * cut(x[i] * inv + copysignf(0.49999997f, x[i]), -127, 127);
+        else if (TYPE == DT_Q4_0)
+            x[i] = kept * (cut((x[i] - m) * inv + 0.5f, 0, 15) - 8.0f);
+        else
+            x[i] = kept * cut((x[i] - m) * inv + 0.5f, 0, 15) + least;
+    }
+}
+
+/* A thread a block of 32. */
+template <int TYPE> static __global__ void __launch_bounds__(STEP_THREADS) fit_kernel(uint16_t *out, const float *in, int64_t rows, int cols, int ld)
+{
+    const int64_t i = (int64_t)blockIdx.x * STEP_THREADS + threadIdx.x, row = i / (cols / 32);
+    if (row >= rows)
+        return;
+    const size_t at = (size_t)row * (size_t)ld + (size_t)(i % (cols / 32)) * 32;
+    float x[32];
+#pragma unroll
+    for (int k = 0; k < 32; k += 4) {
+        const float4 v = *(const float4 *)(in + at + k);
+        x[k] = v.x, x[k + 1] = v.y, x[k + 2] = v.z, x[k + 3] = v.w;
+    }
+    fit_block<TYPE>(x);
+#pragma unroll
+    for (int k = 0; k < 32; k += 4)
+        *(uint2 *)(out + at + k) = make_uint2((uint32_t)bf16_bits(x[k]) | (uint32_t)bf16_bits(x[k + 1]) << 16, (uint32_t)bf16_bits(x[k + 2]) | (uint32_t)bf16_bits(x[k + 3]) << 16);
+}
+
+extern "C" cudaError_t cuda_train_fit(cudaStream_t s, int type, uint16_t *out, const float *in, int64_t rows, int cols, int ld)
+{
+    const void *kernel = type == DT_Q8_0 ? (const void *)fit_kernel<DT_Q8_0> : type == DT_Q4_0 ? (const void *)fit_kernel<DT_Q4_0> : (const void *)fit_kernel<DT_Q4_1>;
+    void *args[] = {&out, &in, &rows, &cols, &ld};
+    return launch_kernel({s}, kernel, dim3((unsigned)((rows * (cols / 32) + STEP_THREADS - 1) / STEP_THREADS)), dim3(STEP_THREADS), 0, args);
 }
 
 extern "C" cudaError_t cuda_train_adam(cudaStream_t s, const struct train_adam *a)

@@ -4,6 +4,18 @@
 
 #include "backend/cuda/trainer.h"
 
+int cuda_train_fit_items(struct trainer *t, int first, int n, struct error *err)
+{
+    int rc = 0;
+    for (int i = first; i < first + n && !rc; i++) {
+        const struct train_item *it = &t->item[i];
+        const enum dtype type = train_fit_type(&t->o, it->view);
+        if (type != DT_F32)
+            rc = CUDA_TRY(err, cuda_train_fit(t->stream, (int)type, t->half + it->at, t->weight + it->at, it->is.rows, it->is.cols, (int)it->ld));
+    }
+    return rc;
+}
+
 static int queue_update(struct trainer *t, const struct train_step *s, struct error *err)
 {
     const struct train_adam a = {.old1 = (float)s->beta1, .new1 = (float)(1 - s->beta1), .old2 = (float)s->beta2, .new2 = (float)(1 - s->beta2),
@@ -15,6 +27,8 @@ static int queue_update(struct trainer *t, const struct train_step *s, struct er
         rc = CUDA_TRY(err, cuda_train_decide(t->stream, t->decision, t->square, (int)(t->n_weights / TRAIN_UPDATE_BLOCK), s->divide, s->clip));
     if (!rc)
         rc = CUDA_TRY(err, cuda_train_adam(t->stream, &a));
+    if (!rc)
+        rc = cuda_train_fit_items(t, 0, t->n_items, err);
     if (!rc)
         rc = CUDA_TRY(err, cudaMemcpyAsync(t->host.decision, t->decision, sizeof *t->decision, cudaMemcpyDeviceToHost, t->stream));
     return rc;

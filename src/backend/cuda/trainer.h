@@ -153,6 +153,7 @@ int cuda_train_backward(struct train_pass *p, const struct train_exit *exits, in
 int cuda_train_norm_gradient(struct trainer *t, struct train_norm_back n, size_t norm_at, struct error *err);
 
 /* ---- update: train_update.c ---- */
+int cuda_train_fit_items(struct trainer *t, int first, int n, struct error *err); /* o.fit: halves of tensors first .. first + n - 1, in the stream */
 int cuda_train_update(struct trainer *t, const struct train_step *s, double *norm, struct error *err);
 
 static inline int pad8(int n) { return (n + 7) / 8 * 8; }

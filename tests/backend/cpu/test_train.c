@@ -296,6 +296,49 @@ static void test_evaluate(void **state)
     trial_close(&x);
 }
 
+/* Passes see rounded matrices: as if the weights had been set to those. Gradients go straight through, and the weights stay whole. */
+static void test_fit(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_Q8_0, DT_Q4_0, DT_Q4_1};
+    const struct train_exit exits[] = {{2, 1, 1, 0, 0}, {4, 1, 0, 0, 0}};
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        struct trial fit, plain;
+        struct positions p;
+        struct train_result got[2], want[2];
+        struct train_options o = usual;
+        size_t n;
+        trial_open(&plain, "tiny-gqa", &o);
+        o.fit = types[k];
+        trial_open(&fit, "tiny-gqa", &o);
+        float *whole = trial_all(&fit, TRAIN_WEIGHT, &n);
+        for (int i = 0; i < plain.ops->n_tensors(plain.t); i++) {
+            struct train_tensor is = trial_tensor(&plain, i);
+            enum dtype type = is.rows == 1 || is.cols % 32 ? DT_F32 : !strcmp(is.name, "embed") || !strcmp(is.name, "head") ? DT_Q8_0 : types[k];
+            float *w = trial_get(&plain, i, TRAIN_WEIGHT);
+            uint8_t *raw = malloc(trial_size(&plain, i) * 4);
+            dtype_from_f32(type, w, raw, trial_size(&plain, i));
+            dtype_to_f32(type, raw, w, trial_size(&plain, i));
+            trial_set(&plain, i, TRAIN_WEIGHT, w);
+            free(raw);
+            free(w);
+        }
+        struct train_batch b = draw_batch(&p, &fit.model.config, 9);
+        must_backward(&fit, &b, exits, 2, got);
+        must_backward(&plain, &b, exits, 2, want);
+        assert_memory_equal(got, want, sizeof got);
+        float *g = trial_all(&fit, TRAIN_GRADIENT, &n), *h = trial_all(&plain, TRAIN_GRADIENT, &n), *still = trial_all(&fit, TRAIN_WEIGHT, &n);
+        assert_memory_equal(g, h, n * sizeof *g);
+        assert_memory_equal(still, whole, n * sizeof *still);
+        free(g);
+        free(h);
+        free(still);
+        free(whole);
+        trial_close(&fit);
+        trial_close(&plain);
+    }
+}
+
 static void test_no_target_at_all(void **state)
 {
     (void)state;
@@ -594,7 +637,7 @@ int main(void)
         cmocka_unit_test(test_gradients_add_up),
         cmocka_unit_test(test_dropped_samples_stay_as_they_are),
         cmocka_unit_test(test_samples_are_apart),
-        cmocka_unit_test(test_evaluate),
+        cmocka_unit_test(test_evaluate), cmocka_unit_test(test_fit),
         cmocka_unit_test(test_no_target_at_all),
         cmocka_unit_test(test_adamw_is_pytorchs),
         cmocka_unit_test(test_clipping),

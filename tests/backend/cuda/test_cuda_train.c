@@ -9,6 +9,8 @@
 #include "trainer_under_test.h"
 
 #include "base/clock.h"
+#include "base/dtype.h"
+#include "base/half.h"
 
 enum { N = 3, LENGTH = 150, ROWS = N * LENGTH, LAYERS_MAX = 8, EXITS_MAX = 8 };
 
@@ -288,6 +290,54 @@ static void test_update_against_the_cpu(void **state)
     }
     trial_close(&gpu);
     trial_close(&cpu);
+    done();
+}
+
+/* What passes see of a matrix: bits of the rounding that files get, in bf16; after opening, a step and a setting. */
+static void check_fit(const struct trial *x, const char *when)
+{
+    for (int i = 0; i < x->ops->n_tensors(x->t); i++) {
+        const struct train_item *it = &x->t->item[i];
+        const size_t n = trial_size(x, i);
+        const enum dtype type = train_fit_type(&x->t->o, it->view);
+        if (type == DT_F32)
+            continue;
+        float *w = trial_get(x, i, TRAIN_WEIGHT);
+        uint8_t *raw = malloc(n * 4);
+        uint16_t *half = malloc(n * 2);
+        dtype_from_f32(type, w, raw, n);
+        dtype_to_f32(type, raw, w, n);
+        GPU(cudaMemcpy2D(half, (size_t)it->is.cols * 2, x->t->half + it->at, (size_t)it->ld * 2, (size_t)it->is.cols * 2, (size_t)it->is.rows, cudaMemcpyDeviceToHost));
+        for (size_t j = 0; j < n; j++)
+            if (half[j] != f32_to_bf16(w[j])) {
+                CHECK(half[j] == f32_to_bf16(w[j]), "%s, %s: %s[%zu]: %04x, want %04x", dtype_table[type].name, when, it->is.name, j, half[j], f32_to_bf16(w[j]));
+                break;
+            }
+        free(raw);
+        free(half);
+        free(w);
+    }
+}
+
+static void test_fit(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_Q8_0, DT_Q4_0, DT_Q4_1};
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        struct train_options o = usual;
+        struct trial x;
+        struct error err = {0};
+        double norm;
+        o.fit = types[k];
+        open_gpu(&x, "tiny-gqa", &o);
+        check_fit(&x, "opened");
+        fill(&x, &x, TRAIN_GRADIENT, 0.01f, false, 3);
+        CHECK(x.ops->update(x.t, &first_step, &norm, &err) == 0, "%s", err.text);
+        check_fit(&x, "after a step");
+        fill(&x, &x, TRAIN_WEIGHT, 0.5f, false, 4);
+        check_fit(&x, "set");
+        trial_close(&x);
+    }
     done();
 }
 
@@ -759,6 +809,7 @@ int main(void)
         cmocka_unit_test(test_against_the_cpu),
         cmocka_unit_test(test_evaluate_against_the_cpu),
         cmocka_unit_test(test_update_against_the_cpu),
+        cmocka_unit_test(test_fit),
         cmocka_unit_test(test_same_calls_same_bits),
         cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_exits_without_weight),
