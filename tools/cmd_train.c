@@ -149,6 +149,7 @@ static void tell_start(struct watcher *w, const lsk_train_event *e)
     char line[800];
     snprintf(line, sizeof line, "%llu sequences to train on, %llu held out; %d steps; %.2f GiB of memory%s%s", (unsigned long long)e->blocks, (unsigned long long)e->held, e->steps,
              (double)e->memory / (1 << 30), e->text ? "; going on from " : "", e->text ? e->text : "");
+    snprintf(w->saved, sizeof w->saved, "%s", e->text ? e->text : ""); /* of a run that has ended before: its last checkpoint */
     tell(w, line);
 }
 

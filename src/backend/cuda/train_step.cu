@@ -95,7 +95,7 @@ static __global__ void __launch_bounds__(STEP_THREADS) adam_kernel(const __grid_
 /* ---- weights as a quantised type has them ---- */
 
 static __device__ __forceinline__ float half_of(float x) { return __half2float(__float2half_rn(x)); }
-static __device__ __forceinline__ float cut(float x, float lo, float hi) { return truncf(fminf(fmaxf(x, lo), hi)); }
+static __device__ __forceinline__ float cut(float x, float lo, float hi) { return truncf(fminf(fmaxf(x, lo), hi)) + 0.0f; } /* an integer has no -0 */
 
 /* The same steps as dtype_from_f32 and dtype_to_f32. */
 template <int TYPE> static __device__ void fit_block(float (&x)[32])
