@@ -40,7 +40,7 @@ limited() { # a command that goes on when it is given again
     local status=0
     echo "\$ $*" >&2
     if [[ $limit == 0 ]]; then "$@"; return; fi
-    timeout --foreground -k 60 -s INT $((limit - SECONDS > 1 ? limit - SECONDS : 1)) "$@" || status=$?
+    timeout --foreground -s INT $((limit - SECONDS > 1 ? limit - SECONDS : 1)) "$@" || status=$?
     [[ $status != 124 && $status != 130 ]] || { echo "out of time: the same command goes on" >&2; exit 75; }
     return $status
 }
@@ -83,7 +83,8 @@ step_generate() {
 
 train_command() { # prints the words of the command, one a line
     printf '%s\n' "$program" train -m "$(source_model)" --device "$device" --recipe distill --steps "$steps" -b "$batch" --accumulate "$accumulate" --length "$length" --rate "$rate" \
-        --seed "$seed" --learn-prompts --fit "$type" --look-every 100 --save-every 200 -o "$work/run"
+        --seed "$seed" --learn-prompts --look-every 100 --save-every 200 -o "$work/run"
+    [[ " q8_0 q4_0 q4_1 " != *" $type "* ]] || printf '%s\n' --fit "$type"
     [[ -z $exits ]] || printf '%s\n' --exits "$exits"
     # Texts end as the original learnt it; replies hold the end of their turn themselves.
     [[ $("$program" tokenize -m "$(source_model)" --special -p '<|endoftext|>' | wc -l) != 1 ]] || printf '%s\n' --document-end '<|endoftext|>'

@@ -160,6 +160,8 @@ def main():
     if a.n is None:
         p.error("how many prompts?")
     m, held = (int(a.held[0]), Path(a.held[1])) if a.held else (0, None)
+    if a.never and not a.never.exists():
+        p.error(f"--never {a.never}: there is no such file")
     prompts = make(a.n + m, a.texts, [words_of(row["prompt"]) for row in read_jsonl(a.never)])
     if held:
         held.write_text("".join(escape(t) + "\n" for t in prompts[:m]))

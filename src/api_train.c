@@ -110,9 +110,14 @@ static int find_fit(const char *name, enum dtype *type, struct error *err)
 
 static int set_training(const lsk_train_options *o, const struct model *m, struct listener *l, struct training *t, struct error *err)
 {
-    const struct backend *b = backend_find(o->device, err);
-    if (!b)
-        return err->code;
+    struct error why = {0}; /* of the CPU, with "auto" */
+    const struct backend *b = backend_find(o->device, &why);
+    if (!b) {
+        *err = why;
+        return why.code;
+    }
+    if (*why.text)
+        pass_note(l, why.text);
     if (!b->train)
         return fail(err, ERR_UNAVAILABLE, "device %s does not train: use --device cpu", b->name);
     if (!o->folder)

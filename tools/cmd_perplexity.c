@@ -93,6 +93,10 @@ static int add_tokens(struct perplexity *p, const char *place, const json_t *lis
     struct document d = {.n = (int)n, .given = (int)json_integer_value(given), .token = malloc((n + 1) * sizeof *d.token)};
     if (!d.token)
         return complain(err, LSK_EOS, "out of memory");
+    if (given && (!json_is_integer(given) || json_integer_value(given) < 0 || json_integer_value(given) > (json_int_t)n)) {
+        free(d.token);
+        return complain(err, LSK_EDATA, "%s: prompt_tokens: must be a whole number of at most %zu, the row's tokens", place, n);
+    }
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(list, i);
         const json_int_t id = json_is_integer(item) ? json_integer_value(item) : -1;
@@ -131,6 +135,8 @@ static int read_file(struct perplexity *p, const char *name, lsk_error *err)
     char *text = NULL;
     size_t n = 0;
     int r = read_stream(name, &text, &n, err);
+    if (r >= 0 && memchr(text, 0, n) && n_name > 6 && !strcmp(name + n_name - 6, ".jsonl"))
+        r = complain(err, LSK_EDATA, "%s: a zero byte: this is no JSONL", excerpt_of(name).text);
     if (r >= 0)
         r = n_name > 6 && !strcmp(name + n_name - 6, ".jsonl") ? add_rows(p, name, text, err) : add_text(p, name, text, n, err);
     free(text);

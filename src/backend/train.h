@@ -18,7 +18,7 @@ struct train_options {
     int ordinal;         /* which device of its kind */
     bool anchor;         /* keep the weights as they were opened, for a loss against that model */
     enum dtype fit;      /* a pass sees matrices as they will be in this type, Q8_0, Q4_0 or Q4_1, and gradients go straight through that rounding: the model learns
-                            to live with it (Bengio et al. 2013). DT_F32: it sees them as they are */
+                            to live with it (Bengio et al. 2013). A device whose products read bf16 rounds once more. DT_F32: it sees them as they are */
     bool recompute;      /* activations inside a layer are computed again on the way back: memory for one layer instead of all */
     int (*progress)(void *ud, const char *what, uint64_t done, uint64_t total); /* or NULL; non-zero stops */
     void *progress_ud;

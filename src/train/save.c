@@ -80,8 +80,8 @@ static json_t *describe(const struct training *t, const struct identity *id, int
         json_decref(settings);
         return NULL;
     }
-    return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o}", "step", step, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", id->model, "data", hex(id->data),
-                     "settings", settings);
+    return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:s}", "step", step, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", id->model, "data", hex(id->data),
+                     "settings", settings, "fit", dtype_table[t->fit].name);
 }
 
 static int differs(const char *path, const char *what, const char *was, const char *is, struct error *err)
@@ -115,6 +115,8 @@ static int check_same(const struct training *t, const struct identity *id, const
     int n = list_settings(t, set), rc = same_text(c, "model", id->model, err);
     if (!rc)
         rc = same_text(c, "recipe", t->schedule.recipe.name, err);
+    if (!rc)
+        rc = same_text(c, "fit", dtype_table[t->fit].name, err);
     for (int i = 0; i < n && !rc; i++) {
         char key[64], was[32], now[32];
         snprintf(key, sizeof key, "settings.%s", set[i].name);

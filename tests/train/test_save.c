@@ -24,6 +24,7 @@ static void names_what_differs(void **state)
     must_fail(&r, ERR_USAGE, what); \
     r.t = good
     DIFFERS(r.t.schedule.recipe.rate = 1e-5, "rate was 0.0003, now it is 1e-05");
+    DIFFERS(r.t.fit = DT_Q4_1, "fit was F32, now it is Q4_1");
     DIFFERS(r.t.schedule.recipe = *recipe_find("plain"), "recipe was distill, now it is plain");
     DIFFERS(r.t.schedule.steps = 14, "steps was 13, now it is 14");
     DIFFERS(r.t.schedule.seed = 4, "seed was 0x0000000000000003");
