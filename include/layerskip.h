@@ -293,9 +293,10 @@ typedef struct lsk_train_options {
     double rate;               /* peak of the learning rate; 0: the recipe's */
     double layer_dropout;      /* of the last layer; 0: the recipe's; below 0: none */
     double exit_scale;         /* 0: the recipe's; below 0: 0 */
+    double anchor;             /* distill: weight of the last layer's staying what it was; 0: the recipe's; below 0: none */
     double warmup, floor;      /* share of the steps, share of the peak at the end; 0: .03 and .1; below 0: none */
     double beta1, beta2, eps;  /* of AdamW; 0: .9, .95, 1e-8 */
-    double decay, clip;        /* 0: .1 and 1; below 0: none */
+    double decay, clip;        /* 0: the recipe's and 1; below 0: none */
     double held_out;           /* share of the text that is never trained on; 0: .01 */
     const int *exits;          /* distill teaches these exit layers, looks measure them; none: L/4, L/3 and L/2 */
     int n_exits;               /* at most 16 */

@@ -67,6 +67,8 @@ static int find_recipe(const lsk_train_options *o, struct recipe *out, struct er
     out->rate = or_default(o->rate, r->rate);
     out->drop_max = or_default(o->layer_dropout, r->drop_max);
     out->exit_scale = or_default(o->exit_scale, r->exit_scale);
+    out->anchor = or_default(o->anchor, r->anchor);
+    out->decay = or_default(o->decay, r->decay);
     return 0;
 }
 
@@ -125,7 +127,7 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
     *t = (struct training){
         .model = m, .ops = b->train, .folder = o->folder, .batch = o->batch ? o->batch : 8, .accumulate = o->accumulate ? o->accumulate : 1,
         .length = o->length ? o->length : m->config.context < 1024 ? m->config.context : 1024, .beta1 = or_default(o->beta1, 0.9), .beta2 = or_default(o->beta2, 0.95),
-        .eps = or_default(o->eps, 1e-8), .decay = or_default(o->decay, 0.1), .clip = or_default(o->clip, 1), .held_share = or_default(o->held_out, 0.01),
+        .eps = or_default(o->eps, 1e-8), .clip = or_default(o->clip, 1), .held_share = or_default(o->held_out, 0.01),
         .learn_given = o->learn_prompts != 0, .look_every = or_count(o->look_every, 100), .look_blocks = or_count(o->look_blocks, 32), .save_every = or_count(o->save_every, 500),
         .keep = or_count(o->keep, 2), .resume = o->resume != 0, .recompute = o->recompute != 0, .threads = o->threads, .ordinal = backend_ordinal(o->device), .progress = pass_progress, .event = pass_event, .ud = l,
         .schedule = {.steps = o->steps, .seed = o->seed, .warmup = or_default(o->warmup, 0.03), .floor = or_default(o->floor, 0.1)},

@@ -23,7 +23,7 @@ struct recipe_args {
     int steps, batch, accumulate, length;
     uint64_t seed;
     struct numbers exits;
-    double rate, dropout, exit_scale, warmup, floor, decay, clip;
+    double rate, dropout, exit_scale, anchor, warmup, floor, decay, clip;
 };
 struct run_args {
     const char *folder;
@@ -69,9 +69,10 @@ static const struct option recipe_options[] = {
     {"rate", OPT_REAL, offsetof(struct recipe_args, rate), "R", "0", 0, 1, .help = "peak of the learning rate; 0 is the recipe's"},
     {"layer-dropout", OPT_REAL, offsetof(struct recipe_args, dropout), "P", "-1", -1, 0.999, .help = "how often the last layer is dropped, earlier ones less; -1 is the recipe's"},
     {"exit-scale", OPT_REAL, offsetof(struct recipe_args, exit_scale), "S", "-1", -1, 1, .help = "weight of the early exits; -1 is the recipe's"},
+    {"anchor", OPT_REAL, offsetof(struct recipe_args, anchor), "W", "-1", -1, 1000, .help = "how much it weighs that the last layer stays what it was, beside exits of .5 to 1; -1 is the recipe's"},
     {"warmup", OPT_REAL, offsetof(struct recipe_args, warmup), "SHARE", "0.03", 0, 1, .help = "share of the steps in which the rate grows to its peak"},
     {"floor", OPT_REAL, offsetof(struct recipe_args, floor), "SHARE", "0.1", 0, 1, .help = "what is left of the peak at the end of the cosine"},
-    {"weight-decay", OPT_REAL, offsetof(struct recipe_args, decay), "W", "0.1", 0, 1, .help = "of AdamW"},
+    {"weight-decay", OPT_REAL, offsetof(struct recipe_args, decay), "W", "-1", -1, 1, .help = "of AdamW; -1 is the recipe's"},
     {"clip", OPT_REAL, offsetof(struct recipe_args, clip), "NORM", "1", 0, 1e6, .help = "most norm of a step's gradient; 0 is no limit"},
     {0}};
 
@@ -219,7 +220,7 @@ static int train(const void *args, lsk_error *err)
         .recipe = a->recipe.name, .folder = a->run.folder, .data = a->data.file.n ? (const char *const *)sources.file : NULL, .weights = sources.weight, .device = a->source.device, .document_end = a->data.document_end,
         .special = a->data.special, .learn_prompts = a->data.learn_prompts, .bad_rows = a->data.bad_rows, .steps = a->recipe.steps, .batch = a->recipe.batch,
         .accumulate = a->recipe.accumulate, .length = a->recipe.length, .seed = seed_of(a->recipe.seed), .rate = a->recipe.rate, .layer_dropout = or_recipe(a->recipe.dropout),
-        .exit_scale = or_recipe(a->recipe.exit_scale), .warmup = number(a->recipe.warmup), .floor = number(a->recipe.floor), .decay = number(a->recipe.decay),
+        .exit_scale = or_recipe(a->recipe.exit_scale), .anchor = or_recipe(a->recipe.anchor), .warmup = number(a->recipe.warmup), .floor = number(a->recipe.floor), .decay = or_recipe(a->recipe.decay),
         .clip = number(a->recipe.clip), .held_out = a->data.held_out, .exits = a->recipe.exits.value, .n_exits = a->recipe.exits.n,
         .look_every = a->run.look_every ? a->run.look_every : -1, .look_blocks = a->run.look_blocks, .save_every = a->run.save_every ? a->run.save_every : -1,
         .keep = a->run.keep ? a->run.keep : -1, .resume = a->run.resume, .recompute = a->run.recompute, .fit = a->run.fit, .threads = a->source.threads,

@@ -11,17 +11,17 @@ enum { STREAM_DROPOUT = 1 }; /* last word of the generator's counter */
 
 /* clang-format off */
 static const struct recipe recipes[] = {
-    /*                                                                                             p_max grows scale curriculum          R  rate  batch steps length */
-    {"distill", "the model's own last layer teaches the exits: for a short run on little data",     0.0, false, 0.0, CURRICULUM_DISTILL,    0, 3e-4, 0, 0, 0},
-    {"plain", "no dropout, last layer only: ordinary training",                                     0.0, false, 0.0, CURRICULUM_NONE,       0, 3e-5, 0, 0, 0},
-    {"layerskip-llama2-7b", "Llama 2 7B, continual",                                                0.1, false, 0.2, CURRICULUM_ROTATIONAL, 8, 3e-5, 256, 50000, 4096},
-    {"layerskip-llama2-13b", "Llama 2 13B, continual",                                              0.1, false, 0.1, CURRICULUM_ROTATIONAL, 39, 2e-5, 256, 50000, 4096},
-    {"layerskip-llama3-8b", "Llama 3 8B, continual, 419 G tokens (its rate is not published)",      0.1, false, 0.1, CURRICULUM_ROTATIONAL, 8, 2e-5, 0, 0, 0},
-    {"layerskip-llama3.2-1b", "Llama 3.2 1B, continual, 839 G tokens (its rate is not published)",  0.1, false, 0.1, CURRICULUM_ROTATIONAL, 8, 3e-5, 0, 0, 0},
-    {"layerskip-llama1-7b-code", "Llama 1 7B, finetuned on code",                                   0.1, false, 1.0, CURRICULUM_ROTATIONAL, 16, 1e-4, 128, 10000, 4096},
-    {"layerskip-llama-1.5b-scratch", "1.5 G parameters and 24 layers, from scratch",                0.1, true, 0.2, CURRICULUM_ROTATIONAL, 23, 8e-4, 128, 50000, 4096},
-    {"layerskip-llama2-7b-scratch", "Llama 2 7B, from scratch",                                     0.2, true, 0.2, CURRICULUM_ROTATIONAL, 31, 8e-4, 128, 50000, 4096},
-    {"layerskip-topv2", "1.5 G parameters and 24 layers, finetuned on TOPv2",                       0.2, false, 1.0, CURRICULUM_GRADUAL,    0, 1e-4, 256, 5800, 0},
+    /*                                                                                             p_max grows scale curriculum             R  rate anchor decay batch steps length */
+    {"distill", "the model's own last layer teaches the exits: for a short run on little data",     0.0, false, 0.0, CURRICULUM_DISTILL,     0, 3e-4, 4, 0,  0, 0, 0},
+    {"plain", "no dropout, last layer only: ordinary training",                                     0.0, false, 0.0, CURRICULUM_NONE,        0, 3e-5, 0, .1, 0, 0, 0},
+    {"layerskip-llama2-7b", "Llama 2 7B, continual",                                                0.1, false, 0.2, CURRICULUM_ROTATIONAL,  8, 3e-5, 0, .1, 256, 50000, 4096},
+    {"layerskip-llama2-13b", "Llama 2 13B, continual",                                              0.1, false, 0.1, CURRICULUM_ROTATIONAL, 39, 2e-5, 0, .1, 256, 50000, 4096},
+    {"layerskip-llama3-8b", "Llama 3 8B, continual, 419 G tokens (its rate is not published)",      0.1, false, 0.1, CURRICULUM_ROTATIONAL,  8, 2e-5, 0, .1, 0, 0, 0},
+    {"layerskip-llama3.2-1b", "Llama 3.2 1B, continual, 839 G tokens (its rate is not published)",  0.1, false, 0.1, CURRICULUM_ROTATIONAL,  8, 3e-5, 0, .1, 0, 0, 0},
+    {"layerskip-llama1-7b-code", "Llama 1 7B, finetuned on code",                                   0.1, false, 1.0, CURRICULUM_ROTATIONAL, 16, 1e-4, 0, .1, 128, 10000, 4096},
+    {"layerskip-llama-1.5b-scratch", "1.5 G parameters and 24 layers, from scratch",                0.1, true,  0.2, CURRICULUM_ROTATIONAL, 23, 8e-4, 0, .1, 128, 50000, 4096},
+    {"layerskip-llama2-7b-scratch", "Llama 2 7B, from scratch",                                     0.2, true,  0.2, CURRICULUM_ROTATIONAL, 31, 8e-4, 0, .1, 128, 50000, 4096},
+    {"layerskip-topv2", "1.5 G parameters and 24 layers, finetuned on TOPv2",                       0.2, false, 1.0, CURRICULUM_GRADUAL,     0, 1e-4, 0, .1, 256, 5800, 0},
 };
 /* clang-format on */
 
@@ -61,7 +61,7 @@ int schedule_check(const struct schedule *s, struct error *err)
         double value, lo, hi;
     } range[] = {
         {"layers", s->layers, 1, RECIPE_LAYERS_MAX}, {"steps", s->steps, 1, 1 << 30}, {"layer dropout", r->drop_max, 0, 0.999}, {"exit scale", r->exit_scale, 0, 1},
-        {"rotation", r->rotation, r->curriculum == CURRICULUM_ROTATIONAL, RECIPE_LAYERS_MAX}, {"learning rate", r->rate, 1e-12, 1}, {"warm-up", s->warmup, 0, 1},
+        {"rotation", r->rotation, r->curriculum == CURRICULUM_ROTATIONAL, RECIPE_LAYERS_MAX}, {"learning rate", r->rate, 1e-12, 1}, {"weight of the anchor", r->anchor, 0, 1000}, {"warm-up", s->warmup, 0, 1},
         {"floor of the learning rate", s->floor, 0, 1}, {"number of exits", s->n_exits, 0, RECIPE_EXITS_MAX},
     };
     int rc = 0;
@@ -144,7 +144,7 @@ static int distill_exits(const struct schedule *s, int step, int micro, int micr
     int layer = s->exit[((int64_t)step * micros + micro) % s->n_exits];
     double weight = distill_weight((double)layer / s->layers), half = s->steps / 2.0, share = 1 - 0.7 * (step < half ? step / half : 1);
     out[0] = (struct train_exit){.layer = layer, .kl = (float)(weight * share), .accept = (float)(weight * (1 - share))};
-    out[1] = (struct train_exit){.layer = s->layers, .anchor = 1};
+    out[1] = (struct train_exit){.layer = s->layers, .anchor = (float)s->recipe.anchor};
     return 2;
 }
 

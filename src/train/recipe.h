@@ -9,7 +9,7 @@
    The last layer is enabled at every step. Layer l is the exit l + 1 of struct train_exit: the hidden state behind l + 1 layers.
 
    distill: the model's own last layer teaches one exit at a time, first by KL divergence, then more and more by the share of drafts that it would have
-   accepted; the last layer itself is held to the model as it was opened. */
+   accepted; the last layer itself is held to the model as it was opened, by a heavier KL divergence and without weight decay. */
 #ifndef TRAIN_RECIPE_H
 #define TRAIN_RECIPE_H
 
@@ -31,6 +31,8 @@ struct recipe {
     enum curriculum curriculum;
     int rotation;       /* R */
     double rate;        /* peak of the learning rate */
+    double anchor;      /* distill: how much it weighs that the last layer stays what it was; an exit weighs .5 to 1 */
+    double decay;       /* of AdamW */
     int batch;          /* sequences of a step in the published run, all devices together; 0: not published */
     int steps, length;  /* the same */
 };

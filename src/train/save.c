@@ -51,8 +51,8 @@ static int list_settings(const struct training *t, struct setting out[SETTINGS_M
     const struct recipe *r = &s->recipe;
     const struct setting all[] = {
         {"layer_dropout", r->drop_max}, {"dropout_grows", r->drop_grows}, {"exit_scale", r->exit_scale}, {"curriculum", r->curriculum}, {"rotation", r->rotation},
-        {"rate", r->rate}, {"steps", s->steps}, {"warmup", s->warmup}, {"floor", s->floor}, {"batch", t->batch}, {"accumulate", t->accumulate}, {"length", t->length},
-        {"beta1", t->beta1}, {"beta2", t->beta2}, {"eps", t->eps}, {"decay", t->decay}, {"clip", t->clip}, {"held_out", t->held_share}, {"learn_prompts", t->learn_given},
+        {"rate", r->rate}, {"anchor", r->anchor}, {"steps", s->steps}, {"warmup", s->warmup}, {"floor", s->floor}, {"batch", t->batch}, {"accumulate", t->accumulate}, {"length", t->length},
+        {"beta1", t->beta1}, {"beta2", t->beta2}, {"eps", t->eps}, {"decay", r->decay}, {"clip", t->clip}, {"held_out", t->held_share}, {"learn_prompts", t->learn_given},
         {"exits", s->n_exits},
     };
     int n = sizeof all / sizeof *all;

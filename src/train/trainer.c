@@ -143,7 +143,7 @@ static int run_step(struct run *r, int step)
 {
     const struct training *t = &r->t;
     const int64_t start = clock_ns();
-    const struct train_step s = {.step = step + 1, .rate = schedule_rate(&t->schedule, step), .beta1 = t->beta1, .beta2 = t->beta2, .eps = t->eps, .decay = t->decay,
+    const struct train_step s = {.step = step + 1, .rate = schedule_rate(&t->schedule, step), .beta1 = t->beta1, .beta2 = t->beta2, .eps = t->eps, .decay = t->schedule.recipe.decay,
                                  .clip = t->clip, .divide = t->accumulate};
     int rc = 0;
     memset(r->point, 0, (size_t)(t->schedule.layers + 1) * sizeof *r->point);
@@ -261,7 +261,7 @@ static int check(const struct training *t, struct error *err)
         double value, lo, hi;
     } range[] = {
         {"batch", t->batch, 1, 4096}, {"accumulate", t->accumulate, 1, 1 << 16}, {"length", t->length, 2, t->model->config.context}, {"beta1", t->beta1, 0, 0.9999999},
-        {"beta2", t->beta2, 0, 0.9999999}, {"eps", t->eps, 1e-30, 1}, {"weight decay", t->decay, 0, 1}, {"clip", t->clip, 0, 1e9}, {"look every", t->look_every, 0, 1 << 30},
+        {"beta2", t->beta2, 0, 0.9999999}, {"eps", t->eps, 1e-30, 1}, {"weight decay", t->schedule.recipe.decay, 0, 1}, {"clip", t->clip, 0, 1e9}, {"look every", t->look_every, 0, 1 << 30},
         {"look blocks", t->look_blocks, 1, 1 << 30}, {"save every", t->save_every, 0, 1 << 30}, {"keep", t->keep, 0, 1 << 30},
     };
     for (size_t i = 0; i < sizeof range / sizeof *range; i++)

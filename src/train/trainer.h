@@ -38,7 +38,7 @@ struct training {
     struct corpus corpus;   /* its tokenizer and vocab are filled in from the model */
     struct schedule schedule; /* layers are filled in from the model; steps 0: one pass over the data */
     int batch, accumulate, length; /* sequences of a call, calls of a step, tokens of a sequence */
-    double beta1, beta2, eps, decay, clip;
+    double beta1, beta2, eps, clip;
     double held_share;
     bool learn_given;
     int look[RECIPE_EXITS_MAX]; /* exits that looks measure beside the last layer; none: as for distill */

@@ -139,11 +139,11 @@ static void distill_by_value(void **state)
     (void)state;
     struct schedule s = schedule_of("distill", 12, 100);
     const struct expected e[] = {
-        {0, 2, {{.layer = 3, .kl = 0.5f}, {.layer = 12, .anchor = 1}}},
-        {1, 2, {{.layer = 4, .kl = 0.7f * 0.986f, .accept = 0.7f * 0.014f}, {.layer = 12, .anchor = 1}}},
-        {25, 2, {{.layer = 4, .kl = 0.7f * 0.65f, .accept = 0.7f * 0.35f}, {.layer = 12, .anchor = 1}}},
-        {50, 2, {{.layer = 6, .kl = 0.3f, .accept = 0.7f}, {.layer = 12, .anchor = 1}}},
-        {99, 2, {{.layer = 3, .kl = 0.5f * 0.3f, .accept = 0.5f * 0.7f}, {.layer = 12, .anchor = 1}}},
+        {0, 2, {{.layer = 3, .kl = 0.5f}, {.layer = 12, .anchor = 4}}},
+        {1, 2, {{.layer = 4, .kl = 0.7f * 0.986f, .accept = 0.7f * 0.014f}, {.layer = 12, .anchor = 4}}},
+        {25, 2, {{.layer = 4, .kl = 0.7f * 0.65f, .accept = 0.7f * 0.35f}, {.layer = 12, .anchor = 4}}},
+        {50, 2, {{.layer = 6, .kl = 0.3f, .accept = 0.7f}, {.layer = 12, .anchor = 4}}},
+        {99, 2, {{.layer = 3, .kl = 0.5f * 0.3f, .accept = 0.5f * 0.7f}, {.layer = 12, .anchor = 4}}},
     };
     check_exits(&s, e, 5);
     struct train_exit got[16];

@@ -31,7 +31,8 @@ static void names_what_differs(void **state)
     DIFFERS(r.t.batch = 1, "batch was 2, now it is 1");
     DIFFERS(r.t.accumulate = 1, "accumulate was 2");
     DIFFERS(r.t.length = 8, "length was 16");
-    DIFFERS(r.t.decay = 0, "decay was 0.1, now it is 0");
+    DIFFERS(r.t.schedule.recipe.decay = 0.1, "decay was 0, now it is 0.1");
+    DIFFERS(r.t.schedule.recipe.anchor = 1, "anchor was 4, now it is 1");
     DIFFERS(r.t.held_share = 0.1, "held_out was 0.05");
     DIFFERS(r.t.learn_given = true, "learn_prompts was 0, now it is 1");
     DIFFERS((r.t.schedule.n_exits = 2, r.t.schedule.exit[0] = 2, r.t.schedule.exit[1] = 3), "exit_1 was 1, now it is 2");
