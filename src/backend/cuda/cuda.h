@@ -89,6 +89,7 @@ struct kv {
     float *q;                  /* [64][n_heads][head_pad] */
     float *angle;              /* [n_slots][head_dim / 2][2] */
     float *square;             /* [64][n_square] */
+    float *scale;              /* [64] */
     float *part;               /* attention */
     int max_chunks;
     float *gate;               /* [64][ffn rounded up to 16]: gates of layers whose gate is packed apart from up */

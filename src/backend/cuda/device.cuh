@@ -99,4 +99,17 @@ static inline cudaError_t allow_shared(const void *kernel, int bytes)
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 
+/* One warp: the sum of a row's squares, in the one order that there is. */
+static __device__ __forceinline__ float sum_squares(const float *square, int n)
+{
+    float sum = 0;
+    for (int i = threadIdx.x & 31; i < n; i += 32)
+        sum += square[i];
+    for (int d = 16; d; d >>= 1)
+        sum += __shfl_xor_sync(0xffffffffu, sum, d);
+    return sum;
+}
+
+static __device__ __forceinline__ float norm_scale(float squares, float per_element, float eps) { return 1.0f / sqrtf(squares * per_element + eps); }
+
 #endif

@@ -42,42 +42,45 @@ static __device__ __forceinline__ void copy_word(float *to, const float *from)
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 }
 
-/* The norms' scalars: a row belongs to one warp; lane i adds squares i, i + 32, ..., then a butterfly. ROWS: of a warp. For up to 16 rows, and states that are not
-   too wide, the squares are on their way to `room` [p.rows][n_square] while the product is made, each read by the thread that asked for it; else they are read in the end. */
-enum { SQUARES_ROWS = 16, SQUARES_MOST = 512 };
+/* The norms' scalars. For up to SQUARES_ROWS rows the block makes them itself: a row belongs to one warp; lane i adds squares i, i + 32, ..., then a butterfly
+   (sum_squares in device.cuh). Where states are not too wide, the squares are on their way to `room` [p.rows][n_square] while the product is made, each read by the
+   thread that asked for it. More rows would be read by every block anew: there cuda_scales has made the scalars. NT: rows / 8. */
+enum { SQUARES_MOST = 512 };
 
 static __host__ __device__ __forceinline__ bool squares_ahead(const struct product &p) { return p.square && p.bucket <= SQUARES_ROWS && p.n_square <= SQUARES_MOST; }
 
-template <int ROWS> static __device__ __forceinline__ void fetch_squares(const struct product &p, float *room)
+static __device__ __forceinline__ void fetch_scales(const struct product &p, struct block_rows &b)
+{
+    if (threadIdx.x < p.rows)
+        b.scale[threadIdx.x] = p.square ? p.scale[threadIdx.x] : 1.0f;
+}
+
+template <int NT> static __device__ __forceinline__ void fetch_squares(const struct product &p, float *room, struct block_rows &b)
 {
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    if constexpr (ROWS <= SQUARES_ROWS / 8) {
+    if constexpr (NT <= SQUARES_ROWS / 8) {
         for (int row = warp; row < p.rows && squares_ahead(p); row += PRODUCT_THREADS / 32)
             for (int i = lane; i < p.n_square; i += 32)
                 copy_word(room + row * p.n_square + i, p.square + row * p.n_square + i);
         asm volatile("cp.async.commit_group;" ::: "memory");
+    } else {
+        fetch_scales(p, b);
     }
 }
 
-template <int ROWS> static __device__ __forceinline__ void finish_squares(const struct product &p, const float *room, struct block_rows &b)
+template <int NT> static __device__ __forceinline__ void finish_squares(const struct product &p, const float *room, struct block_rows &b)
 {
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    const float *from = ROWS <= SQUARES_ROWS / 8 && squares_ahead(p) ? room : p.square;
-    float sum[ROWS] = {};
+    if constexpr (NT > SQUARES_ROWS / 8)
+        return;
+    const float *from = room && squares_ahead(p) ? room : p.square;
     asm volatile("cp.async.wait_all;" ::: "memory");
-    if (p.square && warp < p.rows)
-#pragma unroll 2
-        for (int i = lane; i < p.n_square; i += 32)
 #pragma unroll
-            for (int k = 0; k < ROWS; k++)
-                if (warp + k * (PRODUCT_THREADS / 32) < p.rows)
-                    sum[k] += from[(size_t)(warp + k * (PRODUCT_THREADS / 32)) * (size_t)p.n_square + i];
-#pragma unroll
-    for (int k = 0; k < ROWS; k++) {
-        for (int d = 16; d; d >>= 1)
-            sum[k] += __shfl_xor_sync(0xffffffffu, sum[k], d);
-        if (lane == 0 && warp + k * (PRODUCT_THREADS / 32) < p.rows)
-            b.scale[warp + k * (PRODUCT_THREADS / 32)] = p.square ? 1.0f / sqrtf(sum[k] * p.square_scale + p.eps) : 1.0f;
+    for (int k = 0; k < NT; k++) {
+        const int row = warp + k * (PRODUCT_THREADS / 32);
+        const float sum = p.square && row < p.rows ? sum_squares(from + (size_t)row * (size_t)p.n_square, p.n_square) : 0;
+        if (lane == 0 && row < p.rows)
+            b.scale[row] = p.square ? norm_scale(sum, p.square_scale, p.eps) : 1.0f;
     }
 }
 

@@ -19,13 +19,21 @@ struct recording {
 /* One more kernel, unless one has failed. */
 #define RECORD(t, call) ((t)->rc = (t)->rc ? (t)->rc : CUDA_TRY((t)->err, call), (t)->launch.chain = (t)->d->prop.major >= 9)
 
+/* Squares have been written: for many rows the norm's scalars are made once, not by every block that needs them. */
+static void scales(struct recording *t)
+{
+    const struct scales s = {.bucket = t->bucket, .square = t->kv->square, .n_square = t->d->n_square, .square_scale = 1.0f / (float)t->d->c->hidden, .eps = (float)t->d->c->norm_eps, .scale = t->kv->scale};
+    if (t->bucket > SQUARES_ROWS)
+        RECORD(t, cuda_scales(t->launch, &s));
+}
+
 /* What all products of a pass share. */
 static struct product product_of(const struct recording *t, struct packed w, int epilogue, const void *x)
 {
     const struct kv *kv = t->kv;
     const struct device *d = t->d;
     return (struct product){
-        .w = w, .epilogue = epilogue, .bucket = t->bucket, .rows = t->rows, .step = kv->step + t->step, .x = x, .x_f32 = d->x_f32, .n_square = d->n_square,
+        .w = w, .epilogue = epilogue, .bucket = t->bucket, .rows = t->rows, .step = kv->step + t->step, .x = x, .x_f32 = d->x_f32, .n_square = d->n_square, .scale = kv->scale,
         .square_scale = 1.0f / (float)d->c->hidden, .eps = (float)d->c->norm_eps, .n_heads = d->c->n_heads, .angle = kv->angle, .q = kv->q, .kv = kv->shape,
         .state = kv->state, .state_stride = d->state_stride, .square_out = kv->square, .n_square_out = d->n_square, .out = kv->gate,
         .out_stride = (d->c->ffn + 15) / 16 * 16};
@@ -39,6 +47,7 @@ static void begin(struct recording *t, const float *norm, struct packed embed)
         .step = kv->step + t->step, .bucket = t->bucket, .embed = embed, .picks = kv->picks + (t->step ? t->step - 1 : 0) * STEP_ROWS, .state = kv->state, .state_stride = d->state_stride, .hidden = d->c->hidden,
         .norm = norm, .x = kv->x_hidden, .x_units = kv->hidden_units, .x_f32 = d->x_f32, .square = kv->square, .n_square = d->n_square};
     RECORD(t, cuda_begin(t->launch, &b));
+    scales(t);
 }
 
 static void heads(struct recording *t, const struct cuda_layer *l, int index)
@@ -70,6 +79,8 @@ static void add(struct recording *t, struct packed w, const float *bias, const v
     p.next_norm = next_norm;
     p.x_out = t->kv->x_hidden;
     RECORD(t, cuda_product(t->launch, &p));
+    if (next_norm)
+        scales(t);
 }
 
 static void feed_forward_in(struct recording *t, const struct cuda_layer *l)

@@ -23,7 +23,9 @@ struct launch {
 /* ---- matmul.cu: rows times packed weights ----
    Activations x: [cols / 32, rounded up to whole units][bucket][32], bf16, or f32 with x_f32; bucket: 8, 16, 32 or 64 rows, of which step->n are there.
    Norms are applied around the product: x is hidden * norm weight without the norm's scalar, which is 1 / sqrt(mean of squares + eps) of the row and multiplies
-   the product; the squares come as sums of 16: square [bucket][n_square]. */
+   the product; the squares come as sums of 16: square [bucket][n_square]. Blocks for more than SQUARES_ROWS rows would read too much of them: cuda_scales goes before. */
+enum { SQUARES_ROWS = 16 };
+
 enum epilogue {
     EPI_HEADS,    /* q, k or v: scalar, bias, rotary (q, k), to q and to the KV pages */
     EPI_ADD,      /* state += product + bias; then, if next_norm: x_out = state * next_norm and its squares */
@@ -40,6 +42,7 @@ struct product {
     const struct step *step;
     const void *x;
     const float *square;     /* or NULL: no scalar */
+    const float *scale;      /* [bucket]: the scalars, where there are squares of more than SQUARES_ROWS rows */
     int n_square;
     float square_scale, eps; /* 1 / hidden; the norm's epsilon */
     const float *bias;       /* in the order of packed rows, padded like them; or NULL */
@@ -69,6 +72,16 @@ cudaError_t cuda_product_prepare(void); /* once for each device, before the firs
 cudaError_t cuda_product(struct launch l, const struct product *p);
 
 /* ---- rows.cu ---- */
+/* The norms' scalars of a bucket of rows. */
+struct scales {
+    int bucket;
+    const float *square; /* [bucket][n_square] */
+    int n_square;
+    float square_scale, eps;
+    float *scale; /* [bucket] */
+};
+cudaError_t cuda_scales(struct launch l, const struct scales *s);
+
 /* The first kernel of a pass: states from the embedding (embed.data != NULL) or as they stand; x = state * norm, squares. */
 struct begin {
     const struct step *step;

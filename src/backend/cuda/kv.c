@@ -27,7 +27,7 @@ struct buffer {
     uint64_t bytes;
 };
 
-enum { N_BUFFERS = 15 };
+enum { N_BUFFERS = 16 };
 
 /* kv may be NULL: only sizes are wanted. */
 static void list_buffers(struct buffer *b, struct kv *kv, const struct config *c, const struct device_options *o)
@@ -45,6 +45,7 @@ static void list_buffers(struct buffer *b, struct kv *kv, const struct config *c
     BUFFER(q, rows * heads * pad * 4);
     BUFFER(angle, (uint64_t)o->n_slots * (uint64_t)c->head_dim * 4);
     BUFFER(square, rows * state / 16 * 4);
+    BUFFER(scale, rows * 4);
     BUFFER(part, rows * heads * chunks * (pad + 2) * 4);
     BUFFER(gate, rows * ((uint64_t)c->ffn + 15) / 16 * 16 * 4);
     BUFFER(logits, rows * vocab * 4);

@@ -136,7 +136,7 @@ template <int KIND, int NT, int TILES, int DEPTH, int X_DEPTH, int BLOCKS> __glo
 #pragma unroll
     for (int s = 0; s < X_DEPTH; s++)
         load_x<NT>(x[s], p, at, s, x_stride);
-    fetch_squares<NT>(p, room);
+    fetch_squares<NT>(p, room, rows);
     epilogue_ahead<NT, TILES> ahead;
     if (NT == 1)
         fetch_ahead(p, rows, at.tile, 16 * TILES, ahead);
@@ -188,7 +188,7 @@ template <int KIND, int NT, int TILES, int DEPTH, int BLOCKS, bool AHEAD> __glob
     uint4 x[NT];
     if (AHEAD)
         load_x<NT>(x, p, at, 0, x_stride);
-    fetch_squares<NT>(p, room);
+    fetch_squares<NT>(p, room, rows);
     epilogue_ahead<NT, TILES> ahead;
     if (NT == 1)
         fetch_ahead(p, rows, at.tile, 16 * TILES, ahead);
@@ -350,7 +350,7 @@ template <int KIND, int NT, int DEPTH, int X_DEPTH, int BLOCKS> __global__ void 
 #pragma unroll
     for (int b = 0; b < X_DEPTH; b++)
         load_x_group<NT>(x[b], p, at, b);
-    fetch_squares<NT>(p, room);
+    fetch_squares<NT>(p, room, rows);
     epilogue_ahead<NT, 1> ahead;
     if (NT == 1)
         fetch_ahead(p, rows, at.tile, 16, ahead);
@@ -407,7 +407,10 @@ __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_con
     fetch_rows(p, rows);
     __syncthreads();
     pdl_wait();
-    finish_squares<8>(p, NULL, rows);
+    if (p.bucket > SQUARES_ROWS)
+        fetch_scales(p, rows);
+    else
+        finish_squares<SQUARES_ROWS / 8>(p, NULL, rows);
     for (int first = 0; first < p.rows; first += 8) {
         float acc[2][8] = {};
         wide_rows(p, at, first, acc);

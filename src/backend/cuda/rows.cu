@@ -65,6 +65,23 @@ cudaError_t cuda_begin(struct launch l, const struct begin *b)
     return launch_kernel(l, (const void *)begin_rows, dim3((unsigned)b->bucket), dim3(BEGIN_THREADS), 0, args);
 }
 
+/* One warp a row. */
+__global__ void __launch_bounds__(32) norm_scales(const __grid_constant__ struct scales s)
+{
+    const int r = blockIdx.x;
+    pdl_go();
+    pdl_wait();
+    const float sum = sum_squares(s.square + (size_t)r * (size_t)s.n_square, s.n_square);
+    if (threadIdx.x == 0)
+        s.scale[r] = norm_scale(sum, s.square_scale, s.eps);
+}
+
+cudaError_t cuda_scales(struct launch l, const struct scales *s)
+{
+    void *args[] = {(void *)s};
+    return launch_kernel(l, (const void *)norm_scales, dim3((unsigned)s->bucket), dim3(32), 0, args);
+}
+
 /* f32 frequency times f32 position, one rounding, then cosine and sine. */
 __global__ void make_angles(float *angle, const float *inv_freq, int n, int half)
 {
