@@ -186,23 +186,15 @@ static int run_anchor(struct train_pass *p, struct error *err)
     return rc;
 }
 
-/* Exits to losses; with back, to gradients. Layers that no loss looks at are not run. */
+/* Exits to losses; with back, to gradients. */
 static int run(struct trainer *t, const struct train_batch *b, const struct train_exit *exits, int n, bool back, struct train_result *out, struct error *err)
 {
+    const struct train_depths d = train_depths(t->c, exits, n);
     struct train_pass p = {.t = t, .weights = seen_weights(t), .b = b, .keep = back ? b->keep : NULL};
-    int depth = 0, deepest = 0, rc = 0;
-    bool anchor = false;
-    for (int i = 0; i < n; i++) {
-        deepest = exits[i].layer > deepest ? exits[i].layer : deepest;
-        depth = exits[i].kl != 0 || exits[i].accept != 0 ? t->c->n_layers : depth;
-        anchor |= exits[i].anchor != 0;
-    }
-    depth = deepest > depth ? deepest : depth;
-    p.total = (uint64_t)((anchor ? t->c->n_layers : 0) + depth + (back ? deepest : 0));
-    if (anchor)
-        rc = run_anchor(&p, err);
+    p.total = (uint64_t)((d.anchor ? t->c->n_layers : 0) + d.forward + (back ? d.back : 0));
+    int rc = d.anchor ? run_anchor(&p, err) : 0;
     if (!rc)
-        rc = train_forward(&p, depth, err);
+        rc = train_forward(&p, d.forward, err);
     if (!rc)
         rc = train_losses(&p, exits, n, back, out, err);
     return rc || !back ? rc : train_backward(&p, exits, n, err);

@@ -180,18 +180,6 @@ void train_place(struct trainer *t, uint8_t *memory)
 
 /* ---- sizes ---- */
 
-static int check_options(const struct config *c, const struct train_options *o, struct error *err)
-{
-    if (o->batch < 1 || o->length < 1 || o->exits < 0 || o->threads < 0)
-        return fail(err, ERR_USAGE, "training: batch %d, length %d, exits %d, threads %d: batch and length must be at least 1, the others not negative", o->batch, o->length,
-                    o->exits, o->threads);
-    if (o->length > c->context)
-        return fail(err, ERR_USAGE, "training: length %d: the model's context is %d", o->length, c->context);
-    if (o->batch > INT32_MAX / o->length)
-        return fail(err, ERR_USAGE, "training: batch %d of length %d: too many positions at once; accumulate gradients over several batches", o->batch, o->length);
-    return 0;
-}
-
 static void set_sizes(struct trainer *t)
 {
     const struct config *c = t->c;
@@ -213,7 +201,7 @@ static void set_sizes(struct trainer *t)
 int train_lay_out(struct trainer *t, const struct model *m, const struct train_options *o, struct train_plan *plan, struct error *err)
 {
     *t = (struct trainer){.model = m, .c = &m->config, .o = *o};
-    int rc = check_options(t->c, o, err);
+    int rc = train_check_options(t->c, o, err);
     if (rc)
         return rc;
     set_sizes(t);

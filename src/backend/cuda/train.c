@@ -225,24 +225,16 @@ static int run_anchor(struct train_pass *p, struct error *err)
     return rc ? rc : CUDA_TRY(err, cudaMemcpyAsync(t->anchor_state, t->state[t->c->n_layers], bytes, cudaMemcpyDeviceToDevice, t->stream));
 }
 
-/* Exits to losses; with back, to gradients. Layers that no loss looks at are not run. */
+/* Exits to losses; with back, to gradients. */
 static int queue(struct train_pass *p, const struct train_exit *exits, int n, bool back, struct error *err)
 {
-    const int layers = p->t->c->n_layers;
-    int depth = 0, deepest = 0;
-    bool anchor = false;
-    for (int i = 0; i < n; i++) {
-        deepest = exits[i].layer > deepest ? exits[i].layer : deepest;
-        depth = exits[i].kl != 0 || exits[i].accept != 0 ? layers : depth;
-        anchor |= exits[i].anchor != 0;
-    }
-    depth = deepest > depth ? deepest : depth;
-    p->total = (uint64_t)((anchor ? layers : 0) + depth + (back ? deepest : 0));
+    const struct train_depths d = train_depths(p->t->c, exits, n);
+    p->total = (uint64_t)((d.anchor ? p->t->c->n_layers : 0) + d.forward + (back ? d.back : 0));
     int rc = cuda_train_prepare(p, back, err);
-    if (!rc && anchor)
+    if (!rc && d.anchor)
         rc = run_anchor(p, err);
     if (!rc)
-        rc = cuda_train_forward(p, depth, err);
+        rc = cuda_train_forward(p, d.forward, err);
     if (!rc)
         rc = cuda_train_losses(p, exits, n, back, err);
     return rc || !back ? rc : cuda_train_backward(p, exits, n, err);

@@ -241,15 +241,13 @@ void cuda_train_place(struct trainer *t, uint8_t *device, uint8_t *pinned)
 
 static int check_options(const struct config *c, const struct train_options *o, struct error *err)
 {
-    if (o->batch < 1 || o->length < 1 || o->exits < 0 || o->threads < 0)
-        return fail(err, ERR_USAGE, "training: batch %d, length %d, exits %d, threads %d: batch and length must be at least 1, the others not negative", o->batch, o->length,
-                    o->exits, o->threads);
+    int rc = train_check_options(c, o, err);
+    if (rc)
+        return rc;
+    if (o->batch > TRAIN_ROWS_MOST / o->length)
+        return fail(err, ERR_USAGE, "training: batch %d of length %d: a GPU takes %d positions at once; accumulate gradients over several batches", o->batch, o->length, TRAIN_ROWS_MOST);
     if (o->exits > TOTALS_MOST || c->n_layers > TOTALS_MOST)
         return fail(err, ERR_USAGE, "training: %d exits, %d layers: a GPU takes %d of each at most", o->exits, c->n_layers, TOTALS_MOST);
-    if (o->length > c->context)
-        return fail(err, ERR_USAGE, "training: length %d: the model's context is %d", o->length, c->context);
-    if (o->batch > INT32_MAX / o->length)
-        return fail(err, ERR_USAGE, "training: batch %d of length %d: too many positions at once; accumulate gradients over several batches", o->batch, o->length);
     if (c->head_dim % 8 || c->head_dim < 16 || c->head_dim > 128)
         return fail(err, ERR_CONFIG, "heads of %d values: training on a GPU needs a multiple of 8 from 16 to 128; use --device cpu", c->head_dim);
     if (c->hidden > TRAIN_HIDDEN_MOST)
