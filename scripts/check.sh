@@ -35,7 +35,7 @@ step_sanitizers() { build san build-san && run_tests build-san -LE slow; } # the
 step_fuzz() { scripts/fuzz.sh 30; }
 # Without address randomisation, which old thread sanitizers do not get along with on new kernels.
 step_threads() {
-    local names=(test_pool test_round test_cpu test_cpu_load test_backend)
+    local names=(test_pool test_cpu test_cpu_load test_backend test_quantize test_train)
     build tsan build-tsan "${names[@]}" && each build-tsan "setarch -R" "${names[@]}"
 }
 step_valgrind() { each build "valgrind -q --error-exitcode=1 --leak-check=full" test_matmul; }

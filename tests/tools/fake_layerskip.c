@@ -7,6 +7,7 @@
    with "gpu" runs on a GPU. */
 #include "layerskip.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
