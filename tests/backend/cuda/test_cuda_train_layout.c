@@ -37,6 +37,28 @@ static void memory_grows_with_rows_alone(void **state)
     assert_true(two.activations / (uint64_t)(TRAIN_ROWS_MOST / 64) > 64 * sizeof(float) * (uint64_t)model.config.hidden); /* no size has gone round */
 }
 
+/* q, k and v are one matrix of rows a multiple of 8 apart; so are gate and up. */
+static void what_is_one_product_lies_together(void **state)
+{
+    (void)state;
+    struct trainer t;
+    struct train_plan p;
+    struct error err = {0};
+    assert_int_equal(cuda_train_lay_out(&t, &model, &(struct train_options){.batch = 1, .length = 8}, &p, &err), 0);
+    const struct config *c = &model.config;
+    const size_t ld = (size_t)pad8(c->hidden), head = (size_t)c->head_dim * ld;
+    for (int l = 0; l < c->n_layers; l++) {
+        const size_t *w = t.lay.at[l].weight;
+        assert_int_equal(w[W_K], w[W_Q] + (size_t)c->n_heads * head);
+        assert_int_equal(w[W_V], w[W_K] + (size_t)c->n_kv_heads * head);
+        assert_int_equal(w[W_UP], w[W_GATE] + (size_t)c->ffn * ld);
+        assert_true(w[W_ATTN_NORM] >= t.lay.n_matrices && w[W_DOWN] < t.lay.n_matrices);
+    }
+    assert_int_equal(t.lay.n_matrices % TRAIN_UPDATE_BLOCK, 0);
+    assert_int_equal(t.lay.n_weights % TRAIN_UPDATE_BLOCK, 0);
+    arena_free(&t.arena);
+}
+
 static int setup(void **state)
 {
     char path[160];
@@ -56,6 +78,6 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_have_a_limit), cmocka_unit_test(memory_grows_with_rows_alone)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_have_a_limit), cmocka_unit_test(memory_grows_with_rows_alone), cmocka_unit_test(what_is_one_product_lies_together)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
