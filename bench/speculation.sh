@@ -54,8 +54,10 @@ runs = {}
 for line in open(sys.argv[1]):
     kind, number, rep, way, stats = line.rstrip("\n").split("\t")
     runs.setdefault((kind, number), {}).setdefault(way, []).append(json.loads(stats))
+speed = lambda r: r["tokens_per_second"] or 0.0 # null: of a reply of one token
+ratio = lambda a, b: speed(a) / speed(b) if speed(a) and speed(b) else 1.0
 # Each prompt counts once: the median over the rounds of drafted against the plain run beside it.
-gain = {key: {way: median(a["tokens_per_second"] / b["tokens_per_second"] for a, b in zip(r[way], r["plain"])) for way in ("exit", "all")} for key, r in runs.items()}
+gain = {key: {way: median(ratio(a, b) for a, b in zip(r[way], r["plain"])) for way in ("exit", "all")} for key, r in runs.items()}
 share = lambda rows: sum(r["accepted"] for r in rows) / max(1, sum(r["drafted"] for r in rows))
 classes = list(dict.fromkeys(kind for kind, _ in runs))
 print("| class | prompts | tokens | plain tokens/s | exit | all drafters | slowest prompt: exit | all | accepted: exit | all |")
@@ -64,7 +66,7 @@ for name in classes + ["every class"]:
     keys = [k for k in runs if name in (k[0], "every class")]
     rows = {way: [r for k in keys for r in runs[k][way]] for way in ("plain", "exit", "all")}
     of = lambda way, f: f(gain[k][way] for k in keys)
-    print(f"| {name} | {len(keys)} | {sum(runs[k]['plain'][0]['reply_tokens'] for k in keys)} | {median(r['tokens_per_second'] for r in rows['plain']):.1f} "
+    print(f"| {name} | {len(keys)} | {sum(runs[k]['plain'][0]['reply_tokens'] for k in keys)} | {median(map(speed, rows['plain'])):.1f} "
           f"| {of('exit', median):.3f} | {of('all', median):.3f} | {of('exit', min):.3f} | {of('all', min):.3f} | {share(rows['exit']):.3f} | {share(rows['all']):.3f} |")
 some = next(iter(runs.values()))
 about = some["exit"][0]

@@ -7,8 +7,8 @@ if(NOT CMOCKA_FOUND)
 endif()
 enable_testing()
 
-# These run long: `ctest -LE slow` (the sanitizer and clang builds) leaves them out.
-set(SLOW_TESTS test_identity test_conformance test_golden)
+# `ctest -LE slow` (the sanitizer build) leaves these out: they run long, or nothing that is compiled.
+set(SLOW_TESTS test_identity test_conformance test_golden test_make_model test_gates)
 # These keep all cores busy themselves: two at once would wait for one another.
 set(ALL_CORES test_identity test_golden test_backend)
 
@@ -59,7 +59,7 @@ foreach(source ${TEST_SCRIPTS})
   add_case(${name} ${Python3_EXECUTABLE} ${source})
 endforeach()
 
-# With LSK_FUZZ a target is a libFuzzer program; without, a program that replays its seeds, and a test.
+# Each is a test that replays its seeds; with LSK_FUZZ it is a libFuzzer program, which can do more.
 file(GLOB FUZZ_SOURCES CONFIGURE_DEPENDS tests/fuzz/fuzz_*.c)
 foreach(source ${FUZZ_SOURCES})
   get_filename_component(name ${source} NAME_WE)
@@ -69,11 +69,13 @@ foreach(source ${FUZZ_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
   if(LSK_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    set(replay -runs=0)
   else()
     target_sources(${name} PRIVATE tests/fuzz/replay.c)
-    string(REPLACE "fuzz_" "" seeds ${name})
-    add_case(${name} ${name} tests/fuzz/seeds/${seeds})
+    set(replay)
   endif()
+  string(REPLACE "fuzz_" "" seeds ${name})
+  add_case(${name} ${name} ${replay} tests/fuzz/seeds/${seeds})
 endforeach()
 
 # The program without an engine: what its command line does needs no weights. Every tests/tools/*.sh is one test of it.

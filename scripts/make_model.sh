@@ -87,7 +87,9 @@ train_command() { # prints the words of the command, one a line
     [[ " q8_0 q4_0 q4_1 " != *" $type "* ]] || printf '%s\n' --fit "$type"
     [[ -z $exits ]] || printf '%s\n' --exits "$exits"
     # Texts end as the original learnt it; replies hold the end of their turn themselves.
-    [[ $("$program" tokenize -m "$(source_model)" --special -p '<|endoftext|>' | wc -l) != 1 ]] || printf '%s\n' --document-end '<|endoftext|>'
+    local end
+    end=$("$program" tokenize -m "$(source_model)" --special -p '<|endoftext|>') || return
+    [[ $(wc -l <<<"$end") != 1 ]] || printf '%s\n' --document-end '<|endoftext|>'
     # shellcheck disable=SC2086 # words
     [[ -z $train_options ]] || printf '%s\n' $train_options
     for pair in $weights; do
@@ -97,11 +99,20 @@ train_command() { # prints the words of the command, one a line
     done
 }
 
+note_commit() { # every commit that took part in the training, once
+    local commit
+    commit=$(git rev-parse --short=12 HEAD 2>/dev/null) || commit=unknown
+    [[ $commit == unknown || -z $(git status --porcelain --untracked-files=no) ]] || commit+=" and changes"
+    grep -qsxF "$commit" "$work/train-commit" || echo "$commit" >>"$work/train-commit"
+}
+
 step_train() {
     here "$work/run/done" && return
-    local command
-    mapfile -t command < <(train_command)
-    ! compgen -G "$work/run/step-*[0-9]" >/dev/null || command+=(--resume)
+    local words command
+    words=$(train_command)
+    mapfile -t command <<<"$words"
+    if compgen -G "$work/run/step-*[0-9]" >/dev/null; then command+=(--resume); else rm -f "$work/train-commit"; fi
+    note_commit
     (IFS=' '; echo "${command[*]}") >"$work/train-command"
     into "$work/run/done" limited "${command[@]}"
 }

@@ -4,19 +4,14 @@
 import hashlib
 import json
 import re
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
 
 work, out, name, source = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-LICENCES = {"prose": "Jane Austen without Persuasion, and The Jargon File (public domain)", "docs": "documentation of Python (PSF) and PostgreSQL (PostgreSQL licence)",
+LICENCES = {"prose": "Jane Austen and The Jargon File (public domain) but every 8th document", "docs": "documentation of Python (PSF) and PostgreSQL (PostgreSQL licence)",
             "code": "Python's library (PSF)", "words": "glosses of WordNet 3.0 (WordNet licence)", "greedy": "the original's own replies, greedy", "warm": "its replies at temperature 0.7",
             "hot": "its replies at temperature 1"}
-
-
-def lines(*command):
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def read(path):
@@ -69,7 +64,7 @@ def log_summary():
     return f"{have['step']} steps, {int(float(have['tokens'])):,} tokens" if {"step", "tokens"} <= have.keys() else ""
 
 
-commit = lines("git", "rev-parse", "--short=12", "HEAD") + (" and changes" if lines("git", "status", "--porcelain", "--untracked-files=no") else "")
+commit = ", ".join((work / "train-commit").read_text().splitlines()) if (work / "train-commit").exists() else "unknown"
 first = next(iter(sorted(p.name for p in out.glob(f"{name}*.gguf"))), f"{name}.gguf")
 speculation = (work / "measure/speculation.md").read_text().strip() if (work / "measure/speculation.md").exists() else "Not measured."
 nl = "\n"
@@ -113,7 +108,7 @@ On replies of the original, temperature 0.7, to the same prompts:
 
 {nl.join(exits_table('chat'))}
 
-On prose that was held out (Persuasion, by Jane Austen):
+On prose that was held out (every 8th document of it):
 
 {nl.join(exits_table('prose'))}
 

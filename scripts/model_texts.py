@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Free text to train on, from Debian packages:  scripts/model_texts.py FOLDER_OF_DEBS OUT [--bytes N]
 
-Writes OUT/prose.jsonl, docs.jsonl, code.jsonl and words.jsonl, a document {"text"} in every line, at most N bytes each, and OUT/held.txt, prose that is never trained on.
-Packages are opened, not installed. What is not there is left out. All of them may be used, changed and passed on, in weights too:
+Writes OUT/prose.jsonl, docs.jsonl, code.jsonl and words.jsonl, a document {"text"} in every line, at most N bytes of text each, and OUT/held.txt: every 8th document
+of the prose, which is never trained on. Packages are opened, not installed. What is not there is left out. All of them may be used, changed and passed on, in weights too:
 
-    r-cran-janeaustenr      six novels of Jane Austen: public domain; Persuasion is held out
+    r-cran-janeaustenr      six novels of Jane Austen, a chapter a document: public domain
     jargon-text             The Jargon File: public domain
     python3.11-doc          Python's documentation: PSF licence
     postgresql-doc-15       PostgreSQL's documentation: PostgreSQL licence
@@ -23,7 +23,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-HELD = "Persuasion"
+HELD_EVERY = 8
 
 
 def members(package, folder, pattern):
@@ -62,14 +62,8 @@ def novels(folder):
 
 
 def prose(folder):
-    held = ""
     for lines in novels(folder):
-        text = re.sub(r"_(\w[^_]*)_", r"\1", unwrap(lines))
-        if HELD.upper() in text[:300].upper():
-            held = text
-        else:
-            yield from re.split(r"\n\n(?=CHAPTER |Chapter |VOLUME )", text)
-    yield held  # last, and taken out by main
+        yield from re.split(r"\n\n(?=CHAPTER |Chapter |VOLUME )", re.sub(r"_(\w[^_]*)_", r"\1", unwrap(lines)))
     for _, data in members("jargon-text", folder, r"jargon\.txt\.gz$"):
         entries = [p for p in unwrap(utf8(data).splitlines()).split("\n\n") if len(p.split()) > 15]
         for i in range(0, len(entries), 10):
@@ -129,10 +123,15 @@ def words(folder):
 
 
 def thin(texts, limit):
-    """Every k-th document, so that about `limit` bytes are left from all parts of a collection."""
-    total = sum(len(t) for t in texts)
-    k = limit / total if total > limit else 1
-    return [t for i, t in enumerate(texts) if int((i + 1) * k) > int(i * k)]
+    """At most `limit` bytes of documents, from all parts of a collection: each is taken whose bytes still fit in the share that is due by then."""
+    sizes = [len(t.encode()) for t in texts]
+    total, seen, used, kept = sum(sizes), 0, 0, []
+    for text, size in zip(texts, sizes):
+        seen += size
+        if (used + size) * total <= min(limit, total) * seen:
+            used += size
+            kept.append(text)
+    return kept
 
 
 def main():
@@ -144,9 +143,9 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     for kind in (prose, docs, code, words):
         texts = [t for t in kind(a.debs) if t.strip()]
-        for held in [t for t in texts if HELD.upper() in t[:300].upper()][:1] if kind is prose else []:
-            texts.remove(held)
-            (a.out / "held.txt").write_text(held + "\n")
+        if kind is prose and texts:
+            (a.out / "held.txt").write_text("\n\n".join(texts[::HELD_EVERY]) + "\n")
+            del texts[::HELD_EVERY]
         texts = thin(texts, a.bytes)
         if texts:
             (a.out / f"{kind.__name__}.jsonl").write_text("".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))

@@ -125,7 +125,7 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
     if (!o->folder)
         return fail(err, ERR_USAGE, "no folder given for the checkpoints");
     *t = (struct training){
-        .model = m, .ops = b->train, .folder = o->folder, .batch = o->batch ? o->batch : 8, .accumulate = o->accumulate ? o->accumulate : 1,
+        .model = m, .ops = b->train, .device = b->name, .folder = o->folder, .batch = o->batch ? o->batch : 8, .accumulate = o->accumulate ? o->accumulate : 1,
         .length = o->length ? o->length : m->config.context < 1024 ? m->config.context : 1024, .beta1 = or_default(o->beta1, 0.9), .beta2 = or_default(o->beta2, 0.95),
         .eps = or_default(o->eps, 1e-8), .clip = or_default(o->clip, 1), .held_share = or_default(o->held_out, 0.01),
         .learn_given = o->learn_prompts != 0, .look_every = or_count(o->look_every, 100), .look_blocks = or_count(o->look_blocks, 32), .save_every = or_count(o->save_every, 500),

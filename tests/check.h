@@ -13,6 +13,18 @@
 #undef fail_msg /* cmocka's would call that one */
 #define fail_msg(...) (print_error("ERROR: " __VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
 
+/* A sanitizer has its own malloc, needs more memory, and is slow: what it looks for needs no large numbers. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 /* Prints an error's text and fails the test. */
 #define fail_with(text)                \
     do {                               \

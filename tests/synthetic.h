@@ -14,18 +14,6 @@
 #include "device.h"
 #include "layerskip.h"
 
-/* A sanitizer has its own malloc, needs more memory, and is slow. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 struct folder {
     char base[40], path[56];
 };

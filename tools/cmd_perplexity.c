@@ -184,6 +184,8 @@ static int read_window(struct perplexity *p, const struct document *d, int at, i
     for (int i = 0; r >= 0 && i < p->n_measures && !terminal_interrupted(); i++) {
         p->now = &p->measure[i];
         r = lsk_score(p->session, p->token, n - 1, p->now->depth, take_logits, p, err);
+        if (r >= 0 && isnan(p->now->nats))
+            r = complain(err, LSK_EDATA, "the model's logits are not finite behind layer %d: its weights are damaged or overflow; `layerskip info --check` names damaged tensors", p->now->depth);
     }
     p->counted += (uint64_t)(n - p->from);
     return r;

@@ -48,7 +48,7 @@ static const struct option source_options[] = {
 
 static const struct option data_options[] = {
     {"data", OPT_TEXTS, offsetof(struct data_args, file), "FILE[:WEIGHT]",
-     .help = "text to train on; may be repeated. A pass takes a file WEIGHT times: 2 is twice, 0.5 a half now and the other in the next pass. NAME.jsonl has a document in every line: {\"text\"}, {\"prompt\", \"response\"} or {\"tokens\", \"prompt_tokens\"}; any other file is one "
+     .help = "text to train on; may be repeated. A pass takes a file WEIGHT times: 2 is twice, 0.5 a half now and the other in the next pass; where there is a file of that whole name, it is meant. NAME.jsonl has a document in every line: {\"text\"}, {\"prompt\", \"response\"} or {\"tokens\", \"prompt_tokens\"}; any other file is one "
              "document of UTF-8 text"},
     {"document-end", OPT_TEXT, offsetof(struct data_args, document_end), "TOKEN", .help = "the token put behind every text; an empty one is none; else the model's end of text"},
     {"special", OPT_FLAG, offsetof(struct data_args, special), .help = "<|im_start|> and the like in the text are tokens"},
@@ -188,7 +188,7 @@ struct sources {
     double weight[TEXTS_MAX];
 };
 
-/* "FILE:0.5"; what stands behind the last colon and is no number belongs to the name. */
+/* "FILE:0.5"; what stands behind the last colon belongs to the name where it is no number, or where there is a file of that whole name. */
 static int split_weights(const struct texts *from, struct sources *out, lsk_error *err)
 {
     for (int i = 0; i < from->n; i++) {
@@ -196,7 +196,7 @@ static int split_weights(const struct texts *from, struct sources *out, lsk_erro
         if (!out->file[i])
             return complain(err, LSK_EOS, "out of memory");
         out->weight[i] = 1;
-        if (colon && !read_real(colon + 1, &out->weight[i]))
+        if (colon && access(from->item[i], F_OK) && !read_real(colon + 1, &out->weight[i]))
             *colon = 0;
     }
     return 0;
@@ -250,8 +250,9 @@ static void print_recipes(FILE *out)
                  "  token is the whole model's, which is the rate at which drafts from there are accepted. \"held out\" lines measure that on text never trained on.\n"
                  "  The folder's log.csv has all of it for `layerskip plot`. Ctrl-C ends the run behind a checkpoint.\n"
                  "How to choose\n"
-                 "  Begin with `distill`: few tokens (10 to 100 million) give most of the speed. Memory: 16 bytes for every weight, 20 with `distill` (18 and 20 on a GPU), and activations:\n"
-                 "  a smaller -b with a larger --accumulate, or --recompute, makes it fit. A loss that is no number: a lower --rate, a longer --warmup.\n");
+                 "  Begin with `distill`: few tokens (10 to 100 million) give most of the speed. Memory: 16 bytes for every weight, and 4 more each with `distill` and with\n"
+                 "  --fit (on a GPU 18, 2 more with `distill`, none with --fit), and activations: a smaller -b with a larger --accumulate, or --recompute, makes it fit.\n"
+                 "  A loss that is no number: a lower --rate, a longer --warmup.\n");
 }
 
 const struct command command_train = {

@@ -94,9 +94,17 @@ struct train_ops {
 };
 
 /* ---- train_check.c: for those who implement it ---- */
+int train_check_options(const struct config *c, const struct train_options *o, struct error *err);
 int train_check_batch(const struct config *c, const struct train_options *o, const struct train_batch *b, struct error *err);
 int train_check_exits(const struct config *c, const struct train_options *o, const struct train_exit *exits, int n, struct error *err);
 enum dtype train_fit_type(const struct train_options *o, const struct view *v); /* of one tensor; as `quantize` chooses: rows of whole blocks alone, and 8 bits for embedding and head */
 int train_check_step(const struct train_step *s, struct error *err);
+
+/* How far the layers have to run for these exits: forward, back (the deepest exit), and whether the anchor is asked for. Layers that no loss looks at are not run. */
+struct train_depths {
+    int forward, back;
+    bool anchor;
+};
+struct train_depths train_depths(const struct config *c, const struct train_exit *exits, int n);
 
 #endif

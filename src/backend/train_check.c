@@ -5,6 +5,18 @@
 
 #include "backend/train.h"
 
+int train_check_options(const struct config *c, const struct train_options *o, struct error *err)
+{
+    if (o->batch < 1 || o->length < 1 || o->exits < 0 || o->threads < 0)
+        return fail(err, ERR_USAGE, "training: batch %d, length %d, exits %d, threads %d: batch and length must be at least 1, the others not negative", o->batch, o->length,
+                    o->exits, o->threads);
+    if (o->length > c->context)
+        return fail(err, ERR_USAGE, "training: length %d: the model's context is %d", o->length, c->context);
+    if (o->batch > INT32_MAX / o->length)
+        return fail(err, ERR_USAGE, "training: batch %d of length %d: too many positions at once; accumulate gradients over several batches", o->batch, o->length);
+    return 0;
+}
+
 int train_check_batch(const struct config *c, const struct train_options *o, const struct train_batch *b, struct error *err)
 {
     if (b->n < 1 || b->n > o->batch || b->length < 1 || b->length > o->length)
@@ -48,4 +60,16 @@ int train_check_step(const struct train_step *s, struct error *err)
                 isfinite(s->decay) && s->decay >= 0 && s->clip >= 0 && isfinite(s->divide) && s->divide > 0;
     return good ? 0 : fail(err, ERR_USAGE, "training step %lld: rate %g, beta1 %g, beta2 %g, eps %g, decay %g, clip %g, divide %g: steps count from 1, betas are in [0, 1), eps and divide above 0",
                            (long long)s->step, s->rate, s->beta1, s->beta2, s->eps, s->decay, s->clip, s->divide);
+}
+
+struct train_depths train_depths(const struct config *c, const struct train_exit *exits, int n)
+{
+    struct train_depths d = {0};
+    for (int i = 0; i < n; i++) {
+        d.back = exits[i].layer > d.back ? exits[i].layer : d.back;
+        d.forward = exits[i].kl != 0 || exits[i].accept != 0 ? c->n_layers : d.forward;
+        d.anchor |= exits[i].anchor != 0;
+    }
+    d.forward = d.back > d.forward ? d.back : d.forward;
+    return d;
 }

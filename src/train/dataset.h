@@ -52,8 +52,6 @@ struct dataset {
 int dataset_open(struct dataset *d, const char *path, int length, double held_share, struct error *err);
 void dataset_close(struct dataset *d); /* zeroes are fine */
 
-static inline uint64_t dataset_trained(const struct dataset *d) { return d->blocks - d->held; } /* blocks that are trained on */
-
 /* The number of the block at a position of the run, and of held-out block i. */
 uint64_t dataset_block(const struct dataset *d, uint64_t seed, uint64_t position);
 uint64_t dataset_held_block(const struct dataset *d, uint64_t i);

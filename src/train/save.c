@@ -80,8 +80,8 @@ static json_t *describe(const struct training *t, const struct identity *id, int
         json_decref(settings);
         return NULL;
     }
-    return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:s}", "step", step, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", id->model, "data", hex(id->data),
-                     "settings", settings, "fit", dtype_table[t->fit].name);
+    return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:s, s:s}", "step", step, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", id->model, "data", hex(id->data),
+                     "settings", settings, "fit", dtype_table[t->fit].name, "device", t->device);
 }
 
 static int differs(const char *path, const char *what, const char *was, const char *is, struct error *err)
@@ -131,6 +131,17 @@ static int check_same(const struct training *t, const struct identity *id, const
     if (!rc)
         rc = same_hex(c, "seed", t->schedule.seed, err);
     return rc ? rc : same_hex(c, "data", id->data, err);
+}
+
+/* A run may move to another kind of device, but it shall know that the bits are then not those of a run that stayed. */
+static void note_device(const struct training *t, const struct checkpoint *c)
+{
+    const struct meta *m = checkpoint_meta(c, "device");
+    char line[400];
+    if (!m || m->type != META_TEXT || !strcmp(m->text, t->device) || !t->corpus.note)
+        return;
+    snprintf(line, sizeof line, "%s: was trained on %.32s and goes on on %s: from here on the bits are not those of a run that stayed there", c->path, m->text, t->device);
+    t->corpus.note(t->corpus.ud, line);
 }
 
 /* ---- folders ---- */
@@ -318,6 +329,8 @@ int save_read(const struct training *t, const struct identity *id, struct traine
     const struct meta *m = c ? checkpoint_meta(c, "step") : NULL;
     if (!rc && (!m || m->type != META_INT || m->i != step))
         rc = fail(err, ERR_DATA, "%s: is not of step %d: the folder was renamed: give it its old name", state, step);
+    if (!rc)
+        note_device(t, c);
     for (int i = 0; i < t->ops->n_tensors(trainer) * STATES && !rc; i++)
         rc = read_tensor(t, c, trainer, i / STATES, i % STATES, err);
     checkpoint_close(c);

@@ -34,8 +34,9 @@ struct train_event {
 struct training {
     const struct model *model;
     const struct train_ops *ops;
+    const char *device;     /* their kind, "cpu" or "cuda": checkpoints name it, since each kind has its own bits */
     const char *folder;     /* of the run; made when it is not there */
-    struct corpus corpus;   /* its tokenizer and vocab are filled in from the model */
+    struct corpus corpus;   /* its tokenizer and vocab are filled in from the model; its note is told too that a run goes on on another device */
     struct schedule schedule; /* layers are filled in from the model; steps 0: one pass over the data */
     int batch, accumulate, length; /* sequences of a call, calls of a step, tokens of a sequence */
     double beta1, beta2, eps, clip;

@@ -112,32 +112,49 @@ static void cuts_keep_what_a_sorted_list_keeps(void **state)
 
 /* ---- the sampled distribution ---- */
 
-enum { V = 32, DRAWS = 200000 };
+enum { V = 32, DRAWS = SANITIZED ? 20000 : 200000 };
 
 enum fault { NO_FAULT, SAME_NOISE_EVERYWHERE, NOISE_FOR_HALF, WRONG_TEMPERATURE, NOT_RENORMALISED };
 
-static int draw(const float *logits, const struct sampling *s, int32_t position, enum fault fault)
+/* What the draws of a fit share. */
+struct draws {
+    const struct ops *o;
+    const float *logits;
+    struct sampling used;
+    struct scan top;
+    struct cut cut;
+    enum fault fault;
+};
+
+static const struct cut all_stay = {-INFINITY, INT32_MAX};
+
+static struct draws prepare_draws(const float *logits, const struct sampling *s, enum fault fault)
 {
-    const struct ops *o = ops_pick(NULL);
-    struct sampling used = *s;
+    struct draws d = {.o = ops_pick(NULL), .logits = logits, .used = *s, .fault = fault};
     if (fault == WRONG_TEMPERATURE)
-        used.temperature *= 0.97f;
-    struct scan top = o->scan(logits, 0, V);
-    struct cut cut = pick_filters(&used) ? cut_of(logits, V, top.max, &used) : (struct cut){-INFINITY, INT32_MAX};
-    if (fault == NOT_RENORMALISED) { /* what a filter took away goes to the first token */
-        struct best all = o->noisy(logits, 0, V, &used, position, top.max, (struct cut){-INFINITY, INT32_MAX}, (struct best){-INFINITY, -1});
-        return pick_keeps(cut, logits[all.id] / used.temperature, all.id) ? all.id : top.id;
+        d.used.temperature *= 0.97f;
+    d.top = d.o->scan(logits, 0, V);
+    d.cut = pick_filters(&d.used) ? cut_of(logits, V, d.top.max, &d.used) : all_stay;
+    return d;
+}
+
+static int draw(const struct draws *d, int32_t position)
+{
+    const struct best none = {-INFINITY, -1};
+    if (d->fault == NOT_RENORMALISED) { /* what a filter took away goes to the first token */
+        struct best all = d->o->noisy(d->logits, 0, V, &d->used, position, d->top.max, all_stay, none);
+        return pick_keeps(d->cut, d->logits[all.id] / d->used.temperature, all.id) ? all.id : d->top.id;
     }
-    if (fault == NOISE_FOR_HALF) { /* tokens of odd id share the noise of their neighbour */
-        struct best b = {-INFINITY, -1};
+    if (d->fault == NOISE_FOR_HALF) { /* tokens of odd id share the noise of their neighbour */
+        struct best b = none;
         for (int i = 0; i < V; i++) {
-            double key = (double)(logits[i] / used.temperature) + pick_gumbel(pick_noise(&used, position, i / 4).v[i & 2]);
+            double key = (double)(d->logits[i] / d->used.temperature) + pick_gumbel(pick_noise(&d->used, position, i / 4).v[i & 2]);
             if (key > b.key)
                 b = (struct best){key, i};
         }
         return b.id;
     }
-    return o->noisy(logits, 0, V, &used, fault == SAME_NOISE_EVERYWHERE ? position / 2 : position, top.max, cut, (struct best){-INFINITY, -1}).id;
+    return d->o->noisy(d->logits, 0, V, &d->used, d->fault == SAME_NOISE_EVERYWHERE ? position / 2 : position, d->top.max, d->cut, none).id;
 }
 
 /* Log of an upper bound of the probability that chi-square with df degrees is at least x (Chernoff): enough to tell 1e-6 from 1e-12. */
@@ -168,8 +185,9 @@ static double fit(const struct sampling *s, enum fault fault)
         p[sorted[i].id] = i < kept ? exp((double)sorted[i].x - sorted[0].x) : 0;
     for (int i = 0; i < V; i++)
         sum += p[i];
+    const struct draws d = prepare_draws(logits, s, fault);
     for (int k = 0; k < DRAWS; k++)
-        count[draw(logits, s, 2 * k, fault)][draw(logits, s, 2 * k + 1, fault)]++;
+        count[draw(&d, 2 * k)][draw(&d, 2 * k + 1)]++;
     for (int i = 0; i < V; i++)
         for (int j = 0; j < V; j++) {
             double want = p[i] / sum * p[j] / sum * DRAWS, diff = count[i][j] - want;

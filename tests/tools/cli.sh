@@ -266,6 +266,10 @@ says out "the model's files ask for greedy decoding"
 says out "passed over: generation.top_k = -2: \x1B"
 try "no damage" 0 "$program" info m.gguf --check
 says out "every stored value is a number"
+try "perplexity of what is no number" 65 "$program" perplexity nan.gguf -f text.txt
+one_line
+says err "logits are not finite behind layer 8"
+silent out
 try "damage" 1 "$program" info nan.gguf --check
 says out "1 tensor is DAMAGED"
 says err "layerskip: warning: tensor fake: 1 values are not finite"

@@ -7,6 +7,7 @@
    with "gpu" runs on a GPU. */
 #include "layerskip.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -342,6 +343,8 @@ int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logit
         float logits[VOCAB] = {0};
         uint64_t h = mix((uint64_t)tokens[i]);
         logits[(h + (depth && (int)(h % LAYERS) >= depth)) % VOCAB] = 1;
+        if (s->m->nan && i == 2)
+            logits[3] = NAN;
         if (each(ud, i, logits, s->m->info.n_vocab))
             break;
     }

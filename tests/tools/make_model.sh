@@ -37,6 +37,12 @@ test = {json.loads(line)["prompt"] for line in open("bench/prompts30.jsonl")}
 own = open(sys.argv[1]).read()
 assert len(test) == 30 and not any(prompt in own for prompt in test)' "$temp/work/prompts/train.txt"
 first=$(sha256sum "$temp"/work/own/*.jsonl)
+# shellcheck disable=SC2016 # for the shell that reads it
+printf '#!/bin/sh\n[ "$1" != tokenize ] || { echo "no tokens today" >&2; exit 70; }\nexec %q "$@"\n' "$program" >"$temp/mute"
+chmod +x "$temp/mute"
+make_model train PROGRAM="$temp/mute"
+check "a program that fails ends it" [ $? = 70 ]
+check "before the training" [ ! -e "$temp/work/run" ]
 stops=0
 for _ in $(seq 50); do # a second at a time
     make_model train LIMIT=1
@@ -46,8 +52,11 @@ for _ in $(seq 50); do # a second at a time
 done
 check "trained in the end" [ "$status" = 0 ]
 check "not in one go" [ "$stops" -gt 0 ]
+check "its commit" [ "$(wc -l <"$temp/work/train-commit")" = 1 ]
+echo "of the training" >"$temp/work/train-commit" # not that of the day on which the card is written
 make_model ""
 check "the rest" [ $? = 0 ]
+check "the card names it" grep -qF "at commit of the training, " "$temp/models/README.md"
 check "what is there stays" [ "$first" = "$(sha256sum "$temp"/work/own/*.jsonl)" ]
 check "a card" grep -q "The whole model's perplexity changed by" "$temp/models/README.md"
 check "with the speed" grep -q "every class | 30" "$temp/models/README.md"

@@ -80,6 +80,13 @@ says out "How to choose"
 try 0 train -m model --data words.txt:1.5 -b 2 --length 16 --threads 1 -o mixed --steps 1 --look-every 0
 says err "$(awk '/sequences to train on/ { print int($1 * 1.5 + .5) }' first) sequences to train on"
 
+cp words.txt words.txt:12 # a file of the whole name is meant, not a weight
+try 0 train -m model --data words.txt:12 -b 2 --length 16 --threads 1 -o colon --steps 1 --look-every 0
+says err "$(awk '/sequences to train on/ { print $1 }' first) sequences to train on"
+try 0 train -m model --data words.txt:12:0.5 -b 2 --length 16 --threads 1 -o colon2 --steps 1 --look-every 0
+says err "$(awk '/sequences to train on/ { print int($1 * 0.5 + .5) }' first) sequences to train on"
+rm words.txt:12
+
 # Ctrl-C ends a run behind a checkpoint; it goes on to the bits of one that was not interrupted.
 (trap - INT; exec "$program" "${train[@]}" -o cut --steps 1000 --look-every 0 --no-progress >out 2>err </dev/null) &
 child=$!

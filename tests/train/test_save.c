@@ -59,6 +59,24 @@ static void refuses_another_model(void **state)
     toy_run_close(&r);
 }
 
+/* Another kind of device is no reason to refuse, but to say so, once. */
+static void names_another_device(void **state)
+{
+    (void)state;
+    struct toy_run r;
+    begin(&r);
+    const int notes = r.texts.notes;
+    r.t.device = "cuda";
+    r.stop_at = 9;
+    must_run(&r, 1);
+    assert_int_equal(r.texts.notes, notes + 1);
+    assert_non_null(strstr(r.texts.last_note, "step-000007/trainer: was trained on cpu and goes on on cuda"));
+    r.stop_at = 0;
+    must_run(&r, 0); /* from its own checkpoint now */
+    assert_int_equal(r.texts.notes, notes + 1);
+    toy_run_close(&r);
+}
+
 /* Other text in the tokens' place. */
 static void refuses_other_data(void **state)
 {
@@ -163,7 +181,7 @@ static void keeps_the_newest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_what_differs), cmocka_unit_test(refuses_another_model), cmocka_unit_test(refuses_other_data), cmocka_unit_test(damaged_checkpoints),
+        cmocka_unit_test(names_what_differs), cmocka_unit_test(names_another_device), cmocka_unit_test(refuses_another_model), cmocka_unit_test(refuses_other_data), cmocka_unit_test(damaged_checkpoints),
         cmocka_unit_test(leftovers), cmocka_unit_test(one_run_at_a_time), cmocka_unit_test(keeps_the_newest),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);

@@ -55,7 +55,7 @@ static inline void toy_run_open(struct toy_run *r, const char *recipe, int steps
         text[i] = (char)('a' + i * i % 26);
     texts_add(&r->texts, "a.txt", text, sizeof text);
     snprintf(r->folder, sizeof r->folder, "%s/run", r->texts.dir);
-    r->t = (struct training){.model = &r->texts.model, .ops = &toy_ops, .folder = r->folder, .corpus = r->texts.corpus,
+    r->t = (struct training){.model = &r->texts.model, .ops = &toy_ops, .device = "cpu", .folder = r->folder, .corpus = r->texts.corpus,
                              .schedule = {.recipe = *recipe_find(recipe), .steps = steps, .seed = 3, .warmup = 0.1, .floor = 0.1},
                              .batch = 2, .accumulate = 2, .length = 16, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1, .held_share = 0.05,
                              .look_every = 4, .look_blocks = 4, .save_every = 5, .keep = 2, .event = toy_event, .progress = toy_progress};

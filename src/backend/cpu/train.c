@@ -59,14 +59,14 @@ static int load_item(struct trainer *t, const struct train_item *it, struct erro
 static int load(struct trainer *t, struct error *err)
 {
     int rc = 0;
-    for (int i = 0; i < t->n_items && !rc; i++) {
-        rc = load_item(t, &t->item[i], err);
-        if (!rc && t->o.progress && t->o.progress(t->o.progress_ud, "loading", (uint64_t)i + 1, (uint64_t)t->n_items))
+    for (int i = 0; i < t->lay.n_items && !rc; i++) {
+        rc = load_item(t, &t->lay.item[i], err);
+        if (!rc && t->o.progress && t->o.progress(t->o.progress_ud, "loading", (uint64_t)i + 1, (uint64_t)t->lay.n_items))
             rc = fail(err, ERR_USAGE, "loading was stopped");
     }
     t->stale = true;
     if (!rc && t->anchor)
-        memcpy(t->anchor, t->weight, t->n_weights * sizeof *t->anchor);
+        memcpy(t->anchor, t->weight, t->lay.n_weights * sizeof *t->anchor);
     return rc;
 }
 
@@ -95,20 +95,20 @@ static struct trainer *open_trainer(const struct model *m, const struct train_op
 
 /* ---- tensors ---- */
 
-static int n_tensors(const struct trainer *t) { return t->n_items; }
+static int n_tensors(const struct trainer *t) { return t->lay.n_items; }
 
-static struct train_tensor tensor(const struct trainer *t, int i) { return t->item[i].is; }
+static struct train_tensor tensor(const struct trainer *t, int i) { return t->lay.item[i].is; }
 
 /* Where a tensor's numbers are, and how many bytes; NULL: there is none of that number or kind. */
 static float *numbers(const struct trainer *t, int i, enum train_state what, size_t *bytes, struct error *err)
 {
     float *const arrays[] = {[TRAIN_WEIGHT] = t->weight, [TRAIN_GRADIENT] = t->gradient, [TRAIN_MOMENT1] = t->moment1, [TRAIN_MOMENT2] = t->moment2};
-    if (i < 0 || i >= t->n_items || (size_t)what >= sizeof arrays / sizeof *arrays) {
-        fail(err, ERR_INTERNAL, "tensor %d of %d, kind %d", i, t->n_items, (int)what);
+    if (i < 0 || i >= t->lay.n_items || (size_t)what >= sizeof arrays / sizeof *arrays) {
+        fail(err, ERR_INTERNAL, "tensor %d of %d, kind %d", i, t->lay.n_items, (int)what);
         return NULL;
     }
-    *bytes = (size_t)t->item[i].is.rows * (size_t)t->item[i].is.cols * sizeof(float);
-    return arrays[what] + t->item[i].at;
+    *bytes = (size_t)t->lay.item[i].is.rows * (size_t)t->lay.item[i].is.cols * sizeof(float);
+    return arrays[what] + t->lay.item[i].at;
 }
 
 static int get(struct trainer *t, int i, enum train_state what, float *out, struct error *err)
@@ -161,8 +161,8 @@ static const float *seen_weights(struct trainer *t)
 {
     if (!t->fitted)
         return t->weight;
-    for (int i = 0; i < t->n_items && t->stale; i++) {
-        const struct train_item *it = &t->item[i];
+    for (int i = 0; i < t->lay.n_items && t->stale; i++) {
+        const struct train_item *it = &t->lay.item[i];
         struct fitting f = {t, it, train_fit_type(&t->o, it->view)};
         if (f.type == DT_F32)
             memcpy(t->fitted + it->at, t->weight + it->at, (size_t)it->is.rows * (size_t)it->is.cols * sizeof(float));
@@ -186,23 +186,15 @@ static int run_anchor(struct train_pass *p, struct error *err)
     return rc;
 }
 
-/* Exits to losses; with back, to gradients. Layers that no loss looks at are not run. */
+/* Exits to losses; with back, to gradients. */
 static int run(struct trainer *t, const struct train_batch *b, const struct train_exit *exits, int n, bool back, struct train_result *out, struct error *err)
 {
+    const struct train_depths d = train_depths(t->c, exits, n);
     struct train_pass p = {.t = t, .weights = seen_weights(t), .b = b, .keep = back ? b->keep : NULL};
-    int depth = 0, deepest = 0, rc = 0;
-    bool anchor = false;
-    for (int i = 0; i < n; i++) {
-        deepest = exits[i].layer > deepest ? exits[i].layer : deepest;
-        depth = exits[i].kl != 0 || exits[i].accept != 0 ? t->c->n_layers : depth;
-        anchor |= exits[i].anchor != 0;
-    }
-    depth = deepest > depth ? deepest : depth;
-    p.total = (uint64_t)((anchor ? t->c->n_layers : 0) + depth + (back ? deepest : 0));
-    if (anchor)
-        rc = run_anchor(&p, err);
+    p.total = (uint64_t)((d.anchor ? t->c->n_layers : 0) + d.forward + (back ? d.back : 0));
+    int rc = d.anchor ? run_anchor(&p, err) : 0;
     if (!rc)
-        rc = train_forward(&p, depth, err);
+        rc = train_forward(&p, d.forward, err);
     if (!rc)
         rc = train_losses(&p, exits, n, back, out, err);
     return rc || !back ? rc : train_backward(&p, exits, n, err);
@@ -235,7 +227,7 @@ static int evaluate(struct trainer *t, const struct train_batch *b, const int *l
     return rc;
 }
 
-static void clear(struct trainer *t) { memset(t->gradient, 0, t->n_weights * sizeof *t->gradient); }
+static void clear(struct trainer *t) { memset(t->gradient, 0, t->lay.n_weights * sizeof *t->gradient); }
 
 const struct train_ops cpu_train = {
     .plan = plan,

@@ -68,13 +68,13 @@ static void gate_back_row(void *ctx, int i, int worker)
     g->t->rows->gate_back(g->k->gate + at, g->k->up + at, g->t->wide + at, g->t->ffn_pad);
 }
 
-static float *gradient(const struct trainer *t, int layer, enum layer_weight w) { return t->gradient + t->at[layer].weight[w]; }
+static float *gradient(const struct trainer *t, int layer, enum layer_weight w) { return t->gradient + t->lay.at[layer].weight[w]; }
 
 /* dy: of the layer's output, becomes that of the residual behind attention. gate and up become their gradients. */
 static void feed_forward_back(const struct train_pass *p, int layer, const struct layer_kept *k, float *dy, int rows)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     int hidden = t->c->hidden, ffn = t->c->ffn;
     train_gate(t, k, rows);
     const struct product of_down = product_weight(gradient(t, layer, W_DOWN), dy, t->wide, rows, ffn, hidden);
@@ -102,7 +102,7 @@ static void feed_forward_back(const struct train_pass *p, int layer, const struc
 static void attention_back(const struct train_pass *p, int layer, const struct layer_kept *k, const float *x, float *dy, int samples)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     int rows = samples * p->b->length, hidden = t->c->hidden;
     const struct product of_o[] = {
         product_weight(gradient(t, layer, W_O), dy, k->att, rows, t->q_dim, hidden),
@@ -168,7 +168,7 @@ static void embed_back_columns(void *ctx, int i, int worker)
     int from = i * 16, to = from + 16 < t->c->hidden ? from + 16 : t->c->hidden;
     (void)worker;
     for (int r = 0; r < p->b->n * p->b->length; r++) {
-        float *out = t->gradient + t->embed_at + (size_t)p->b->token[r] * (size_t)t->c->hidden;
+        float *out = t->gradient + t->lay.embed_at + (size_t)p->b->token[r] * (size_t)t->c->hidden;
         const float *d = t->dx + row_at(r, t->hidden_pad);
         for (int j = from; j < to; j++)
             out[j] += d[j];

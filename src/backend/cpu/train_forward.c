@@ -125,7 +125,7 @@ void train_gate(struct trainer *t, const struct layer_kept *k, int rows)
 static void attention_half(const struct train_pass *p, int layer, const struct layer_kept *k, const float *x, int samples)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     int rows = samples * p->b->length, hidden = t->c->hidden;
     train_norm(t, t->normed, x, train_weight(p, layer, W_ATTN_NORM), rows);
     const struct product in[] = {
@@ -148,7 +148,7 @@ static void attention_half(const struct train_pass *p, int layer, const struct l
 static void feed_forward_in(const struct train_pass *p, int layer, const struct layer_kept *k, int rows)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     train_norm(t, t->normed, k->mid, train_weight(p, layer, W_FFN_NORM), rows);
     const struct product in[] = {
         product_forward(k->gate, t->normed, train_weight(p, layer, W_GATE), rows, t->c->hidden, t->c->ffn),
@@ -179,7 +179,7 @@ void train_layer_forward(const struct train_pass *p, int layer, const struct lay
     float *out = samples < p->b->n ? t->out : next;
     const struct product down = product_forward(out, t->wide, train_weight(p, layer, W_DOWN), rows, t->c->ffn, t->c->hidden);
     gemm_run(&t->gemm, t->pool, &down, 1);
-    add(p, out, t->c->hidden, t->at[layer].bias[W_DOWN], k->mid, rows);
+    add(p, out, t->c->hidden, t->lay.at[layer].bias[W_DOWN], k->mid, rows);
     train_scatter(p, samples, out, next);
 }
 
@@ -190,7 +190,7 @@ static void embed_row(void *ctx, int i, int worker)
     const struct train_pass *p = ctx;
     size_t hidden = (size_t)p->t->c->hidden;
     (void)worker;
-    memcpy(p->t->state[0] + row_at(i, p->t->hidden_pad), p->weights + p->t->embed_at + (size_t)p->b->token[i] * hidden, hidden * sizeof(float));
+    memcpy(p->t->state[0] + row_at(i, p->t->hidden_pad), p->weights + p->t->lay.embed_at + (size_t)p->b->token[i] * hidden, hidden * sizeof(float));
 }
 
 int train_forward(struct train_pass *p, int depth, struct error *err)

@@ -3,86 +3,12 @@
 #include <string.h>
 
 #include "backend/cpu/trainer.h"
-#include "base/checked.h"
 
-enum { CHUNK_FLOATS = 1 << 24, CHUNK_LEAST = 64 }; /* logits held at once: 64 MiB, but some rows in any case */
+enum { CHUNK_FLOATS = 1 << 24, CHUNK_LEAST = 64, ALIGN = 64 }; /* logits held at once: 64 MiB, but some rows in any case */
 
-/* ---- tensors ---- */
+static float *floats(struct train_carve *c, int count, int each) { return train_take(c, (uint64_t)count, (uint64_t)each, sizeof(float)); }
 
-static size_t add_item(struct trainer *t, const struct view *v)
-{
-    if (!v)
-        return NOWHERE;
-    bool matrix = v->rank == 2;
-    t->item[t->n_items++] = (struct train_item){
-        .view = v, .is = {.name = v->name, .rows = matrix ? (int64_t)v->dim[0] : 1, .cols = (int64_t)(matrix ? v->dim[1] : v->dim[0])}};
-    return (size_t)(t->n_items - 1);
-}
-
-/* Numbers of items, which place_items turns into places. */
-static void list_items(struct trainer *t)
-{
-    t->embed_at = add_item(t, checkpoint_find(t->model->file, "embed"));
-    for (int l = 0; l < t->c->n_layers; l++)
-        for (int w = 0; w < W_COUNT; w++) {
-            t->at[l].weight[w] = add_item(t, model_weight(t->model, l, (enum layer_weight)w));
-            t->at[l].bias[w] = add_item(t, model_bias(t->model, l, (enum layer_weight)w));
-        }
-    t->norm_at = add_item(t, checkpoint_find(t->model->file, "norm"));
-    t->head_at = t->c->tied ? t->embed_at : add_item(t, checkpoint_find(t->model->file, "head"));
-}
-
-static size_t place_of(const struct trainer *t, size_t item) { return item == NOWHERE ? NOWHERE : t->item[item].at; }
-
-static bool place_items(struct trainer *t)
-{
-    uint64_t at = 0, size;
-    bool overflow = false;
-    for (int vectors = 0; vectors < 2; vectors++) {
-        for (int i = 0; i < t->n_items; i++) {
-            struct train_item *it = &t->item[i];
-            if ((it->view->rank == 1) != vectors)
-                continue;
-            it->at = (size_t)at;
-            overflow |= mul_u64((uint64_t)it->is.rows, (uint64_t)it->is.cols, &size) || add_u64(size, 15, &size) || add_u64(at, size & ~(uint64_t)15, &at);
-        }
-        overflow |= add_u64(at, UPDATE_BLOCK - 1, &at); /* a block of the update decays or does not */
-        at -= at % UPDATE_BLOCK;
-        if (!vectors)
-            t->n_matrices = (size_t)at;
-    }
-    t->n_weights = (size_t)at;
-    for (int l = 0; l < t->c->n_layers; l++)
-        for (int w = 0; w < W_COUNT; w++) {
-            t->at[l].weight[w] = place_of(t, t->at[l].weight[w]);
-            t->at[l].bias[w] = place_of(t, t->at[l].bias[w]);
-        }
-    t->embed_at = place_of(t, t->embed_at);
-    t->norm_at = place_of(t, t->norm_at);
-    t->head_at = place_of(t, t->head_at);
-    return !overflow;
-}
-
-/* ---- arrays ---- */
-
-/* Counts, or hands out when there is a base. */
-struct carve {
-    uint8_t *base;
-    uint64_t used;
-    bool overflow;
-};
-
-static void *take(struct carve *c, uint64_t count, uint64_t each, uint64_t size)
-{
-    void *p = c->base ? c->base + c->used : NULL;
-    uint64_t n = 0;
-    c->overflow |= mul_u64(count, each, &n) || mul_u64(n, size, &n) || add_u64(n, 63, &n) || add_u64(c->used, n & ~(uint64_t)63, &c->used);
-    return p;
-}
-
-static float *floats(struct carve *c, int count, int each) { return take(c, (uint64_t)count, (uint64_t)each, sizeof(float)); }
-
-static void carve_kept(struct trainer *t, struct carve *c)
+static void carve_kept(struct trainer *t, struct train_carve *c)
 {
     int n = t->o.recompute ? 1 : t->c->n_layers, r = t->max_rows;
     for (int i = 0; i < t->c->n_layers; i++) {
@@ -102,7 +28,7 @@ static void carve_kept(struct trainer *t, struct carve *c)
     }
 }
 
-static void carve_exit(struct trainer *t, struct carve *c)
+static void carve_exit(struct trainer *t, struct train_carve *c)
 {
     struct chunk_kept *k = &t->at_exit;
     k->x = floats(c, t->chunk, t->hidden_pad);
@@ -110,12 +36,12 @@ static void carve_exit(struct trainer *t, struct carve *c)
     k->back = floats(c, t->chunk, t->hidden_pad);
     k->z = floats(c, t->chunk, t->vocab_pad);
     k->z_last = floats(c, t->chunk, t->vocab_pad);
-    k->last = take(c, (uint64_t)t->chunk, 1, sizeof *k->last);
-    k->loss = take(c, (uint64_t)t->chunk, 1, sizeof *k->loss);
-    k->row = take(c, (uint64_t)t->max_rows, 1, sizeof *k->row);
+    k->last = train_take(c, (uint64_t)t->chunk, 1, sizeof *k->last);
+    k->loss = train_take(c, (uint64_t)t->chunk, 1, sizeof *k->loss);
+    k->row = train_take(c, (uint64_t)t->max_rows, 1, sizeof *k->row);
 }
 
-static void carve_activations(struct trainer *t, struct carve *c)
+static void carve_activations(struct trainer *t, struct train_carve *c)
 {
     int r = t->max_rows, half = t->c->head_dim / 2;
     for (int i = 0; i <= t->c->n_layers; i++)
@@ -134,34 +60,34 @@ static void carve_activations(struct trainer *t, struct carve *c)
     t->cs = floats(c, t->o.length, half);
     t->sn = floats(c, t->o.length, half);
     t->sn_back = floats(c, t->o.length, half);
-    t->score = take(c, (uint64_t)t->threads * 2 * QUERY_BLOCK, (uint64_t)t->score_pad, sizeof(float));
-    t->partial = take(c, t->n_weights / UPDATE_BLOCK, 1, sizeof *t->partial);
-    t->sample = take(c, (uint64_t)t->o.batch, 1, sizeof *t->sample);
+    t->score = train_take(c, (uint64_t)t->threads * 2 * QUERY_BLOCK, (uint64_t)t->score_pad, sizeof(float));
+    t->partial = train_take(c, t->lay.n_weights / UPDATE_BLOCK, 1, sizeof *t->partial);
+    t->sample = train_take(c, (uint64_t)t->o.batch, 1, sizeof *t->sample);
     carve_kept(t, c);
     carve_exit(t, c);
 }
 
-static void carve_anchor(struct trainer *t, struct carve *c)
+static void carve_anchor(struct trainer *t, struct train_carve *c)
 {
     if (!t->o.anchor)
         return;
-    t->anchor = take(c, t->n_weights, 1, sizeof(float));
+    t->anchor = train_take(c, t->lay.n_weights, 1, sizeof(float));
     t->anchor_state = floats(c, t->max_rows, t->hidden_pad);
     t->at_exit.z_anchor = floats(c, t->chunk, t->vocab_pad);
-    t->at_exit.anchor = take(c, (uint64_t)t->chunk, 1, sizeof *t->at_exit.anchor);
+    t->at_exit.anchor = train_take(c, (uint64_t)t->chunk, 1, sizeof *t->at_exit.anchor);
 }
 
-static void carve_all(struct trainer *t, struct carve *c, struct train_plan *plan)
+static void carve_all(struct trainer *t, struct train_carve *c, struct train_plan *plan)
 {
     uint64_t at[6] = {0};
-    t->weight = take(c, t->n_weights, 1, sizeof(float));
+    t->weight = train_take(c, t->lay.n_weights, 1, sizeof(float));
     if (t->o.fit != DT_F32)
-        t->fitted = take(c, t->n_weights, 1, sizeof(float));
+        t->fitted = train_take(c, t->lay.n_weights, 1, sizeof(float));
     at[1] = c->used;
-    t->gradient = take(c, t->n_weights, 1, sizeof(float));
+    t->gradient = train_take(c, t->lay.n_weights, 1, sizeof(float));
     at[2] = c->used;
-    t->moment1 = take(c, t->n_weights, 1, sizeof(float));
-    t->moment2 = take(c, t->n_weights, 1, sizeof(float));
+    t->moment1 = train_take(c, t->lay.n_weights, 1, sizeof(float));
+    t->moment2 = train_take(c, t->lay.n_weights, 1, sizeof(float));
     at[3] = c->used;
     carve_activations(t, c);
     at[4] = c->used;
@@ -172,25 +98,13 @@ static void carve_all(struct trainer *t, struct carve *c, struct train_plan *pla
 
 void train_place(struct trainer *t, uint8_t *memory)
 {
-    struct carve c = {.base = memory};
+    struct train_carve c = {.base = memory, .align = ALIGN};
     struct train_plan plan;
     t->memory = memory;
     carve_all(t, &c, &plan);
 }
 
 /* ---- sizes ---- */
-
-static int check_options(const struct config *c, const struct train_options *o, struct error *err)
-{
-    if (o->batch < 1 || o->length < 1 || o->exits < 0 || o->threads < 0)
-        return fail(err, ERR_USAGE, "training: batch %d, length %d, exits %d, threads %d: batch and length must be at least 1, the others not negative", o->batch, o->length,
-                    o->exits, o->threads);
-    if (o->length > c->context)
-        return fail(err, ERR_USAGE, "training: length %d: the model's context is %d", o->length, c->context);
-    if (o->batch > INT32_MAX / o->length)
-        return fail(err, ERR_USAGE, "training: batch %d of length %d: too many positions at once; accumulate gradients over several batches", o->batch, o->length);
-    return 0;
-}
 
 static void set_sizes(struct trainer *t)
 {
@@ -213,23 +127,22 @@ static void set_sizes(struct trainer *t)
 int train_lay_out(struct trainer *t, const struct model *m, const struct train_options *o, struct train_plan *plan, struct error *err)
 {
     *t = (struct trainer){.model = m, .c = &m->config, .o = *o};
-    int rc = check_options(t->c, o, err);
+    int rc = train_check_options(t->c, o, err);
     if (rc)
         return rc;
     set_sizes(t);
     uint64_t layers = (uint64_t)t->c->n_layers;
-    t->item = arena_array(&t->arena, (uint64_t)m->file->n_views, sizeof *t->item);
-    t->at = arena_array(&t->arena, layers, sizeof *t->at);
     t->state = arena_array(&t->arena, layers + 1, sizeof *t->state);
     t->pull = arena_array(&t->arena, (uint64_t)t->max_exits, sizeof *t->pull);
     t->kept = arena_array(&t->arena, layers, sizeof *t->kept);
     t->inv_freq = arena_array(&t->arena, (uint64_t)t->c->head_dim / 2, sizeof *t->inv_freq);
-    if (!t->item || !t->at || !t->state || !t->pull || !t->kept || !t->inv_freq)
+    if (!t->state || !t->pull || !t->kept || !t->inv_freq)
         return fail(err, ERR_OS, "out of memory");
-    list_items(t);
-    struct carve c = {0};
-    bool fits = place_items(t);
+    rc = train_lay_tensors(&t->lay, m, &t->arena, (struct train_layout_rule){.unit = 1, .block = UPDATE_BLOCK}, err);
+    if (rc)
+        return rc;
+    struct train_carve c = {.align = ALIGN};
     carve_all(t, &c, plan);
     t->memory_bytes = c.used;
-    return fits && !c.overflow && c.used <= SIZE_MAX / 2 ? 0 : fail(err, ERR_USAGE, "training: batch %d of length %d needs more memory than there are addresses", o->batch, o->length);
+    return !c.overflow && c.used <= SIZE_MAX / 2 ? 0 : fail(err, ERR_USAGE, "training: batch %d of length %d needs more memory than there are addresses", o->batch, o->length);
 }

@@ -33,7 +33,7 @@ static void norm_row(void *ctx, int i, int worker)
     size_t at = row_at(i, t->hidden_pad);
     (void)worker;
     memcpy(k->x + at, c->state + row_at(c->row[i], t->hidden_pad), (size_t)t->hidden_pad * sizeof *k->x);
-    t->ops->norm(k->normed + at, k->x + at, c->weights + t->norm_at, t->hidden_pad, t->c->hidden, (float)t->c->norm_eps);
+    t->ops->norm(k->normed + at, k->x + at, c->weights + t->lay.norm_at, t->hidden_pad, t->c->hidden, (float)t->c->norm_eps);
 }
 
 static void describe_row(void *ctx, int i, int worker)
@@ -54,7 +54,7 @@ static void take_logits(struct chunk *c)
 {
     struct trainer *t = c->p->t;
     pool_each(t->pool, c->n, 16, norm_row, c);
-    const struct product head = product_forward(c->z, t->at_exit.normed, c->weights + t->head_at, c->n, t->c->hidden, t->c->vocab);
+    const struct product head = product_forward(c->z, t->at_exit.normed, c->weights + t->lay.head_at, c->n, t->c->hidden, t->c->vocab);
     gemm_run(&t->gemm, t->pool, &head, 1);
     pool_each(t->pool, c->n, 1, describe_row, c);
 }
@@ -110,12 +110,12 @@ static void go_back(struct chunk *c)
     const struct chunk_kept *k = &t->at_exit;
     int hidden = t->c->hidden, vocab = t->c->vocab;
     const struct product head[] = {
-        product_weight(t->gradient + t->head_at, c->z, k->normed, c->n, hidden, vocab),
-        product_back(t->dnormed, c->z, c->weights + t->head_at, c->n, hidden, vocab, false),
+        product_weight(t->gradient + t->lay.head_at, c->z, k->normed, c->n, hidden, vocab),
+        product_back(t->dnormed, c->z, c->weights + t->lay.head_at, c->n, hidden, vocab, false),
     };
     gemm_run(&t->gemm, t->pool, head, 2);
     memset(k->back, 0, row_at(c->n, t->hidden_pad) * sizeof *k->back);
-    train_norm_back(t, k->back, k->x, t->norm_at, t->dnormed, c->n);
+    train_norm_back(t, k->back, k->x, t->lay.norm_at, t->dnormed, c->n);
     pool_each(t->pool, c->n, 16, scatter_row, c);
 }
 

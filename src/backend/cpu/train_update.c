@@ -22,12 +22,12 @@ static void update_block(void *ctx, int i, int worker)
     struct trainer *t = u->t;
     size_t at = (size_t)i * UPDATE_BLOCK;
     (void)worker;
-    t->rows->adam(t->weight + at, t->gradient + at, t->moment1 + at, t->moment2 + at, UPDATE_BLOCK, at < t->n_matrices ? &u->matrix : &u->vector);
+    t->rows->adam(t->weight + at, t->gradient + at, t->moment1 + at, t->moment2 + at, UPDATE_BLOCK, at < t->lay.n_matrices ? &u->matrix : &u->vector);
 }
 
 int train_update(struct trainer *t, const struct train_step *s, double *norm, struct error *err)
 {
-    int blocks = (int)(t->n_weights / UPDATE_BLOCK), rc = train_check_step(s, err);
+    int blocks = (int)(t->lay.n_weights / UPDATE_BLOCK), rc = train_check_step(s, err);
     double sum = 0;
     if (rc)
         return rc;

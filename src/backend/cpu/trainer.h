@@ -7,22 +7,9 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/train_gemm.h"
 #include "backend/cpu/train_rows.h"
+#include "backend/train_layout.h"
 
 enum { QUERY_BLOCK = 64, UPDATE_BLOCK = 16384 };
-
-#define NOWHERE SIZE_MAX
-
-/* A tensor's place in each of the flat arrays. */
-struct train_item {
-    struct train_tensor is;
-    const struct view *view;
-    size_t at; /* floats, a multiple of 16 */
-};
-
-/* Places of a layer's weights and biases (NOWHERE: none). */
-struct layer_at {
-    size_t weight[W_COUNT], bias[W_COUNT];
-};
 
 /* What a layer keeps for the way back; M: rows that went through it. */
 struct layer_kept {
@@ -62,11 +49,7 @@ struct trainer {
     int q_dim, kv_dim, hidden_pad, q_pad, kv_pad, ffn_pad, vocab_pad, score_pad;
     float *inv_freq; /* [head_dim / 2] */
 
-    struct train_item *item; /* [n_items] */
-    int n_items;
-    struct layer_at *at; /* [n_layers] */
-    size_t embed_at, norm_at, head_at; /* head_at == embed_at when tied */
-    size_t n_weights, n_matrices;      /* floats; matrices come first: those decay */
+    struct train_layout lay;
 
     float *weight, *gradient, *moment1, *moment2; /* [n_weights] */
     float *anchor;                                /* [n_weights] or NULL */
@@ -138,7 +121,7 @@ int train_update(struct trainer *t, const struct train_step *s, double *norm, st
 
 static inline size_t row_at(int row, int pad) { return (size_t)row * (size_t)pad; } /* floats before a row */
 
-static inline const float *train_weight(const struct train_pass *p, int layer, enum layer_weight w) { return p->weights + p->t->at[layer].weight[w]; }
+static inline const float *train_weight(const struct train_pass *p, int layer, enum layer_weight w) { return p->weights + p->t->lay.at[layer].weight[w]; }
 
 /* ---- products of rows with a weight [out][in] ---- */
 

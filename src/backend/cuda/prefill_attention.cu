@@ -6,8 +6,8 @@
    not finite count as zero there, and rows that do see one get NaN at the end. Positions behind the last row are zeros, whatever their slots hold. */
 #include <math_constants.h>
 
-#include "backend/cuda/device.cuh"
 #include "backend/cuda/prefill.h"
+#include "backend/cuda/tensor.cuh"
 
 enum { THREADS = 256, QUERIES = PREFILL_QUERIES, KEYS = PREFILL_KEYS };
 static_assert(QUERIES == THREADS / 32 * 16 && PAGE_SLOTS % KEYS == 0 && QUERIES % KEYS == 0, "tiles");
@@ -15,46 +15,9 @@ static_assert(QUERIES == THREADS / 32 * 16 && PAGE_SLOTS % KEYS == 0 && QUERIES 
 /* K and V of KEYS positions, twice: [2]{ K [KEYS][DIM], V [KEYS][DIM] } bf16; piece i (16 bytes) of row r lies at place i ^ (r % 8). */
 template <int DIM> static constexpr int shared_bytes(void) { return 2 * 2 * KEYS * DIM * 2; }
 
-static __device__ __forceinline__ uint32_t bf16_pair(float low, float high)
-{
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return *(const uint32_t *)&v;
-}
-
-static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t *a, uint32_t b0, uint32_t b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/* Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8. */
-static __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
-}
-
-static __device__ __forceinline__ void load_transposed(uint32_t (&r)[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
-}
-
-/* 16 bytes, or zeros. */
-static __device__ __forceinline__ void copy_piece(uint32_t to, const void *from, bool there)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-
 static __device__ __forceinline__ void store_piece(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
     asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
-}
-
-static __device__ __forceinline__ float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }
 
 /* A block's work, the same in all its threads. */
@@ -91,10 +54,10 @@ static __device__ __forceinline__ void fetch_keys(const struct prefill_attend &a
             }
             store_piece(to, bf16_pair(x.x, x.y), bf16_pair(x.z, x.w), bf16_pair(y.x, y.y), bf16_pair(y.z, y.w));
         } else {
-            copy_piece(to, at, there);
+            copy_piece(to, at, there ? 16 : 0);
         }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    commit_copies();
 }
 
 static __device__ __forceinline__ bool finite_pair(uint32_t v) { return (v & 0x7f80u) != 0x7f80u && (v & 0x7f800000u) != 0x7f800000u; }
@@ -152,7 +115,7 @@ static __device__ __forceinline__ void score(float (&s)[KEYS / 8][4], const stru
 #pragma unroll
         for (int j = 0; j < KEYS / 8; j += 2) {
             uint32_t b[4];
-            load_matrices(b, piece_at<DIM>(keys, (j + (lane >> 4)) * 8 + (lane & 7), 2 * kk + (lane >> 3 & 1)));
+            load_matrices<false>(b, piece_at<DIM>(keys, (j + (lane >> 4)) * 8 + (lane & 7), 2 * kk + (lane >> 3 & 1)));
             mma(s[j], q, b[0], b[1]);
             mma(s[j + 1], q, b[2], b[3]);
         }
@@ -208,7 +171,7 @@ template <int DIM> static __device__ __forceinline__ void add_values(struct rows
 #pragma unroll
         for (int j = 0; j < DIM / 8; j += 2) {
             uint32_t b[4];
-            load_transposed(b, piece_at<DIM>(values, 16 * kk + (lane >> 3 & 1) * 8 + (lane & 7), j + (lane >> 4)));
+            load_matrices<true>(b, piece_at<DIM>(values, 16 * kk + (lane >> 3 & 1) * 8 + (lane & 7), j + (lane >> 4)));
             mma(r.o[j], p, b[0], b[1]);
             mma(r.o[j + 1], p, b[2], b[3]);
         }
@@ -287,9 +250,9 @@ template <int DIM, bool WIDE> static __global__ void __launch_bounds__(THREADS, 
         const uint32_t keys = base + (b & 1) * 2 * plane, values = keys + plane;
         if (b + 1 < blocks) {
             fetch_keys<DIM, WIDE>(a, w, base + (~b & 1) * 2 * plane, first + KEYS);
-            asm volatile("cp.async.wait_group 1;" ::: "memory");
+            wait_copies<1>();
         } else {
-            asm volatile("cp.async.wait_group 0;" ::: "memory");
+            wait_copies<0>();
         }
         __syncthreads();
         if (first >= w.q0) {

@@ -3,8 +3,8 @@
    weights go from memory to registers) by 256 rows of activations (the B operand, in shared memory as they lie in global memory, a stage of 64 columns a copy),
    which a thread of the third warpgroup fetches ahead of them. Two blocks with neighbouring weights form a cluster and fetch one half of each stage for both.
    Blocks stay and take tile after tile. */
-#include "backend/cuda/device.cuh"
 #include "backend/cuda/prefill.h"
+#include "backend/cuda/tensor.cuh"
 
 enum {
     WORKERS = 256,                     /* threads that multiply */
@@ -168,12 +168,6 @@ template <int KIND> static __device__ __forceinline__ void load_step(uint32_t *r
                 load2(raw + 6, unit + 1152 + scale);
         }
     }
-}
-
-static __device__ __forceinline__ uint32_t bf16_pair(float low, float high)
-{
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return *(const uint32_t *)&v;
 }
 
 /* Byte `low` of v and byte `low` + 2 (codes without sign), times d, less `zero` d: exact; then bf16. 0x47000000 | code << 8 is 32768 + code. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The small kernels of prefill: a block a row. */
-#include "backend/cuda/device.cuh"
 #include "backend/cuda/prefill.h"
+#include "backend/cuda/tensor.cuh"
 
 enum { ROW_THREADS = 256 };
 
@@ -33,12 +33,6 @@ static __device__ float block_sum(float v)
     for (int i = 1; i < ROW_THREADS / 32; i++)
         sum += part[i];
     return sum;
-}
-
-static __device__ __forceinline__ uint32_t bf16_pair(float low, float high)
-{
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return *(const uint32_t *)&v;
 }
 
 /* A thread makes whole pieces of 16 bytes: from each 8 of 32 columns the same pair. States are padded with zeros to 16 columns, pieces to 64. */

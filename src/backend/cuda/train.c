@@ -111,21 +111,21 @@ static int load_item(struct trainer *t, const struct train_item *it, struct erro
 
 static int load(struct trainer *t, struct error *err)
 {
-    const size_t vectors = t->n_weights - t->n_matrices;
+    const size_t vectors = t->lay.n_weights - t->lay.n_matrices;
     int rc = 0;
-    for (int i = 0; i < t->n_items && !rc; i++) {
-        rc = load_item(t, &t->item[i], err);
-        if (!rc && t->o.progress && t->o.progress(t->o.progress_ud, "loading", (uint64_t)i + 1, (uint64_t)t->n_items))
+    for (int i = 0; i < t->lay.n_items && !rc; i++) {
+        rc = load_item(t, &t->lay.item[i], err);
+        if (!rc && t->o.progress && t->o.progress(t->o.progress_ud, "loading", (uint64_t)i + 1, (uint64_t)t->lay.n_items))
             rc = fail(err, ERR_USAGE, "loading was stopped");
     }
     if (!rc)
-        rc = CUDA_TRY(err, cuda_train_halve(t->stream, t->half, t->weight, t->n_matrices));
+        rc = CUDA_TRY(err, cuda_train_halve(t->stream, t->half, t->weight, t->lay.n_matrices));
     if (!rc && t->anchor)
-        rc = CUDA_TRY(err, cudaMemcpyAsync(t->anchor, t->half, t->n_matrices * sizeof *t->anchor, cudaMemcpyDeviceToDevice, t->stream));
+        rc = CUDA_TRY(err, cudaMemcpyAsync(t->anchor, t->half, t->lay.n_matrices * sizeof *t->anchor, cudaMemcpyDeviceToDevice, t->stream));
     if (!rc)
-        rc = cuda_train_fit_items(t, 0, t->n_items, err);
+        rc = cuda_train_fit_items(t, 0, t->lay.n_items, err);
     if (!rc && t->anchor)
-        rc = CUDA_TRY(err, cudaMemcpyAsync(t->anchor_vector, t->weight + t->n_matrices, vectors * sizeof *t->anchor_vector, cudaMemcpyDeviceToDevice, t->stream));
+        rc = CUDA_TRY(err, cudaMemcpyAsync(t->anchor_vector, t->weight + t->lay.n_matrices, vectors * sizeof *t->anchor_vector, cudaMemcpyDeviceToDevice, t->stream));
     return rc;
 }
 
@@ -164,17 +164,17 @@ static struct trainer *open_trainer(const struct model *m, const struct train_op
 
 /* ---- tensors ---- */
 
-static int n_tensors(const struct trainer *t) { return t->n_items; }
+static int n_tensors(const struct trainer *t) { return t->lay.n_items; }
 
-static struct train_tensor tensor(const struct trainer *t, int i) { return t->item[i].is; }
+static struct train_tensor tensor(const struct trainer *t, int i) { return t->lay.item[i].is; }
 
 /* Where a tensor's numbers are; NULL: there is none of that number or kind. */
 static float *numbers(const struct trainer *t, int i, enum train_state what, struct error *err)
 {
     float *const arrays[] = {[TRAIN_WEIGHT] = t->weight, [TRAIN_GRADIENT] = t->gradient, [TRAIN_MOMENT1] = t->moment1, [TRAIN_MOMENT2] = t->moment2};
-    if (i >= 0 && i < t->n_items && (size_t)what < sizeof arrays / sizeof *arrays)
-        return arrays[what] + t->item[i].at;
-    fail(err, ERR_INTERNAL, "tensor %d of %d, kind %d", i, t->n_items, (int)what);
+    if (i >= 0 && i < t->lay.n_items && (size_t)what < sizeof arrays / sizeof *arrays)
+        return arrays[what] + t->lay.item[i].at;
+    fail(err, ERR_INTERNAL, "tensor %d of %d, kind %d", i, t->lay.n_items, (int)what);
     return NULL;
 }
 
@@ -187,7 +187,7 @@ static int get(struct trainer *t, int i, enum train_state what, float *out, stru
     const float *from = numbers(t, i, what, err);
     if (!from)
         return ERR_INTERNAL;
-    const struct train_item *it = &t->item[i];
+    const struct train_item *it = &t->lay.item[i];
     int rc = CUDA_TRY(err, cudaSetDevice(t->o.ordinal));
     if (!rc)
         rc = CUDA_TRY(err, cudaMemcpy2DAsync(out, row_bytes(it), from, pitch(it), row_bytes(it), (size_t)it->is.rows, cudaMemcpyDeviceToHost, t->stream));
@@ -199,11 +199,11 @@ static int set(struct trainer *t, int i, enum train_state what, const float *in,
     float *to = numbers(t, i, what, err);
     if (!to)
         return ERR_INTERNAL;
-    const struct train_item *it = &t->item[i];
+    const struct train_item *it = &t->lay.item[i];
     int rc = CUDA_TRY(err, cudaSetDevice(t->o.ordinal));
     if (!rc)
         rc = CUDA_TRY(err, cudaMemcpy2DAsync(to, pitch(it), in, row_bytes(it), row_bytes(it), (size_t)it->is.rows, cudaMemcpyHostToDevice, t->stream));
-    if (!rc && what == TRAIN_WEIGHT && it->at < t->n_matrices)
+    if (!rc && what == TRAIN_WEIGHT && it->at < t->lay.n_matrices)
         rc = CUDA_TRY(err, cuda_train_halve(t->stream, t->half + it->at, to, (size_t)it->is.rows * (size_t)it->ld));
     if (!rc && what == TRAIN_WEIGHT)
         rc = cuda_train_fit_items(t, i, 1, err);
@@ -225,24 +225,16 @@ static int run_anchor(struct train_pass *p, struct error *err)
     return rc ? rc : CUDA_TRY(err, cudaMemcpyAsync(t->anchor_state, t->state[t->c->n_layers], bytes, cudaMemcpyDeviceToDevice, t->stream));
 }
 
-/* Exits to losses; with back, to gradients. Layers that no loss looks at are not run. */
+/* Exits to losses; with back, to gradients. */
 static int queue(struct train_pass *p, const struct train_exit *exits, int n, bool back, struct error *err)
 {
-    const int layers = p->t->c->n_layers;
-    int depth = 0, deepest = 0;
-    bool anchor = false;
-    for (int i = 0; i < n; i++) {
-        deepest = exits[i].layer > deepest ? exits[i].layer : deepest;
-        depth = exits[i].kl != 0 || exits[i].accept != 0 ? layers : depth;
-        anchor |= exits[i].anchor != 0;
-    }
-    depth = deepest > depth ? deepest : depth;
-    p->total = (uint64_t)((anchor ? layers : 0) + depth + (back ? deepest : 0));
+    const struct train_depths d = train_depths(p->t->c, exits, n);
+    p->total = (uint64_t)((d.anchor ? p->t->c->n_layers : 0) + d.forward + (back ? d.back : 0));
     int rc = cuda_train_prepare(p, back, err);
-    if (!rc && anchor)
+    if (!rc && d.anchor)
         rc = run_anchor(p, err);
     if (!rc)
-        rc = cuda_train_forward(p, depth, err);
+        rc = cuda_train_forward(p, d.forward, err);
     if (!rc)
         rc = cuda_train_losses(p, exits, n, back, err);
     return rc || !back ? rc : cuda_train_backward(p, exits, n, err);
@@ -250,7 +242,7 @@ static int queue(struct train_pass *p, const struct train_exit *exits, int n, bo
 
 static int run(struct trainer *t, const struct train_batch *b, const struct train_exit *exits, int n, bool back, struct train_result *out, struct error *err)
 {
-    struct train_pass p = {.t = t, .weights = {t->half, t->weight + t->n_matrices}, .b = b};
+    struct train_pass p = {.t = t, .weights = {t->half, t->weight + t->lay.n_matrices}, .b = b};
     int rc = CUDA_TRY(err, cudaSetDevice(t->o.ordinal));
     if (!rc)
         rc = queue(&p, exits, n, back, err);
@@ -285,7 +277,7 @@ static int evaluate(struct trainer *t, const struct train_batch *b, const int *l
 static void clear(struct trainer *t)
 {
     cudaSetDevice(t->o.ordinal);
-    cudaMemsetAsync(t->gradient, 0, t->n_weights * sizeof *t->gradient, t->stream);
+    cudaMemsetAsync(t->gradient, 0, t->lay.n_weights * sizeof *t->gradient, t->stream);
 }
 
 const struct train_ops cuda_train = {

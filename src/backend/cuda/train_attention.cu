@@ -6,7 +6,7 @@
    Heads are padded to 64 or 128 columns of zeros, and so are rows behind a sample's last: such a query adds nothing to any key, such a key is masked by causality. */
 #include <math_constants.h>
 
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/tensor.cuh"
 #include "backend/cuda/train_kernels.h"
 
 enum { THREADS = 128, BLOCK = 64, DELTA_THREADS = 256, DELTA_LANES = 16 };
@@ -15,52 +15,6 @@ static_assert(THREADS / 32 * 16 == BLOCK, "16 rows a warp");
 static constexpr float LOG2_E = 1.4426950408889634f;
 
 template <int DIM> static constexpr int tile_bytes(void) { return BLOCK * DIM * 2; } /* piece i (16 bytes) of row r lies at place i ^ (r % 8) */
-
-static __device__ __forceinline__ uint32_t bf16_pair(float low, float high)
-{
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return *(const uint32_t *)&v;
-}
-
-static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t *a, uint32_t b0, uint32_t b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/* Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8. */
-static __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
-}
-
-static __device__ __forceinline__ void load_transposed(uint32_t (&r)[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
-}
-
-/* 16 bytes, or zeros. */
-static __device__ __forceinline__ void copy_piece(uint32_t to, const void *from, bool there)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-
-/* 4 bytes, or zeros. */
-static __device__ __forceinline__ void copy_word(void *to, const void *from, bool there)
-{
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from), "r"(there ? 4 : 0) : "memory");
-}
-
-static __device__ __forceinline__ void commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> static __device__ __forceinline__ void wait_copies(void) { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
-
-static __device__ __forceinline__ float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 
 /* ---- rows ---- */
 
@@ -95,7 +49,7 @@ template <int DIM> static __device__ __forceinline__ void fetch(uint32_t tile, s
     const uint32_t to = tile + row * DIM * 2 + (piece ^ (row & 7)) * 16;
 #pragma unroll
     for (int i = 0; i < BLOCK / rows; i++) {
-        copy_piece(to + i * rows * DIM * 2, i * rows < left ? from : h.at, i * rows < left);
+        copy_piece(to + i * rows * DIM * 2, i * rows < left ? from : h.at, i * rows < left ? 16 : 0);
         from += rows * h.pitch;
     }
 }
@@ -161,7 +115,7 @@ template <int DIM> static __device__ __forceinline__ void multiply16(float (&s)[
 #pragma unroll
     for (int j = 0; j < BLOCK / 8; j += 2) {
         uint32_t b[4];
-        load_matrices(b, at + j * 8 * DIM * 2);
+        load_matrices<false>(b, at + j * 8 * DIM * 2);
         mma(s[j], rows, b[0], b[1]);
         mma(s[j + 1], rows, b[2], b[3]);
     }
@@ -187,7 +141,7 @@ template <int DIM> static __device__ __forceinline__ void multiply_tiles(float (
 #pragma unroll
     for (int kk = 0; kk < DIM / 16; kk++) {
         uint32_t fresh[4];
-        load_matrices(fresh, mine.at + mine.along(2 * kk));
+        load_matrices<false>(fresh, mine.at + mine.along(2 * kk));
         multiply16<DIM>(s, fresh, columns, kk);
     }
 }
@@ -212,7 +166,7 @@ template <int DIM> static __device__ __forceinline__ void mix(float (&o)[DIM / 8
 #pragma unroll
         for (int j = 0; j < DIM / 8; j += 2) {
             uint32_t b[4];
-            load_transposed(b, turned.at + turned.along(j) + kk * 16 * DIM * 2);
+            load_matrices<true>(b, turned.at + turned.along(j) + kk * 16 * DIM * 2);
             mma(o[j], p[kk], b[0], b[1]);
             mma(o[j + 1], p[kk], b[2], b[3]);
         }
@@ -271,7 +225,7 @@ template <int DIM> static __device__ __forceinline__ void fetch_keys(const struc
 {
     fetch<DIM>(tiles, w.k, first, a);
     fetch<DIM>(tiles + tile_bytes<DIM>(), w.v, first, a);
-    commit();
+    commit_copies();
 }
 
 /* Waits for the tiles of the keys from `first` on and starts the copy of those behind them. Ends with all threads together; so must the use of the tiles. */
@@ -483,7 +437,7 @@ static __device__ __forceinline__ void fetch_queries(const struct train_attentio
     } else {
         copy_word(&with->delta[i], a.delta + at, there);
     }
-    commit();
+    commit_copies();
 }
 
 /* Rows are keys, columns the queries from `first` on: what a query does not see counts as minus infinity. */

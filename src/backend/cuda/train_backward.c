@@ -29,13 +29,13 @@ int cuda_train_norm_gradient(struct trainer *t, struct train_norm_back n, size_t
 
 /* ---- a layer ---- */
 
-static float *gradient(const struct trainer *t, int layer, enum layer_weight w) { return t->gradient + t->at[layer].weight[w]; }
+static float *gradient(const struct trainer *t, int layer, enum layer_weight w) { return t->gradient + t->lay.at[layer].weight[w]; }
 
 /* t->dy: of the layer's output, becomes that of the residual behind attention, as do the rows of t->dx. gate and up become their gradients. */
 static int feed_forward_back(const struct train_pass *p, int layer, const struct layer_kept *k, int rows, struct error *err)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     const int hidden = t->c->hidden, ffn = t->c->ffn;
     const struct train_gate g = {.rows = rows, .ffn = ffn, .pad = t->gate_pad, .wide_pad = t->ffn_pad, .both = k->gate, .bias = train_vector(p, at->bias[W_GATE]), .wide = t->wide, .back = true};
     const struct train_norm_back norm = {.rows = rows, .length = p->b->length, .dx = t->dx, .dx_map = train_list(p, layer), .x = k->mid, .dy = t->y,
@@ -75,7 +75,7 @@ static int attend_back(const struct train_pass *p, int layer, const struct layer
 static int attention_back(const struct train_pass *p, int layer, const struct layer_kept *k, int samples, struct error *err)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     const int rows = samples * p->b->length, hidden = t->c->hidden;
     int rc = cuda_train_product(t, product_back(t->datt, t->q_dim, t->dy, t->hidden_pad, train_matrix(p, at->weight[W_O]), rows, t->q_dim, hidden), err);
     if (!rc)
@@ -109,7 +109,7 @@ static int cross(const struct train_pass *p, int layer, bool above, const struct
         b.pull = t->pull[i];
     }
     if (above && train_samples(p, layer)) {
-        norm_at = t->at[layer].weight[W_ATTN_NORM];
+        norm_at = t->lay.at[layer].weight[W_ATTN_NORM];
         b.x = t->state[layer];
         b.w = train_vector(p, norm_at);
         b.dy = t->y;
@@ -150,6 +150,6 @@ int cuda_train_backward(struct train_pass *p, const struct train_exit *exits, in
             rc = cuda_train_report(p, err);
     }
     const struct train_embed_back e = {.segments = p->segments, .pad = t->hidden_pad, .token = t->numbers.segment, .begin = t->numbers.begin, .order = t->numbers.order,
-                                       .dx = t->dx, .gradient = t->gradient + t->embed_at};
+                                       .dx = t->dx, .gradient = t->gradient + t->lay.embed_at};
     return rc ? rc : CUDA_TRY(err, cuda_train_embed_back(t->stream, &e));
 }

@@ -105,7 +105,7 @@ static int first_norm(const struct train_pass *p, int layer, struct error *err)
 {
     struct trainer *t = p->t;
     struct train_join j = join_of(p, p->b->n * p->b->length, t->state[layer]);
-    j.w = train_vector(p, t->at[layer].weight[W_ATTN_NORM]);
+    j.w = train_vector(p, t->lay.at[layer].weight[W_ATTN_NORM]);
     j.normed = t->kept[layer].in;
     j.normed_map = train_place(p, layer);
     return CUDA_TRY(err, cuda_train_join(t->stream, &j));
@@ -126,7 +126,7 @@ static int attend(const struct train_pass *p, int layer, const struct layer_kept
 static int attention_half(const struct train_pass *p, int layer, const struct layer_kept *k, int samples, struct error *err)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     const int rows = samples * p->b->length, hidden = t->c->hidden;
     const struct train_heads h = {.rows = rows, .length = p->b->length, .n_heads = t->c->n_heads, .n_kv_heads = t->c->n_kv_heads, .head_dim = t->c->head_dim,
                                   .qkv = t->qkv, .bias = train_vector(p, at->bias[W_Q]), .angle = t->angle, .q = k->q, .k = k->k, .v = k->v};
@@ -150,14 +150,14 @@ static int attention_half(const struct train_pass *p, int layer, const struct la
 static int gate_product(const struct train_pass *p, int layer, const struct layer_kept *k, int rows, struct error *err)
 {
     struct trainer *t = p->t;
-    return cuda_train_product(t, product_forward(k->gate, t->gate_pad, k->ffn_in, t->hidden_pad, train_matrix(p, t->at[layer].weight[W_GATE]), rows, t->c->hidden, 2 * t->c->ffn), err);
+    return cuda_train_product(t, product_forward(k->gate, t->gate_pad, k->ffn_in, t->hidden_pad, train_matrix(p, t->lay.at[layer].weight[W_GATE]), rows, t->c->hidden, 2 * t->c->ffn), err);
 }
 
 /* What the feed-forward half adds, into t->y. */
 static int feed_forward_out(const struct train_pass *p, int layer, const struct layer_kept *k, int rows, struct error *err)
 {
     struct trainer *t = p->t;
-    const struct layer_at *at = &t->at[layer];
+    const struct layer_at *at = &t->lay.at[layer];
     const struct train_gate g = {.rows = rows, .ffn = t->c->ffn, .pad = t->gate_pad, .wide_pad = t->ffn_pad, .both = k->gate, .bias = train_vector(p, at->bias[W_GATE]), .wide = t->wide};
     int rc = CUDA_TRY(err, cuda_train_gate(t->stream, &g));
     return rc ? rc : cuda_train_product(t, product_forward(t->y, t->hidden_pad, t->wide, t->ffn_pad, train_matrix(p, at->weight[W_DOWN]), rows, t->c->ffn, t->c->hidden), err);
@@ -170,11 +170,11 @@ static int next_state(const struct train_pass *p, int layer, int depth, struct e
     struct train_join j = join_of(p, p->b->n * p->b->length, t->kept[layer].mid);
     j.past = t->state[layer];
     j.y = t->y;
-    j.bias = train_vector(p, t->at[layer].bias[W_DOWN]);
+    j.bias = train_vector(p, t->lay.at[layer].bias[W_DOWN]);
     j.x_map = j.y_map = train_place(p, layer);
     j.out = t->state[layer + 1];
     if (layer + 1 < depth) {
-        j.w = train_vector(p, t->at[layer + 1].weight[W_ATTN_NORM]);
+        j.w = train_vector(p, t->lay.at[layer + 1].weight[W_ATTN_NORM]);
         j.normed = t->kept[layer + 1].in;
         j.normed_map = train_place(p, layer + 1);
     }
@@ -210,7 +210,7 @@ int cuda_train_again(const struct train_pass *p, int layer, struct error *err)
 int cuda_train_forward(struct train_pass *p, int depth, struct error *err)
 {
     struct trainer *t = p->t;
-    const struct train_embed e = {.rows = p->b->n * p->b->length, .pad = t->hidden_pad, .token = t->numbers.token, .table = train_matrix(p, t->embed_at), .state = t->state[0]};
+    const struct train_embed e = {.rows = p->b->n * p->b->length, .pad = t->hidden_pad, .token = t->numbers.token, .table = train_matrix(p, t->lay.embed_at), .state = t->state[0]};
     int rc = CUDA_TRY(err, cuda_train_embed(t->stream, &e));
     if (!rc)
         rc = first_norm(p, 0, err);

@@ -35,12 +35,10 @@ struct train_product {
     bool c_f32;
     bool add;           /* c += a b; only with c_f32 */
     float *room;        /* for partial sums over parts of k, summed in order by a second kernel; or NULL */
-    size_t room_bytes;  /* of room; with less than train_product_room there are fewer parts: slower, and other bits; 0 always works */
+    size_t room_bytes;  /* of room; with less than TRAIN_ROOM_MOST there may be fewer parts: slower, and other bits; 0 always works */
 };
 
-/* Bytes of room that make it fastest on the current device: 0 for most large shapes, at most TRAIN_ROOM_MOST. Pointers in p are not looked at. */
-#define TRAIN_ROOM_MOST ((size_t)128 << 20)
-size_t train_product_room(const struct train_product *p);
+#define TRAIN_ROOM_MOST ((size_t)128 << 20) /* more room is never of use */
 cudaError_t train_product(cudaStream_t s, const struct train_product *p);
 
 /* ---- train_attention.cu ----

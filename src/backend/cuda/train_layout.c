@@ -3,104 +3,13 @@
 #include <string.h>
 
 #include "backend/cuda/trainer.h"
-#include "base/checked.h"
 
-enum { CHUNK_FLOATS = 1 << 27, CHUNK_LEAST = 256, CHUNK_UNIT = 128 }; /* logits held at once: 512 MiB, but some rows in any case */
+enum { CHUNK_FLOATS = 1 << 27, CHUNK_LEAST = 256, CHUNK_UNIT = 128, ALIGN = 256 }; /* logits held at once: 512 MiB, but some rows in any case */
 
-/* ---- tensors ---- */
+static float *floats(struct train_carve *c, int count, int each) { return train_take(c, (uint64_t)count, (uint64_t)each, sizeof(float)); }
+static uint16_t *halves(struct train_carve *c, int count, int each) { return train_take(c, (uint64_t)count, (uint64_t)each, sizeof(uint16_t)); }
 
-static size_t add_item(struct trainer *t, const struct view *v)
-{
-    if (!v)
-        return NOWHERE;
-    bool matrix = v->rank == 2;
-    int cols = (int)(matrix ? v->dim[1] : v->dim[0]);
-    t->item[t->n_items++] = (struct train_item){.view = v, .is = {.name = v->name, .rows = matrix ? (int64_t)v->dim[0] : 1, .cols = cols}, .ld = matrix ? pad8(cols) : cols};
-    return (size_t)(t->n_items - 1);
-}
-
-/* Numbers of items, which place_items turns into places. */
-static void list_items(struct trainer *t)
-{
-    t->embed_at = add_item(t, checkpoint_find(t->model->file, "embed"));
-    for (int l = 0; l < t->c->n_layers; l++)
-        for (int w = 0; w < W_COUNT; w++) {
-            t->at[l].weight[w] = add_item(t, model_weight(t->model, l, (enum layer_weight)w));
-            t->at[l].bias[w] = add_item(t, model_bias(t->model, l, (enum layer_weight)w));
-        }
-    t->norm_at = add_item(t, checkpoint_find(t->model->file, "norm"));
-    t->head_at = t->c->tied ? t->embed_at : add_item(t, checkpoint_find(t->model->file, "head"));
-}
-
-/* Items that go on where the one before them ends, so that both are one matrix. `at` holds numbers of items still. */
-static void mark_joins(const struct trainer *t, bool *join)
-{
-    for (int l = 0; l < t->c->n_layers; l++) {
-        static const enum layer_weight follow[] = {W_K, W_V, W_UP};
-        for (size_t j = 0; j < sizeof follow / sizeof *follow; j++) {
-            join[t->at[l].weight[follow[j]]] = true;
-            if (t->at[l].bias[follow[j]] != NOWHERE)
-                join[t->at[l].bias[follow[j]]] = true;
-        }
-    }
-}
-
-static size_t place_of(const struct trainer *t, size_t item) { return item == NOWHERE ? NOWHERE : t->item[item].at; }
-
-static bool place_items(struct trainer *t, const bool *join)
-{
-    uint64_t at = 0, size;
-    bool overflow = false;
-    for (int vectors = 0; vectors < 2; vectors++) {
-        for (int i = 0; i < t->n_items; i++) {
-            struct train_item *it = &t->item[i];
-            if ((it->view->rank == 1) != vectors)
-                continue;
-            if (!join[i]) {
-                overflow |= add_u64(at, 15, &at);
-                at &= ~(uint64_t)15;
-            }
-            it->at = (size_t)at;
-            overflow |= mul_u64((uint64_t)it->is.rows, (uint64_t)it->ld, &size) || add_u64(at, size, &at);
-        }
-        overflow |= add_u64(at, TRAIN_UPDATE_BLOCK - 1 + 15, &at); /* a block of the update decays or does not; the row kernels may read 15 behind a vector's end */
-        at -= at % TRAIN_UPDATE_BLOCK;
-        if (!vectors)
-            t->n_matrices = (size_t)at;
-    }
-    t->n_weights = (size_t)at;
-    for (int l = 0; l < t->c->n_layers; l++)
-        for (int w = 0; w < W_COUNT; w++) {
-            t->at[l].weight[w] = place_of(t, t->at[l].weight[w]);
-            t->at[l].bias[w] = place_of(t, t->at[l].bias[w]);
-        }
-    t->embed_at = place_of(t, t->embed_at);
-    t->norm_at = place_of(t, t->norm_at);
-    t->head_at = place_of(t, t->head_at);
-    return !overflow;
-}
-
-/* ---- arrays ---- */
-
-/* Counts, or hands out when there is a base. */
-struct carve {
-    uint8_t *base;
-    uint64_t used;
-    bool overflow;
-};
-
-static void *take(struct carve *c, uint64_t count, uint64_t each, uint64_t size)
-{
-    void *p = c->base ? c->base + c->used : NULL;
-    uint64_t n = 0;
-    c->overflow |= mul_u64(count, each, &n) || mul_u64(n, size, &n) || add_u64(n, 255, &n) || add_u64(c->used, n & ~(uint64_t)255, &c->used);
-    return p;
-}
-
-static float *floats(struct carve *c, int count, int each) { return take(c, (uint64_t)count, (uint64_t)each, sizeof(float)); }
-static uint16_t *halves(struct carve *c, int count, int each) { return take(c, (uint64_t)count, (uint64_t)each, sizeof(uint16_t)); }
-
-static void carve_kept(struct trainer *t, struct carve *c)
+static void carve_kept(struct trainer *t, struct train_carve *c)
 {
     int r = t->max_rows;
     for (int i = 0; i < t->c->n_layers; i++) {
@@ -121,30 +30,30 @@ static void carve_kept(struct trainer *t, struct carve *c)
     }
 }
 
-static void carve_exit(struct trainer *t, struct carve *c)
+static void carve_exit(struct trainer *t, struct train_carve *c)
 {
     struct chunk_kept *k = &t->at_exit;
     k->normed = halves(c, t->chunk, t->hidden_pad);
     k->z = floats(c, t->chunk, t->vocab_pad);
     k->z_last = floats(c, t->chunk, t->vocab_pad);
     k->dz = halves(c, t->chunk, t->vocab_pad);
-    k->last = take(c, (uint64_t)t->chunk, 1, sizeof *k->last);
-    k->loss = take(c, (uint64_t)t->chunk, 1, sizeof *k->loss);
+    k->last = train_take(c, (uint64_t)t->chunk, 1, sizeof *k->last);
+    k->loss = train_take(c, (uint64_t)t->chunk, 1, sizeof *k->loss);
 }
 
 /* On the device and, in the same shape, pinned. */
-static void carve_numbers(struct train_numbers *n, const struct trainer *t, struct carve *c)
+static void carve_numbers(struct train_numbers *n, const struct trainer *t, struct train_carve *c)
 {
     const uint64_t r = (uint64_t)t->max_rows, maps = (uint64_t)t->c->n_layers * (uint64_t)t->o.batch;
-    n->token = take(c, r, 1, sizeof(int32_t));
-    n->row = take(c, r, 1, sizeof(int32_t));
-    n->target = take(c, r, 1, sizeof(int32_t));
-    n->start = take(c, r, 1, sizeof(int32_t));
-    n->order = take(c, r, 1, sizeof(int32_t));
-    n->begin = take(c, r + 1, 1, sizeof(int32_t));
-    n->segment = take(c, r, 1, sizeof(int32_t));
-    n->list = take(c, maps, 1, sizeof(int32_t));
-    n->place = take(c, maps, 1, sizeof(int32_t));
+    n->token = train_take(c, r, 1, sizeof(int32_t));
+    n->row = train_take(c, r, 1, sizeof(int32_t));
+    n->target = train_take(c, r, 1, sizeof(int32_t));
+    n->start = train_take(c, r, 1, sizeof(int32_t));
+    n->order = train_take(c, r, 1, sizeof(int32_t));
+    n->begin = train_take(c, r + 1, 1, sizeof(int32_t));
+    n->segment = train_take(c, r, 1, sizeof(int32_t));
+    n->list = train_take(c, maps, 1, sizeof(int32_t));
+    n->place = train_take(c, maps, 1, sizeof(int32_t));
 }
 
 static int widest(const struct trainer *t)
@@ -161,7 +70,7 @@ static uint64_t partial_floats(const struct trainer *t)
     return norm > bias ? norm : bias;
 }
 
-static void carve_activations(struct trainer *t, struct carve *c)
+static void carve_activations(struct trainer *t, struct train_carve *c)
 {
     int r = t->max_rows;
     for (int i = 0; i <= t->c->n_layers; i++)
@@ -179,37 +88,37 @@ static void carve_activations(struct trainer *t, struct carve *c)
     t->dv = halves(c, r, t->kv_dim);
     t->delta = floats(c, r, t->c->n_heads);
     t->angle = floats(c, t->o.length, t->c->head_dim);
-    t->partial = take(c, partial_floats(t), 1, sizeof(float));
-    t->room = take(c, TRAIN_ROOM_MOST, 1, 1);
-    t->square = take(c, t->n_weights / TRAIN_UPDATE_BLOCK, 1, sizeof *t->square);
-    t->decision = take(c, 1, 1, sizeof *t->decision);
-    t->total = take(c, TOTALS_MOST, 1, sizeof *t->total);
+    t->partial = train_take(c, partial_floats(t), 1, sizeof(float));
+    t->room = train_take(c, TRAIN_ROOM_MOST, 1, 1);
+    t->square = train_take(c, t->lay.n_weights / TRAIN_UPDATE_BLOCK, 1, sizeof *t->square);
+    t->decision = train_take(c, 1, 1, sizeof *t->decision);
+    t->total = train_take(c, TOTALS_MOST, 1, sizeof *t->total);
     carve_numbers(&t->numbers, t, c);
     carve_kept(t, c);
     carve_exit(t, c);
 }
 
-static void carve_anchor(struct trainer *t, struct carve *c)
+static void carve_anchor(struct trainer *t, struct train_carve *c)
 {
     if (!t->o.anchor)
         return;
-    t->anchor = take(c, t->n_matrices, 1, sizeof *t->anchor);
-    t->anchor_vector = take(c, t->n_weights - t->n_matrices, 1, sizeof *t->anchor_vector);
+    t->anchor = train_take(c, t->lay.n_matrices, 1, sizeof *t->anchor);
+    t->anchor_vector = train_take(c, t->lay.n_weights - t->lay.n_matrices, 1, sizeof *t->anchor_vector);
     t->anchor_state = floats(c, t->max_rows, t->hidden_pad);
     t->at_exit.z_anchor = floats(c, t->chunk, t->vocab_pad);
-    t->at_exit.anchor = take(c, (uint64_t)t->chunk, 1, sizeof *t->at_exit.anchor);
+    t->at_exit.anchor = train_take(c, (uint64_t)t->chunk, 1, sizeof *t->at_exit.anchor);
 }
 
-static void carve_all(struct trainer *t, struct carve *c, struct train_plan *plan)
+static void carve_all(struct trainer *t, struct train_carve *c, struct train_plan *plan)
 {
     uint64_t at[6] = {0};
-    t->weight = take(c, t->n_weights, 1, sizeof(float));
-    t->half = take(c, t->n_matrices, 1, sizeof *t->half);
+    t->weight = train_take(c, t->lay.n_weights, 1, sizeof(float));
+    t->half = train_take(c, t->lay.n_matrices, 1, sizeof *t->half);
     at[1] = c->used;
-    t->gradient = take(c, t->n_weights, 1, sizeof(float));
+    t->gradient = train_take(c, t->lay.n_weights, 1, sizeof(float));
     at[2] = c->used;
-    t->moment1 = take(c, t->n_weights, 1, sizeof(float));
-    t->moment2 = take(c, t->n_weights, 1, sizeof(float));
+    t->moment1 = train_take(c, t->lay.n_weights, 1, sizeof(float));
+    t->moment2 = train_take(c, t->lay.n_weights, 1, sizeof(float));
     at[3] = c->used;
     carve_activations(t, c);
     at[4] = c->used;
@@ -218,18 +127,18 @@ static void carve_all(struct trainer *t, struct carve *c, struct train_plan *pla
     *plan = (struct train_plan){.weights = at[1], .gradients = at[2] - at[1], .optimizer = at[3] - at[2], .activations = at[4] - at[3], .anchor = at[5] - at[4]};
 }
 
-static void carve_pinned(struct trainer *t, struct carve *c)
+static void carve_pinned(struct trainer *t, struct train_carve *c)
 {
     carve_numbers(&t->host.numbers, t, c);
     t->numbers_bytes = c->used; /* they come first: as many bytes as on the device */
-    t->host.total = take(c, TOTALS_MOST, 1, sizeof *t->host.total);
-    t->host.decision = take(c, 1, 1, sizeof *t->host.decision);
-    t->host.staging = take(c, STAGING_FLOATS, 1, sizeof *t->host.staging);
+    t->host.total = train_take(c, TOTALS_MOST, 1, sizeof *t->host.total);
+    t->host.decision = train_take(c, 1, 1, sizeof *t->host.decision);
+    t->host.staging = train_take(c, STAGING_FLOATS, 1, sizeof *t->host.staging);
 }
 
 void cuda_train_place(struct trainer *t, uint8_t *device, uint8_t *pinned)
 {
-    struct carve c = {.base = device}, p = {.base = pinned};
+    struct train_carve c = {.base = device, .align = ALIGN}, p = {.base = pinned, .align = ALIGN};
     struct train_plan plan;
     t->memory = device;
     t->host.memory = pinned;
@@ -241,15 +150,13 @@ void cuda_train_place(struct trainer *t, uint8_t *device, uint8_t *pinned)
 
 static int check_options(const struct config *c, const struct train_options *o, struct error *err)
 {
-    if (o->batch < 1 || o->length < 1 || o->exits < 0 || o->threads < 0)
-        return fail(err, ERR_USAGE, "training: batch %d, length %d, exits %d, threads %d: batch and length must be at least 1, the others not negative", o->batch, o->length,
-                    o->exits, o->threads);
+    int rc = train_check_options(c, o, err);
+    if (rc)
+        return rc;
+    if (o->batch > TRAIN_ROWS_MOST / o->length)
+        return fail(err, ERR_USAGE, "training: batch %d of length %d: a GPU takes %d positions at once; accumulate gradients over several batches", o->batch, o->length, TRAIN_ROWS_MOST);
     if (o->exits > TOTALS_MOST || c->n_layers > TOTALS_MOST)
         return fail(err, ERR_USAGE, "training: %d exits, %d layers: a GPU takes %d of each at most", o->exits, c->n_layers, TOTALS_MOST);
-    if (o->length > c->context)
-        return fail(err, ERR_USAGE, "training: length %d: the model's context is %d", o->length, c->context);
-    if (o->batch > INT32_MAX / o->length)
-        return fail(err, ERR_USAGE, "training: batch %d of length %d: too many positions at once; accumulate gradients over several batches", o->batch, o->length);
     if (c->head_dim % 8 || c->head_dim < 16 || c->head_dim > 128)
         return fail(err, ERR_CONFIG, "heads of %d values: training on a GPU needs a multiple of 8 from 16 to 128; use --device cpu", c->head_dim);
     if (c->hidden > TRAIN_HIDDEN_MOST)
@@ -276,15 +183,13 @@ static void set_sizes(struct trainer *t)
 static int take_lists(struct trainer *t, struct error *err)
 {
     uint64_t layers = (uint64_t)t->c->n_layers;
-    t->item = arena_array(&t->arena, (uint64_t)t->model->file->n_views, sizeof *t->item);
-    t->at = arena_array(&t->arena, layers, sizeof *t->at);
     t->state = arena_array(&t->arena, layers + 1, sizeof *t->state);
     t->pull = arena_array(&t->arena, (uint64_t)t->max_exits, sizeof *t->pull);
     t->kept = arena_array(&t->arena, layers, sizeof *t->kept);
     t->inv_freq = arena_array(&t->arena, (uint64_t)t->c->head_dim / 2, sizeof *t->inv_freq);
     t->n_kept = arena_array(&t->arena, layers, sizeof *t->n_kept);
     t->counts = arena_array(&t->arena, (uint64_t)t->c->vocab + 1, sizeof *t->counts);
-    return t->item && t->at && t->state && t->pull && t->kept && t->inv_freq && t->n_kept && t->counts ? 0 : fail(err, ERR_OS, "out of memory");
+    return t->state && t->pull && t->kept && t->inv_freq && t->n_kept && t->counts ? 0 : fail(err, ERR_OS, "out of memory");
 }
 
 int cuda_train_lay_out(struct trainer *t, const struct model *m, const struct train_options *o, struct train_plan *plan, struct error *err)
@@ -295,16 +200,14 @@ int cuda_train_lay_out(struct trainer *t, const struct model *m, const struct tr
         return rc;
     set_sizes(t);
     rc = take_lists(t, err);
-    bool *join = rc ? NULL : arena_array(&t->arena, (uint64_t)m->file->n_views, sizeof *join);
-    if (!join)
-        return rc ? rc : fail(err, ERR_OS, "out of memory");
-    list_items(t);
-    mark_joins(t, join);
-    struct carve c = {0}, pinned = {0};
-    bool fits = place_items(t, join);
+    if (!rc)
+        rc = train_lay_tensors(&t->lay, m, &t->arena, (struct train_layout_rule){.unit = 8, .block = TRAIN_UPDATE_BLOCK, .joined = true}, err);
+    if (rc)
+        return rc;
+    struct train_carve c = {.align = ALIGN}, pinned = {.align = ALIGN};
     carve_all(t, &c, plan);
     carve_pinned(t, &pinned);
     t->memory_bytes = c.used;
     t->host.bytes = pinned.used;
-    return fits && !c.overflow && !pinned.overflow && c.used <= SIZE_MAX / 2 ? 0 : fail(err, ERR_USAGE, "training: batch %d of length %d needs more memory than there are addresses", o->batch, o->length);
+    return !c.overflow && !pinned.overflow && c.used <= SIZE_MAX / 2 ? 0 : fail(err, ERR_USAGE, "training: batch %d of length %d needs more memory than there are addresses", o->batch, o->length);
 }

@@ -16,9 +16,9 @@ static int take_logits(const struct chunk *c, const struct train_weights *w, con
 {
     struct trainer *t = c->p->t;
     const struct train_join j = {.rows = c->n, .length = 1, .hidden = t->c->hidden, .pad = t->hidden_pad, .eps = (float)t->c->norm_eps, .x = state, .x_map = c->row,
-                                 .w = w->vector + (t->norm_at - t->n_matrices), .normed = t->at_exit.normed};
+                                 .w = w->vector + (t->lay.norm_at - t->lay.n_matrices), .normed = t->at_exit.normed};
     int rc = CUDA_TRY(err, cuda_train_join(t->stream, &j));
-    struct train_product head = product_forward(z, t->vocab_pad, t->at_exit.normed, t->hidden_pad, w->matrix + t->head_at, c->n, t->c->hidden, t->c->vocab);
+    struct train_product head = product_forward(z, t->vocab_pad, t->at_exit.normed, t->hidden_pad, w->matrix + t->lay.head_at, c->n, t->c->hidden, t->c->vocab);
     head.c_f32 = true;
     return rc ? rc : cuda_train_product(t, head, err);
 }
@@ -53,11 +53,11 @@ static int go_back(const struct chunk *c, const float *state, float *pull, struc
     struct trainer *t = c->p->t;
     const struct chunk_kept *k = &t->at_exit;
     const int hidden = t->c->hidden, vocab = t->c->vocab;
-    const struct train_norm_back norm = {.rows = c->n, .length = 1, .dx = pull, .dx_map = c->row, .x = state, .x_map = c->row, .dy = t->y, .w = train_vector(c->p, t->norm_at)};
-    int rc = cuda_train_product(t, product_weight(t->gradient + t->head_at, k->dz, t->vocab_pad, k->normed, t->hidden_pad, c->n, hidden, vocab), err);
+    const struct train_norm_back norm = {.rows = c->n, .length = 1, .dx = pull, .dx_map = c->row, .x = state, .x_map = c->row, .dy = t->y, .w = train_vector(c->p, t->lay.norm_at)};
+    int rc = cuda_train_product(t, product_weight(t->gradient + t->lay.head_at, k->dz, t->vocab_pad, k->normed, t->hidden_pad, c->n, hidden, vocab), err);
     if (!rc)
-        rc = cuda_train_product(t, product_back(t->y, t->hidden_pad, k->dz, t->vocab_pad, train_matrix(c->p, t->head_at), c->n, hidden, vocab), err);
-    return rc ? rc : cuda_train_norm_gradient(t, norm, t->norm_at, err);
+        rc = cuda_train_product(t, product_back(t->y, t->hidden_pad, k->dz, t->vocab_pad, train_matrix(c->p, t->lay.head_at), c->n, hidden, vocab), err);
+    return rc ? rc : cuda_train_norm_gradient(t, norm, t->lay.norm_at, err);
 }
 
 static int lose_at(const struct chunk *c, const struct train_exit *e, int exit, struct error *err)

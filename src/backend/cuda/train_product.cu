@@ -2,7 +2,7 @@
 /* The trainer's matrix products by mma.sync: a block makes a tile of 128 x 256 or 128 x 128, a warp 64 x 64 of it, over steps of 64 of k that cp.async fetches two
    ahead into shared memory. Operands stay as they are stored: what is turned is turned by ldmatrix. Where there are fewer tiles than the GPU has places, k is cut into
    parts whose sums a second kernel adds in order. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/tensor.cuh"
 #include "backend/cuda/train_kernels.h"
 
 enum {
@@ -15,37 +15,6 @@ enum {
 };
 
 template <int TILE_N> static constexpr int shared_bytes(void) { return STAGES * (TILE_M + TILE_N) * STEP * 2; }
-
-static __device__ __forceinline__ uint32_t bf16_pair(float low, float high)
-{
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return *(const uint32_t *)&v;
-}
-
-static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/* Four 8 x 8 matrices; lane l names row l % 8 of matrix l / 8. */
-template <bool TURN> static __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at)
-{
-    if (TURN)
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
-    else
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
-}
-
-/* The first `bytes` of 16, then zeros. */
-static __device__ __forceinline__ void copy_piece(uint32_t to, const void *from, int bytes)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-
-static __device__ __forceinline__ void commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> static __device__ __forceinline__ void wait_copies(void) { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 
 /* ---- one operand ----
    ALONG: its rows lie along k, in shared memory [EXTENT][STEP]; else across it, [STEP][EXTENT]. Piece i (16 bytes) of a row r lies at place i ^ (r % 8), so that
@@ -239,7 +208,7 @@ static __global__ void __launch_bounds__(TILE_N, TILE_N == 256 ? 1 : 2) product_
         }
         a.advance();
         b.advance();
-        commit();
+        commit_copies();
     }
     wait_copies<STAGES - 2>();
     __syncthreads();
@@ -272,7 +241,7 @@ static __global__ void __launch_bounds__(TILE_N, TILE_N == 256 ? 1 : 2) product_
             if (kk == 2) {
                 if (more)
                     b.template fetch<b.turns / 2, b.turns>(writing + A_BYTES);
-                commit();
+                commit_copies();
                 a.advance();
                 b.advance();
                 writing = writing == base + (STAGES - 1) * STAGE_BYTES ? base : writing + STAGE_BYTES;
@@ -343,12 +312,11 @@ struct division {
     int tile_n, steps, parts; /* steps of k a part */
 };
 
-static int processors(void)
+static cudaError_t count_processors(int *n)
 {
-    int device = 0, n = 0;
-    if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) != cudaSuccess || n < 1)
-        return 132;
-    return n;
+    int device = 0;
+    const cudaError_t e = cudaGetDevice(&device);
+    return e == cudaSuccess ? cudaDeviceGetAttribute(n, cudaDevAttrMultiProcessorCount, device) : e;
 }
 
 /* Time of tiles in units of what an SM needs for one step of 128 x 128 (about half a microsecond). One large tile fills an SM, or two small ones, whose ends overlap. */
@@ -366,9 +334,9 @@ static double parts_time(const struct train_product *p, int parts)
     return parts == 1 ? 0 : 5 + 8.0 * p->m * p->n * parts / 1.5e6; /* a launch, and what is written and read at about 3 TB/s */
 }
 
-static struct division choose_division(const struct train_product *p, size_t room_bytes)
+static struct division choose_division(const struct train_product *p, size_t room_bytes, int sms)
 {
-    const int steps = (int)(((int64_t)p->k + STEP - 1) / STEP), sms = processors();
+    const int steps = (int)(((int64_t)p->k + STEP - 1) / STEP);
     struct division best = {0, 0, 0};
     double best_time = 0;
     for (int tile_n = 256; tile_n >= 128; tile_n /= 2) {
@@ -385,14 +353,6 @@ static struct division choose_division(const struct train_product *p, size_t roo
         }
     }
     return best;
-}
-
-extern "C" size_t train_product_room(const struct train_product *p)
-{
-    if (p->m <= 0 || p->n <= 0)
-        return 0;
-    const struct division c = choose_division(p, TRAIN_ROOM_MOST);
-    return c.parts == 1 ? 0 : (size_t)c.parts * (size_t)p->m * part_pitch(*p) * sizeof(float);
 }
 
 /* ---- launches ---- */
@@ -420,14 +380,18 @@ extern "C" cudaError_t train_product(cudaStream_t s, const struct train_product 
 {
     if (p->m <= 0 || p->n <= 0)
         return cudaSuccess;
-    const struct division c = choose_division(p, p->room ? p->room_bytes : 0);
+    int sms = 0;
+    cudaError_t e = count_processors(&sms);
+    if (e != cudaSuccess)
+        return e;
+    const struct division c = choose_division(p, p->room ? p->room_bytes : 0, sms);
     struct launch l = {};
     l.stream = s;
     const int tiles = (p->m + TILE_M - 1) / TILE_M * ((p->n + c.tile_n - 1) / c.tile_n);
     const void *kernel = c.tile_n == 256 ? kernel_of<256>(!p->turn_a, p->turn_b) : kernel_of<128>(!p->turn_a, p->turn_b);
     int parts = c.parts, steps = c.steps;
     void *args[] = {(void *)p, &steps}, *reduce_args[] = {(void *)p, &parts};
-    const cudaError_t e = launch_kernel(l, kernel, dim3(tiles, parts), dim3(c.tile_n), (size_t)(c.tile_n == 256 ? shared_bytes<256>() : shared_bytes<128>()), args);
+    e = launch_kernel(l, kernel, dim3(tiles, parts), dim3(c.tile_n), (size_t)(c.tile_n == 256 ? shared_bytes<256>() : shared_bytes<128>()), args);
     if (e != cudaSuccess || parts == 1)
         return e;
     const size_t quads = (size_t)p->m * part_pitch(*p) / 4;

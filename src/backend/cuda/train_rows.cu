@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows between the trainer's products: mostly a block a row, four elements a thread. What limits is memory, so that what follows one another is joined. */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/tensor.cuh"
 #include "backend/cuda/train_rows.h"
 
 static int round32(int n) { return (n + 31) / 32 * 32; }
@@ -15,12 +15,7 @@ static __device__ __forceinline__ int mapped(const int32_t *map, int length, int
 }
 
 static __device__ __forceinline__ float4 widen(uint2 v) { return make_float4(bf16_low(v.x), bf16_high(v.x), bf16_low(v.y), bf16_high(v.y)); }
-static __device__ __forceinline__ uint32_t half_pair(float low, float high)
-{
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return *(const uint32_t *)&v;
-}
-static __device__ __forceinline__ uint2 narrow(float4 v) { return make_uint2(half_pair(v.x, v.y), half_pair(v.z, v.w)); }
+static __device__ __forceinline__ uint2 narrow(float4 v) { return make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w)); }
 static __device__ __forceinline__ float4 load4(const float *p) { return *(const float4 *)p; }
 static __device__ __forceinline__ float4 load4(const uint16_t *p) { return widen(*(const uint2 *)p); }
 static __device__ __forceinline__ float4 add4(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }

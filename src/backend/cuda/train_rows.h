@@ -16,7 +16,8 @@ extern "C" {
 enum {
     TRAIN_HIDDEN_MOST = 8192, /* what a block of the row kernels holds of a residual row */
     TRAIN_UPDATE_BLOCK = 16384, /* floats */
-    TRAIN_BIAS_ROWS = 64      /* that a block adds up for a bias */
+    TRAIN_BIAS_ROWS = 64,     /* that a block adds up for a bias */
+    TRAIN_ROWS_MOST = 65535 * TRAIN_BIAS_ROWS /* of a call: those blocks lie along a grid's second dimension */
 };
 
 /* ---- train_rows.cu ----

@@ -8,23 +8,9 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/train_kernels.h"
 #include "backend/cuda/train_rows.h"
-
-#define NOWHERE SIZE_MAX
+#include "backend/train_layout.h"
 
 enum { TOTALS_MOST = 1024 }; /* exits of one call */
-
-/* A tensor's place in each of the flat arrays. Rows of a matrix are padded with zeros to a multiple of 8. */
-struct train_item {
-    struct train_tensor is;
-    const struct view *view;
-    size_t at; /* elements */
-    int ld;    /* from row to row */
-};
-
-/* Places of a layer's weights and biases (NOWHERE: none). Those of q, k and v lie one behind the other without a gap, those of gate and up too: each is one product. */
-struct layer_at {
-    size_t weight[W_COUNT], bias[W_COUNT];
-};
 
 /* What a layer keeps for the way back; M: rows that went through it. */
 struct layer_kept {
@@ -63,11 +49,7 @@ struct trainer {
     int q_dim, kv_dim, qkv_dim, hidden_pad, ffn_pad, gate_pad, vocab_pad;
     float *inv_freq; /* [head_dim / 2], on the host */
 
-    struct train_item *item; /* [n_items] */
-    int n_items;
-    struct layer_at *at;     /* [n_layers] */
-    size_t embed_at, norm_at, head_at; /* head_at == embed_at when tied */
-    size_t n_weights, n_matrices;      /* elements; matrices come first: those decay, and have a copy in bf16 */
+    struct train_layout lay;
 
     /* on the device */
     float *weight, *gradient, *moment1, *moment2; /* [n_weights] */
@@ -160,7 +142,7 @@ static inline int pad8(int n) { return (n + 7) / 8 * 8; }
 static inline size_t row_at(int row, int pad) { return (size_t)row * (size_t)pad; } /* elements before a row */
 
 static inline const uint16_t *train_matrix(const struct train_pass *p, size_t at) { return p->weights.matrix + at; }
-static inline const float *train_vector(const struct train_pass *p, size_t at) { return at == NOWHERE ? NULL : p->weights.vector + (at - p->t->n_matrices); }
+static inline const float *train_vector(const struct train_pass *p, size_t at) { return at == NOWHERE ? NULL : p->weights.vector + (at - p->t->lay.n_matrices); }
 
 /* Samples that go through a layer, and maps of them: NULL when those are all. */
 static inline int train_samples(const struct train_pass *p, int layer) { return p->drops ? p->t->n_kept[layer] : p->b->n; }

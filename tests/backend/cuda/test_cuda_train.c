@@ -300,7 +300,7 @@ static void test_update_against_the_cpu(void **state)
 static void check_fit(const struct trial *x, const char *when)
 {
     for (int i = 0; i < x->ops->n_tensors(x->t); i++) {
-        const struct train_item *it = &x->t->item[i];
+        const struct train_item *it = &x->t->lay.item[i];
         const size_t n = trial_size(x, i);
         const enum dtype type = train_fit_type(&x->t->o, it->view);
         if (type == DT_F32)
