@@ -278,6 +278,7 @@ LSK_API double lsk_measure_read(uint64_t bytes, int threads, lsk_error *err);
 
 typedef struct lsk_train_options {
     const char *recipe;        /* required: a name of lsk_recipe */
+    const char *start;         /* a model of the same shape whose weights to begin with; the first model is then only the anchor; NULL: its own */
     const char *folder;        /* required: tokens, log and checkpoints go there; made when it is not there */
     const char *const *data;   /* files, NULL-terminated: NAME.jsonl has a document in every line, any other is one of plain text; NULL: what the folder holds already */
     const double *weights;     /* how often a pass takes each file of data: 2 is twice, 0.5 a half now and the other in the next pass; NULL: once each */

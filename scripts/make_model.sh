@@ -20,18 +20,18 @@ work=${WORK:-build/model} out=${OUT:-models} program=${PROGRAM:-build/layerskip}
 name=${NAME:-SmolLM2-135M-Instruct-LayerSkip-Q4_1}
 # How much. SIZE=tiny goes through all of it in minutes on two CPU cores; every number can be set by itself.
 case ${SIZE:-full} in
-full) set -- 24000 64 24000 48000 24000 256 8000000 1200 32 8 1024 20000 "$@" ;;
+full) set -- 24000 64 6100 6500 2600 256 8000000 1800 32 1 1024 20000 "$@" ;;
 tiny) set -- 24 4 24 12 12 32 30000 4 1 2 128 400 "$@" ;;
 *) echo "SIZE: $SIZE: full or tiny" >&2; exit 64 ;;
 esac
 prompts=${PROMPTS:-$1} held=${HELD:-$2} greedy=${GREEDY:-$3} warm=${WARM:-$4} hot=${HOT:-$5} n_predict=${N_PREDICT:-$6} text_bytes=${TEXT_BYTES:-$7} steps=${STEPS:-$8}
 batch=${BATCH:-$9} accumulate=${ACCUMULATE:-${10}} length=${LENGTH:-${11}} held_tokens=${HELD_TOKENS:-${12}}
 shift 12
-parallel=${PARALLEL:-64} rate=${RATE:-3e-4} exits=${EXITS-} seed=${SEED:-1} train_options=${TRAIN_OPTIONS-}
+parallel=${PARALLEL:-64} rate=${RATE:-1.2e-3} exits=${EXITS-} seed=${SEED:-1} train_options=${TRAIN_OPTIONS---anchor 3 --floor 0.02}
 type=${TYPE:-q4_1} part=${PART:-50M} most=${MOST:-100000000} profile=${PROFILE-} reps=${REPS:-3}
 packages="r-cran-janeaustenr jargon-text python3.11-doc postgresql-doc-15 libpython3.11-stdlib wordnet-base"
 # How often a pass takes each text; the model's own replies count most.
-weights="greedy:1 warm:1 hot:1 prose:1 docs:0.5 code:0.7 words:0.3"
+weights="greedy:2 warm:2 hot:1.5 prose:1 docs:0.4 code:0.5 words:0.2"
 
 run() { echo "\$ $*" >&2; "$@"; }
 here() { [[ -e $1 ]] && echo "there is $1" >&2; }

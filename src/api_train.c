@@ -146,15 +146,23 @@ static int set_training(const lsk_train_options *o, const struct model *m, struc
 int lsk_train(const char *path, const lsk_train_options *o, lsk_train_fn event, void *ud, lsk_error *err)
 {
     struct error e = {0};
-    struct model m;
+    struct model m, start;
     struct training t;
     struct listener l = {event, ud, o->progress, o->progress_ud};
     int rc = model_open(&m, path, o->ignore_config, &e);
     if (rc)
         return api_fail(err, &e);
+    rc = o->start ? model_open(&start, o->start, o->ignore_config, &e) : 0;
+    if (rc) {
+        model_close(&m);
+        return api_fail(err, &e);
+    }
     rc = set_training(o, &m, &l, &t, &e);
+    t.start = o->start ? &start : NULL;
     if (!rc)
         rc = training_run(&t, &e);
+    if (o->start)
+        model_close(&start);
     model_close(&m);
     return rc < 0 ? api_fail(err, &e) : rc;
 }

@@ -8,7 +8,7 @@
 #include "messages.h"
 
 struct source_args {
-    const char *model, *device;
+    const char *model, *start, *device;
     struct texts ignore_config;
     int threads;
 };
@@ -41,6 +41,8 @@ struct train_args {
 
 static const struct option source_options[] = {
     {"model m", OPT_TEXT, offsetof(struct source_args, model), "PATH", .help = "the model to begin with: a Hugging Face folder or a .gguf file; it stays as it is"},
+    {"start", OPT_TEXT, offsetof(struct source_args, start), "PATH",
+     .help = "begin with the weights of this model of the same shape, a trained one say; -m stays what `distill` holds the last layer to"},
     {"device", OPT_TEXT, offsetof(struct source_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N", .help = "where the training runs; auto is the first GPU if there is one, else the CPU"},
     {"threads t", OPT_INT, offsetof(struct source_args, threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},
     {"ignore-config", OPT_TEXTS, offsetof(struct source_args, ignore_config), "KEY", .help = "pass over this unknown key of the model's configuration; may be repeated"},
@@ -217,7 +219,7 @@ static int train(const void *args, lsk_error *err)
         return err->code;
     int r = split_weights(&a->data.file, &sources, err);
     const lsk_train_options o = {
-        .recipe = a->recipe.name, .folder = a->run.folder, .data = a->data.file.n ? (const char *const *)sources.file : NULL, .weights = sources.weight, .device = a->source.device, .document_end = a->data.document_end,
+        .recipe = a->recipe.name, .start = a->source.start, .folder = a->run.folder, .data = a->data.file.n ? (const char *const *)sources.file : NULL, .weights = sources.weight, .device = a->source.device, .document_end = a->data.document_end,
         .special = a->data.special, .learn_prompts = a->data.learn_prompts, .bad_rows = a->data.bad_rows, .steps = a->recipe.steps, .batch = a->recipe.batch,
         .accumulate = a->recipe.accumulate, .length = a->recipe.length, .seed = seed_of(a->recipe.seed), .rate = a->recipe.rate, .layer_dropout = or_recipe(a->recipe.dropout),
         .exit_scale = or_recipe(a->recipe.exit_scale), .anchor = or_recipe(a->recipe.anchor), .warmup = number(a->recipe.warmup), .floor = number(a->recipe.floor), .decay = or_recipe(a->recipe.decay),

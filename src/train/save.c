@@ -80,13 +80,13 @@ static json_t *describe(const struct training *t, const struct identity *id, int
         json_decref(settings);
         return NULL;
     }
-    return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:s, s:s}", "step", step, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", id->model, "data", hex(id->data),
+    return json_pack("{s:i, s:s, s:s, s:o, s:s, s:o, s:o, s:s, s:s}", "step", step, "start", id->start, "recipe", t->schedule.recipe.name, "seed", hex(t->schedule.seed), "model", id->model, "data", hex(id->data),
                      "settings", settings, "fit", dtype_table[t->fit].name, "device", t->device);
 }
 
 static int differs(const char *path, const char *what, const char *was, const char *is, struct error *err)
 {
-    return fail(err, ERR_USAGE, "%s: %s was %s, now it is %s: resume with what the run began with, or begin another one in another folder", path, what, was, is);
+    return fail(err, ERR_USAGE, "%s: %s was %s, now it is %s: resume with what the run began with, or begin another one in another folder", path, what, *was ? was : "none", *is ? is : "none");
 }
 
 static int damaged(const char *path, const char *what, struct error *err)
@@ -113,6 +113,8 @@ static int check_same(const struct training *t, const struct identity *id, const
 {
     struct setting set[SETTINGS_MAX];
     int n = list_settings(t, set), rc = same_text(c, "model", id->model, err);
+    if (!rc)
+        rc = same_text(c, "start", id->start, err);
     if (!rc)
         rc = same_text(c, "recipe", t->schedule.recipe.name, err);
     if (!rc)

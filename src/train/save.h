@@ -8,7 +8,7 @@
 
 /* What a run is, beside its settings. */
 struct identity {
-    char model[17]; /* model_fingerprint */
+    char model[17], start[17]; /* model_fingerprint; start: "" where it begins with the model's own weights */
     uint64_t data;  /* hash of the tokens */
 };
 

@@ -14,6 +14,7 @@
 #include "model/fingerprint.h"
 #include "train/log.h"
 #include "train/save.h"
+#include "train/start.h"
 
 struct run {
     struct training t; /* completed */
@@ -376,6 +377,8 @@ static int open_run(struct run *r)
         return fail(r->err, ERR_NOINPUT, "%s: no complete checkpoint to resume from", t->folder);
     if (rc >= 0)
         rc = model_fingerprint(t->model, r->id.model, r->err);
+    if (!rc && t->start)
+        rc = model_fingerprint(t->start, r->id.start, r->err);
     if (!rc)
         rc = open_data(r);
     if (!rc)
@@ -384,6 +387,8 @@ static int open_run(struct run *r)
         rc = open_device(r);
     if (!rc && newest)
         rc = save_read(t, &r->id, r->trainer, newest, r->err);
+    else if (!rc && t->start)
+        rc = train_start(t->ops, r->trainer, t->start, r->err);
     if (!rc)
         rc = log_open(&r->log, t->folder, newest, r->err);
     r->first = newest;

@@ -33,6 +33,7 @@ struct train_event {
 
 struct training {
     const struct model *model;
+    const struct model *start; /* the weights to begin with, where they are not the model's; those stay the anchor. Or NULL */
     const struct train_ops *ops;
     const char *device;     /* their kind, "cpu" or "cuda": checkpoints name it, since each kind has its own bits */
     const char *folder;     /* of the run; made when it is not there */

@@ -28,6 +28,7 @@ static void names_what_differs(void **state)
     DIFFERS(r.t.schedule.recipe = *recipe_find("plain"), "recipe was distill, now it is plain");
     DIFFERS(r.t.schedule.steps = 14, "steps was 13, now it is 14");
     DIFFERS(r.t.schedule.seed = 4, "seed was 0x0000000000000003");
+    DIFFERS(r.t.start = r.t.model, "start was none, now it is ");
     DIFFERS(r.t.batch = 1, "batch was 2, now it is 1");
     DIFFERS(r.t.accumulate = 1, "accumulate was 2");
     DIFFERS(r.t.length = 8, "length was 16");
