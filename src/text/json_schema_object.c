@@ -209,7 +209,7 @@ static int put_object(struct schema_writer *w, const struct object *o)
 {
     char others[64], all[96];
     snprintf(others, sizeof others, o->more ? "(\",\" ws s%d-o)* ws" : "ws", w->at);
-    snprintf(all, sizeof all, o->more ? "( s%d-o %s )?" : "", w->at, others);
+    snprintf(all, sizeof all, o->more ? "( s%d-o %s )?" : "\"\"", w->at, others);
     int rc = schema_put(w, "s%d-x ::= \"{\" ws s%d-p0 \"}\"\n", w->at, w->at);
     if (rc == 0)
         rc = put_chain(w, o, 'p', all);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "check.h"
-
+#include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "text/json_schema.h"
-#include "text/matcher.h"
+#include "text/random_walk.h"
 
 static struct bytes as_bytes(const char *s) { return (struct bytes){(const uint8_t *)s, strlen(s)}; }
 
@@ -184,11 +183,58 @@ static void refused_by_name(void **state)
     }
 }
 
-int main(void)
+/* Every schema of the table: sampled texts are JSON. (test_json_schema_valid.py holds them against the schema, with --sample.) */
+static int sample(const char *schema, int n, bool print)
 {
+    struct bytes text[WALK_TOKENS];
+    static char out[WALK_TEXT];
+    struct token_tree *t = walk_tokens(text);
+    struct grammar *g = open_schema(schema);
+    struct matcher *m = matcher_open(g, t, NULL);
+    uint64_t seed = 11;
+    int ended = 0;
+    for (int i = 0; i < n; i++) {
+        int size = walk_sentence(m, text, out, i, &seed);
+        json_error_t e;
+        json_t *j = size < 0 ? json_null() : json_loadb(out, (size_t)size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e), *line = print && size >= 0 ? json_pack("[ss%]", schema, out, (size_t)size) : NULL;
+        if (!j)
+            fail_msg("%s\n%s: %s", schema, e.text, out);
+        if (line)
+            json_dumpf(line, stdout, JSON_COMPACT);
+        if (line)
+            printf("\n");
+        json_decref(line);
+        json_decref(j);
+        ended += size >= 0;
+    }
+    matcher_close(m);
+    grammar_close(g);
+    token_tree_close(t);
+    return ended;
+}
+
+static void sampled_texts_are_json(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        assert_in_range(sample(table[i].schema, 15, false), 11, 15);
+}
+
+static int sample_all(void)
+{
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        sample(table[i].schema, 25, true);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "--sample") == 0)
+        return sample_all();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_against_schemas),
         cmocka_unit_test(refused_by_name),
+        cmocka_unit_test(sampled_texts_are_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
