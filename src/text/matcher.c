@@ -36,10 +36,8 @@ struct matcher {
     uint32_t *stack;         /* [longest + 1] states along a token */
     uint32_t mask_of[MASKS]; /* the states whose masks are kept; MATCHER_DEAD: none */
     int mask_count[MASKS];
-    uint32_t *mask;          /* [MASKS][words] */
+    uint32_t *mask;          /* [MASKS][words + 1]; the last word takes the bits of token_none */
 };
-
-static size_t mask_words(const struct token_tree *t) { return ((size_t)t->n_tokens + 31) / 32; }
 
 static int out_of_memory(struct error *err) { return fail(err, ERR_OS, "grammar: out of memory"); }
 
@@ -289,7 +287,7 @@ struct matcher *matcher_open(const struct grammar *g, const struct token_tree *t
     if (m) {
         *m = (struct matcher){.g = g, .t = t, .called = malloc((size_t)g->n_rules * sizeof *m->called), .waiting = calloc(((size_t)g->n_rules + 63) / 64, sizeof *m->waiting)};
         m->stack = t ? calloc(t->longest + 1, sizeof *m->stack) : NULL;
-        m->mask = t ? calloc(MASKS * mask_words(t) + 1, sizeof *m->mask) : NULL;
+        m->mask = t ? calloc(MASKS * (token_words(t) + 1), sizeof *m->mask) : NULL;
     }
     if (!m || !m->called || !m->waiting || (t && (!m->stack || !m->mask)))
         out_of_memory(err);
@@ -346,11 +344,13 @@ int64_t matcher_push(struct matcher *m, uint32_t *state, const void *p, size_t n
 
 /* ---- masks ---- */
 
+static void set_bit(uint32_t *mask, int32_t token) { mask[token / 32] |= 1u << token % 32; }
+
 static int fill_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct error *err)
 {
     const struct token_tree *t = m->t;
     int count = 0;
-    memset(mask, 0, mask_words(t) * sizeof *mask);
+    memset(mask, 0, (token_words(t) + 1) * sizeof *mask);
     m->work = 0;
     m->stack[0] = state;
     for (uint32_t i = 0; i < t->n_nodes;) {
@@ -363,19 +363,23 @@ static int fill_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct e
             continue;
         }
         m->stack[node->depth + 1] = (uint32_t)next;
-        for (uint32_t k = node->first; k < node[1].first; k++, count++)
-            mask[t->token[k] / 32] |= 1u << t->token[k] % 32;
+        set_bit(mask, node->token);
+        if (node->more)
+            for (int32_t same = t->same[node->token]; same >= 0; same = t->same[same])
+                set_bit(mask, same);
         i++;
     }
-    for (int i = 0; i < t->n_end && matcher_complete(m, state); i++, count++)
-        mask[t->end[i] / 32] |= 1u << t->end[i] % 32;
+    for (int i = 0; i < t->n_end && matcher_complete(m, state); i++)
+        set_bit(mask, t->end[i]);
+    for (size_t i = 0; i < token_words(t); i++)
+        count += __builtin_popcount(mask[i]);
     return count;
 }
 
 int matcher_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct error *err)
 {
-    size_t words = mask_words(m->t);
-    uint32_t at = state % MASKS, *kept = m->mask + at * words;
+    size_t words = token_words(m->t);
+    uint32_t at = state % MASKS, *kept = m->mask + at * (words + 1);
     if (state == MATCHER_DEAD) {
         memset(mask, 0, words * sizeof *mask);
         return 0;

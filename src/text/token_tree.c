@@ -46,14 +46,16 @@ static void plant(struct token_tree *t, const struct entry *e, int n)
             t->node[open[--depth]].skip = t->n_nodes;
         for (; depth < e[i].text.n; depth++) {
             open[depth] = t->n_nodes;
-            t->node[t->n_nodes++] = (struct token_node){0, (uint32_t)i, (uint16_t)depth, e[i].text.p[depth]};
+            t->node[t->n_nodes++] = (struct token_node){.token = token_none(t), .depth = (uint16_t)depth, .byte = e[i].text.p[depth]};
         }
-        t->token[i] = e[i].id;
+        struct token_node *last = &t->node[open[depth - 1]];
+        last->more = last->token != token_none(t);
+        t->same[e[i].id] = last->more ? last->token : -1;
+        last->token = e[i].id;
         t->longest = depth > t->longest ? depth : t->longest;
     }
     while (depth)
         t->node[open[--depth]].skip = t->n_nodes;
-    t->node[t->n_nodes] = (struct token_node){.skip = t->n_nodes, .first = (uint32_t)n};
 }
 
 /* How many nodes the sorted tokens make. */
@@ -91,10 +93,10 @@ struct token_tree *token_tree_open(const struct bytes *text, int n, const int32_
     bool *ends = calloc(room, 1);
     int rc = -1;
     if (t) {
-        t->token = calloc(room, sizeof *t->token);
+        t->same = calloc(room, sizeof *t->same);
         t->end = calloc(n_end > 0 ? (size_t)n_end : 1, sizeof *t->end);
     }
-    if (!t || !e || !ends || !t->token || !t->end)
+    if (!t || !e || !ends || !t->same || !t->end)
         rc = fail(err, ERR_OS, "out of memory for the tree of %d tokens", n);
     else {
         t->n_tokens = n;
@@ -116,7 +118,7 @@ void token_tree_close(struct token_tree *t)
     if (!t)
         return;
     free(t->node);
-    free(t->token);
+    free(t->same);
     free(t->end);
     free(t);
 }

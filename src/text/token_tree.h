@@ -10,20 +10,25 @@ enum { TOKEN_BYTES_MAX = 4096 };
 
 struct token_node {
     uint32_t skip;  /* the next node that is not below this one */
-    uint32_t first; /* of the tokens that end here: token[first] to before the next node's first */
+    int32_t token;  /* that ends here; with none a number past the vocabulary's, token_none, so that a walk needs no branch */
     uint16_t depth; /* bytes before this one */
     uint8_t byte;
+    bool more;      /* same[token] ends here too */
 };
 
 struct token_tree {
     int n_tokens;            /* of the vocabulary: bits of a mask */
     uint32_t n_nodes;
     size_t longest;          /* bytes of the longest token in it */
-    struct token_node *node; /* [n_nodes + 1] */
-    int32_t *token;          /* by text */
+    struct token_node *node; /* [n_nodes] */
+    int32_t *same;           /* [n_tokens] another token with this text, -1: none */
     int n_end;
     int32_t *end;            /* tokens that end the text */
 };
+
+/* Words of a mask, and the first bit behind them. */
+static inline size_t token_words(const struct token_tree *t) { return ((size_t)t->n_tokens + 31) / 32; }
+static inline int32_t token_none(const struct token_tree *t) { return (int32_t)token_words(t) * 32; }
 
 /* text[i]: what token i adds to the text; empty for control tokens, which no grammar allows, nor does one allow tokens of more than TOKEN_BYTES_MAX bytes.
    end: the tokens that end the text, whatever their text is. Caller closes. */

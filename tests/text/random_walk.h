@@ -35,7 +35,7 @@ static inline bool walk_allows(const uint32_t *mask, int token) { return mask[to
 /* In a hurry what ends a text is preferred. */
 static inline int walk_pick(const uint32_t *mask, int count, bool hurry, uint64_t *seed)
 {
-    static const int soon[] = {WALK_END, '"', '1', 'b', 'a', '}', ']', ')', ':'};
+    static const int soon[] = {WALK_END, '"', 'b', '1', 'a', '}', ']', ')', ':'};
     hurry = hurry && check_below(seed, 4);
     for (size_t i = 0; hurry && i < sizeof soon / sizeof *soon; i++)
         if (walk_allows(mask, soon[i]))

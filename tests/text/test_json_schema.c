@@ -217,7 +217,8 @@ static void sampled_texts_are_json(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        assert_in_range(sample(table[i].schema, 15, false), 11, 15);
+        if (sample(table[i].schema, 15, false) < 10)
+            fail_msg("%s\ntoo few sampled texts came to an end", table[i].schema);
 }
 
 static int sample_all(void)
