@@ -307,7 +307,7 @@ static int read_repetition(struct parser *p, int32_t item)
     uint32_t min = peek(p) == '+';
     int64_t max = peek(p) == '?' ? 1 : -1;
     if (item < 0)
-        REFUSE(p, p->at, "'%c' repeats what stands before it, and nothing does", peek(p));
+        REFUSE(p, p->at, "'%c' repeats the element before it, and there is none: put what it repeats into parentheses", peek(p));
     if (peek(p) == '{') {
         int rc = read_bounds(p, &min, &max);
         if (rc < 0)
@@ -331,8 +331,11 @@ static int read_element(struct parser *p, int32_t *item, bool *done)
     int32_t rule = 0, at = p->g->n_code;
     struct span any = {0, 0x10ffff};
     int c = peek(p), rc;
-    if (c == '*' || c == '+' || c == '?' || c == '{')
-        return read_repetition(p, *item);
+    if (c == '*' || c == '+' || c == '?' || c == '{') {
+        rc = read_repetition(p, *item);
+        *item = -1; /* repeating a repetition moves its code again: parentheses, whose number is bounded, have to ask for that */
+        return rc;
+    }
     *item = at;
     switch (c) {
     case '"': return read_literal(p);

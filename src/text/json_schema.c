@@ -2,6 +2,7 @@
 /* The queue of subschemas, and what a schema is made of: values, alternatives, arrays. White space is llama.cpp's: nothing, a space, or a line and up to 20 blanks. */
 #include "text/json_schema.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,10 +205,8 @@ static unsigned type_of(const json_t *v)
 {
     static const unsigned types[] = {[JSON_OBJECT] = IS_OBJECT, [JSON_ARRAY] = IS_ARRAY, [JSON_STRING] = IS_STRING, [JSON_INTEGER] = IS_INTEGER | IS_NUMBER, [JSON_REAL] = IS_NUMBER,
                                      [JSON_TRUE] = IS_BOOLEAN, [JSON_FALSE] = IS_BOOLEAN, [JSON_NULL] = IS_NULL};
-    unsigned t = types[json_typeof(v)];
-    if (json_is_real(v) && json_real_value(v) == (double)(int64_t)json_real_value(v))
-        t |= IS_INTEGER;
-    return t;
+    const unsigned t = types[json_typeof(v)];
+    return json_is_real(v) && floor(json_real_value(v)) == json_real_value(v) ? t | IS_INTEGER : t;
 }
 
 /* enum and const: those values that have the type. */

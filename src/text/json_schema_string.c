@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Strings: lengths, and patterns (ECMAScript's, without what looks around or back) as a grammar of their JSON text. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "text/grammar_parts.h"
@@ -166,6 +167,8 @@ static int read_class(struct pattern *p)
 
 /* ---- the pattern ---- */
 
+#define DIGITS "0123456789"
+
 static int read_quantifier(struct pattern *p)
 {
     const char *from = p->at;
@@ -173,12 +176,12 @@ static int read_quantifier(struct pattern *p)
     if (!p->item)
         return refuse(p, "nothing to repeat");
     if (*from == '{') {
-        n += strspn(from + n, "0123456789");
-        bool number = n > 1;
-        if (from[n] == ',')
-            n += 1 + strspn(from + n + 1, "0123456789");
-        if (!number || from[n++] != '}')
+        size_t least = strspn(from + 1, DIGITS), comma = 1 + least, most = from[comma] == ',' ? strspn(from + comma + 1, DIGITS) : 0;
+        n = comma + (from[comma] == ',') + most;
+        if (!least || from[n++] != '}')
             return refuse(p, "a { that is no quantifier");
+        if (least > 6 || most > 6 || (most && atoi(from + comma + 1) < atoi(from + 1)))
+            return refuse(p, "a quantifier with bounds that are too large or the wrong way round");
     }
     p->at += n;
     p->at += *p->at == '?'; /* not greedy: the same texts */

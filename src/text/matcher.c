@@ -179,10 +179,11 @@ static int follow(struct matcher *m, struct error *err)
         *word &= *word - 1;
         rc = enter(m, rule, err);
     }
+    m->n_call = rc < 0 ? m->n_call : 0;
     return rc;
 }
 
-/* After a failure calls may be left over. */
+/* Calls are left over after a failure only. */
 static void begin_step(struct matcher *m)
 {
     word_sets_clear(&m->pairs);
