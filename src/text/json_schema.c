@@ -90,9 +90,23 @@ int schema_put_literal(struct schema_writer *w, const char *text)
     return rc < 0 ? rc : schema_put(w, "\"");
 }
 
+/* Reals in as few digits as say the same number: 0.1, not 0.10000000000000001. */
+static char *write_value(const json_t *value)
+{
+    for (size_t digits = 15;; digits++) {
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(digits));
+        json_t *again = text && digits < 17 ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+        bool same = json_equal(again, value);
+        json_decref(again);
+        if (!text || same || digits == 17)
+            return text;
+        free(text);
+    }
+}
+
 int schema_put_value(struct schema_writer *w, const json_t *value)
 {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = write_value(value);
     int rc = text ? schema_put_literal(w, text) : out_of_memory(w);
     free(text);
     return rc;
