@@ -231,6 +231,14 @@ static json_t *join(const struct keyword *k, json_t *a, json_t *b)
     }
 }
 
+/* What `items` speaks of depends on prefixItems beside it, so two lists of items go together only where those are the same. */
+static bool items_agree(const json_t *a, const json_t *b)
+{
+    const json_t *x = json_object_get(a, "prefixItems"), *y = json_object_get(b, "prefixItems");
+    bool both_say = (x || json_object_get(a, "items")) && (y || json_object_get(b, "items"));
+    return !both_say || (!x && !y) || (x && y && json_equal(x, y));
+}
+
 /* Adds a part to *out; closed: the parts that say additionalProperties. Depth: HOPS_MAX. */
 static int merge(struct schema_writer *w, json_t *part, json_t *out, json_t *closed, int hops)
 {
@@ -241,6 +249,8 @@ static int merge(struct schema_writer *w, json_t *part, json_t *out, json_t *clo
         rc = schema_fail(w, "$ref and allOf lead through too many schemas: one of them contains itself, perhaps");
     if (rc < 0 || json_is_true(part))
         return rc;
+    if (!items_agree(part, out))
+        return schema_fail(w, "'prefixItems' and 'items' of different parts ($ref and allOf taken together): say them in one");
     json_object_foreach(part, key, value) {
         const struct keyword *k = find_keyword(key);
         json_t *had = json_object_get(out, key);

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bytes.h"
+#include "text/grammar.h"
 #include "text/json_schema_parts.h"
 
 struct property {
     const char *name;
     json_t *schema; /* NULL: any value */
-    bool required;
+    bool required, never; /* never: it may not be there at all */
 };
 
 struct object {
@@ -25,11 +25,14 @@ static int out_of_memory(struct schema_writer *w) { return fail(w->err, ERR_OS, 
 
 static int add_property(struct schema_writer *w, struct object *o, const char *name, json_t *schema, bool required)
 {
+    bool never = json_is_false(schema);
     struct property *list = grow(o->list, &o->cap, (uint64_t)o->n + 1, sizeof *list);
     if (!list)
         return out_of_memory(w);
+    if (never && required)
+        return schema_fail(w, "required: '%s' can never be there: its schema is false", name);
     o->list = list;
-    list[o->n++] = (struct property){name, schema, required};
+    list[o->n++] = (struct property){name, schema, required, never};
     return 0;
 }
 
@@ -63,7 +66,7 @@ static int read_object(struct schema_writer *w, const json_t *s, struct object *
     o->more = additional ? !json_is_false(additional) : !properties && !required;
     o->others = json_is_boolean(additional) ? NULL : additional;
     json_object_foreach(properties, key, value)
-        if (rc == 0 && (json_object_get(needed, key) || !json_is_false(value)))
+        if (rc == 0)
             rc = add_property(w, o, key, value, json_object_get(needed, key) != NULL);
     json_object_foreach(needed, key, value) {
         bool named = json_object_get(properties, key) != NULL;
@@ -87,15 +90,17 @@ struct names {
 /* Keys that leave the tree at this node, or go on to a child. */
 static int put_node(struct schema_writer *w, const char **name, struct names node, struct names **list, uint32_t *n, uint32_t *cap)
 {
-    bool ends = node.depth == strlen(name[node.lo]);
+    bool ends = !name[node.lo][node.depth];
     int rc = schema_put(w, "%s", ends ? "" : "\"\\\"\" | ");
     uint32_t from = *n;
     for (uint32_t i = node.lo + ends; rc == 0 && i < node.hi;) {
         const char *at = name[i] + node.depth;
         uint32_t c, end = i + 1;
-        int bytes = utf8_next((const uint8_t *)at, strlen(at), &c);
+        int bytes = utf8_next((const uint8_t *)at, strnlen(at, 4), &c);
         while (end < node.hi && strncmp(name[end] + node.depth, at, (size_t)bytes) == 0)
             end++;
+        if (*n >= GRAMMAR_RULES_MAX)
+            return schema_fail(w, "additionalProperties beside properties whose names have more than %d characters: use false", GRAMMAR_RULES_MAX);
         struct names *grown = grow(*list, cap, (uint64_t)*n + 1, sizeof *grown);
         if (!grown)
             return out_of_memory(w);
@@ -109,7 +114,7 @@ static int put_node(struct schema_writer *w, const char **name, struct names nod
     for (uint32_t i = from; rc == 0 && i < *n; i++) {
         uint32_t c;
         const char *at = name[(*list)[i].lo] + node.depth;
-        utf8_next((const uint8_t *)at, strlen(at), &c);
+        utf8_next((const uint8_t *)at, strnlen(at, 4), &c);
         rc = schema_put(w, "\\U%08X", c);
     }
     return rc < 0 ? rc : schema_put(w, "] plain* \"\\\"\"\n");
@@ -180,6 +185,10 @@ static int put_chain(struct schema_writer *w, const struct object *o, char chain
     bool open = true;
     for (uint32_t i = 0; rc == 0 && open && i < o->n; i++) {
         const struct property *p = &o->list[i];
+        if (p->never) {
+            rc = schema_put(w, "s%d-%c%u ::= s%d-%c%u\n", w->at, chain, i, w->at, chain, i + 1);
+            continue;
+        }
         rc = schema_put(w, chain == 'p' ? "s%d-%c%u ::= " : "s%d-%c%u ::= \",\" ws ", w->at, chain, i);
         if (rc == 0)
             rc = put_member(w, p);
