@@ -29,9 +29,9 @@ static int add_property(struct schema_writer *w, struct object *o, const char *n
     struct property *list = grow(o->list, &o->cap, (uint64_t)o->n + 1, sizeof *list);
     if (!list)
         return out_of_memory(w);
+    o->list = list;
     if (never && required)
         return schema_fail(w, "required: '%s' can never be there: its schema is false", name);
-    o->list = list;
     list[o->n++] = (struct property){name, schema, required, never};
     return 0;
 }

@@ -75,9 +75,9 @@ static int add_call(struct matcher *m, int32_t rule, uint32_t at, uint32_t frame
     struct call *call = grow(m->call, &m->cap_call, (uint64_t)m->n_call + 1, sizeof *call);
     if (!call)
         return out_of_memory(err);
+    m->call = call;
     if (++m->work > MATCHER_WORK_MAX)
         return too_ambiguous(err);
-    m->call = call;
     call[m->n_call] = (struct call){at, frame, m->called[rule]};
     m->called[rule] = (int32_t)m->n_call++;
     m->waiting[rule / 64] |= (uint64_t)1 << rule % 64;
