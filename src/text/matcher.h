@@ -11,7 +11,7 @@
 enum {
     MATCHER_DEAD = 0,                 /* the state of a text that the grammar refuses */
     MATCHER_PAIRS_MAX = 1 << 16,      /* ways that the text so far can be read */
-    MATCHER_WORK_MAX = 1 << 24,       /* ways looked at for one byte, or for one mask */
+    MATCHER_WORK_MAX = 1 << 21,       /* ways looked at for one byte, or for one mask */
     MATCHER_BYTES_MAX = 64 << 20,     /* memory of the states; a call that would need more fails */
     MATCHER_TIDY_BYTES = 16 << 20     /* matcher_tidy forgets when there are more */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,12 +238,41 @@ static void no_blow_up(void **state)
     grammar_close(wide);
 }
 
+/* 1500 places call a rule that ends with a call of one of 1500 others: all pairs of them. */
+static void too_many_ways_are_an_error(void **state)
+{
+    static char gbnf[1 << 18];
+    struct error err = {0};
+    char *to = gbnf + sprintf(gbnf, "root ::= \"b\" (y0");
+    (void)state;
+    for (int i = 1; i < 1500; i++)
+        to += sprintf(to, " | y%d", i);
+    to += sprintf(to, ") | \"c\"\nz ::= w0");
+    for (int i = 1; i < 1500; i++)
+        to += sprintf(to, " | w%d", i);
+    for (int i = 0; i < 1500; i++)
+        to += sprintf(to, "\ny%d ::= z \".\"\nw%d ::= \"a\"", i, i);
+    struct grammar *g = open_grammar(gbnf);
+    struct matcher *m = matcher_open(g, NULL, &err);
+    uint32_t at = matcher_start(m), start = at;
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(matcher_push(m, &at, "b", 1, &err), ERR_DATA);
+        assert_non_null(strstr(err.text, "too many ways"));
+        assert_int_equal(at, start);
+    }
+    assert_int_equal(matcher_push(m, &at, "c", 1, &err), 1); /* other ways are open still */
+    assert_true(matcher_complete(m, at));
+    matcher_close(m);
+    grammar_close(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_against_grammars),
         cmocka_unit_test(refused_by_name),
         cmocka_unit_test(no_blow_up),
+        cmocka_unit_test(too_many_ways_are_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
