@@ -18,6 +18,7 @@ python3|python3 --version
 python3-pip|python3 -m pip --version"
 # shellcheck disable=SC2034
 test="$demo
+python3-jsonschema|python3 -c 'import jsonschema'
 python3-venv|python3 -c 'import ensurepip'
 libcmocka-dev|pkg-config --exists cmocka
 libopenblas0-pthread|python3 -c 'import ctypes; ctypes.CDLL(\"libopenblas.so.0\")'
