@@ -17,7 +17,7 @@
 
 enum { SLOTS = 4, CHUNK = 16 << 20, REFRESHES = 3 };
 
-/* Ranges; one request for everything; or the answer to a range was everything, so begin again with one request. */
+/* As long as it goes in ranges; in one request; or the answer to a range was everything, so begin again with one request. */
 enum { IN_RANGES, WHOLE, NOW_WHOLE };
 enum state { IDLE, RUNNING, WAITING, COMPLETE };
 
@@ -30,6 +30,7 @@ struct slot {
     struct hub_answer answer;
     int64_t at, end, got; /* its bytes are [at, end), of which so many came */
     int64_t from;         /* what this request asked for first */
+    int all;              /* this request asked for everything, not for a range */
     int64_t skip;         /* bytes that come again because the server knows no ranges */
     char *kept;
     size_t n_kept;
@@ -124,7 +125,7 @@ static size_t take_bytes(char *bytes, size_t size, size_t n, void *ud)
     const size_t all = n *= size;
     if (s->answer.status != 200 && s->answer.status != 206)
         return all; /* a refusal's explanation */
-    if (s->answer.status == 200 && d->whole != WHOLE) {
+    if (s->answer.status == 200 && !s->all) {
         d->whole = NOW_WHOLE;
         return 0;
     }
@@ -158,6 +159,7 @@ static int start(struct slot *s)
     int r = http_prepare(d->h, s->easy, d->url, &s->answer, d->err);
     if (r < 0)
         return r;
+    s->all = d->whole || (s->at + s->got == 0 && s->end == d->size);
     s->skip = d->whole ? s->at + s->got : 0;
     s->from = d->whole ? 0 : s->at + s->got;
     snprintf(range, sizeof range, "%lld-%lld", (long long)s->from, (long long)s->end - 1);
@@ -165,7 +167,7 @@ static int start(struct slot *s)
     bad |= curl_easy_setopt(s->easy, CURLOPT_WRITEFUNCTION, take_bytes);
     bad |= curl_easy_setopt(s->easy, CURLOPT_WRITEDATA, s);
     bad |= curl_easy_setopt(s->easy, CURLOPT_PRIVATE, s);
-    bad |= curl_easy_setopt(s->easy, CURLOPT_RANGE, d->whole ? NULL : range);
+    bad |= curl_easy_setopt(s->easy, CURLOPT_RANGE, s->all ? NULL : range);
     if (bad || curl_multi_add_handle(d->multi, s->easy))
         return complain(d->err, LSK_EOS, "libcurl cannot begin a request");
     s->state = RUNNING;
@@ -336,7 +338,6 @@ static int prepare(struct download *d)
 {
     int64_t chunks = (d->size - d->have + CHUNK - 1) / CHUNK;
     d->n_slots = chunks < SLOTS ? (int)chunks : SLOTS;
-    d->whole = !d->have && chunks <= 1 ? WHOLE : IN_RANGES;
     d->next = d->have;
     d->start_ns = now_ns();
     d->multi = curl_multi_init();

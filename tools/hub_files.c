@@ -158,6 +158,8 @@ static int take_gguf(const struct names *all, const char *first, struct model_fi
 {
     char other[64];
     type_of(first, out->label, 64);
+    for (char *c = out->label; *c; c++)
+        *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
     for (int i = 0; i < all->n && *out->label; i++) { /* a type names it where it is the only one of it */
         type_of(all->name[i], other, sizeof other);
         if (all->name[i] != first && begins_model(all->name[i]) && !strcasecmp(other, out->label))

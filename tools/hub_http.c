@@ -168,6 +168,8 @@ double http_patience(const struct hub_http *h, CURL *easy, CURLcode result, cons
         return -1;
     if (busy && !curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &asked) && asked > 0)
         return asked <= HUB_LONGEST_WAIT ? (double)asked : -1;
+    if (cut && failures == 1)
+        return 0.1; /* something came since the last time: go on */
     return 0.25 * (double)(1 << (failures < 8 ? failures : 8)); /* 0.5, 1, 2, 4, ... s */
 }
 

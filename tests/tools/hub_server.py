@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 LARGE = 100000  # bytes from which a file is "LFS": called by its SHA-256, and on the other host
 FAULTS = {
-    "ok": "none", "gated": "401, and 403 with a token of no account that has accepted", "private": "401 as for a repository that is not there", "busy": "429 twice, then fine",
-    "closed": "429 for an hour", "broken": "500 once for every address, then fine", "cut": "bodies end in the middle, every range goes on", "stuck": "bodies end at the same byte each time",
+    "ok": "none", "gated": "401, and 403 with a token of no account that has accepted", "private": "401 as for a repository that is not there", "busy": "429 once, then fine",
+    "closed": "429 for an hour", "broken": "500 once, then fine", "cut": "bodies end in the middle, every range goes on", "stuck": "bodies end at the same byte each time",
     "wrong": "contents have one wrong byte", "noranges": "the whole file whatever is asked", "shifted": "another range than asked for", "expired": "the other host forgets addresses",
     "evil": "names that lead out of the folder", "nonsense": "no JSON", "slow": "bodies come slowly", "here": "large files are redirected within the host", "silent": "no etag", "plain": "no redirect",
 }
@@ -27,6 +27,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+
+    def handle_error(self, *_):
+        pass  # a client that is gone
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -51,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         for at in range(0, len(body[:cut]), step):
             self.wfile.write(body[:cut][at:at + step])
             if self.fault == "slow":
-                time.sleep(0.02)
+                time.sleep(0.01)
         if cut is not None:
             self.close_connection = True
 
@@ -98,11 +101,11 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(401, [])
         elif not folder.is_dir() or not org:
             self.reply(404, [("X-Error-Code", "RepoNotFound")])
-        elif org == "busy" and self.first_times(2):
-            self.reply(429, [("Retry-After", "0")])
+        elif org == "busy" and self.path.startswith("/api/") and self.first_times(1):
+            self.reply(429, [("Retry-After", "1")])
         elif org == "closed":
             self.reply(429, [("Retry-After", "3600")])
-        elif org == "broken" and self.first_times(1):
+        elif org == "broken" and self.path.startswith("/cdn/") and self.first_times(1):
             self.reply(500, [], b"<html>a long explanation</html>")
         else:
             return False
@@ -129,7 +132,8 @@ class Handler(BaseHTTPRequestHandler):
             about.append(("ETag", '"%s"' % etag))
         if large and not is_cdn and self.fault != "plain":
             port = self.server.hub_port if self.fault == "here" else self.server.other_port
-            about += [("X-Linked-Etag", '"%s"' % etag), ("X-Linked-Size", str(len(body))), ("Location", "http://127.0.0.1:%d/cdn%s" % (port, self.path))]
+            about += [("X-Linked-Etag", '"%s"' % etag)] * (self.fault != "silent")
+            about += [("X-Linked-Size", str(len(body))), ("Location", "http://127.0.0.1:%d/cdn%s" % (port, self.path))]
             return self.reply(302, about, b"redirected")
         if is_cdn and self.fault == "expired" and self.first_times(1):
             return self.reply(403, [], b"Request has expired")
