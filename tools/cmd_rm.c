@@ -9,7 +9,7 @@ struct rm_args {
     const char *name;
 };
 
-static const struct option rm_options[] = {{"model m", OPT_TEXT, offsetof(struct rm_args, name), "ORG/NAME[:TYPE]", .help = "the model as `layerskip list` names it; without :TYPE all of the repository"}, {0}};
+static const struct option rm_options[] = {{"name", OPT_TEXT, offsetof(struct rm_args, name), "ORG/NAME[:TYPE]", .help = "the model as `layerskip list` names it; without :TYPE all of the repository"}, {0}};
 static const struct option_group groups[] = {{"model", rm_options, 0}, {0}};
 
 static int rm(const void *args, lsk_error *err)
@@ -36,7 +36,7 @@ const struct command command_rm = {"rm",
                                    "Removes one model, or without :TYPE everything of the repository, whoever brought it there: Hugging Face's own tools use the same cache. Asks no\n"
                                    "questions; `pull` brings a model back. Files that another model of the repository uses stay.",
                                    "  layerskip rm ORG/NAME:Q4_1\n  layerskip rm ORG/NAME\n",
-                                   "model",
+                                   "name",
                                    groups,
                                    sizeof(struct rm_args),
                                    rm,

@@ -62,16 +62,20 @@ int is_commit(const char *text)
     return strspn(text, "0123456789abcdef") == 40 && !text[40];
 }
 
-/* The first word of a small file. */
-static int read_word(const char *path, char *out, size_t cap)
+/* The commit that a file of refs/ holds. 0, and out is "", where it holds none. */
+static int read_commit(const char *path, char out[HUB_COMMIT])
 {
+    char text[64];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, out, cap - 1) : -1;
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
     if (fd >= 0)
         close(fd);
-    out[n > 0 ? n : 0] = 0;
-    out[strcspn(out, " \t\r\n")] = 0;
-    return n > 0;
+    text[n > 0 ? n : 0] = 0;
+    text[strcspn(text, " \t\r\n")] = 0;
+    *out = 0;
+    if (is_commit(text))
+        memcpy(out, text, HUB_COMMIT);
+    return *out != 0;
 }
 
 int cache_open(struct hub_repository *r, const char *id, const char *revision, lsk_error *err)
@@ -96,8 +100,8 @@ int cache_open(struct hub_repository *r, const char *id, const char *revision, l
         return rc;
     if (is_commit(revision))
         memcpy(r->commit, revision, HUB_COMMIT);
-    else if (!read_word(path, r->commit, sizeof r->commit) || !is_commit(r->commit))
-        *r->commit = 0;
+    else
+        read_commit(path, r->commit);
     return 0;
 }
 
@@ -192,7 +196,7 @@ int cache_set_revision(const struct hub_repository *r, lsk_error *err)
 {
     char path[HUB_PATH], temp[HUB_PATH + 32], known[HUB_COMMIT];
     int rc = is_commit(r->revision) ? 0 : make_path(path, sizeof path, err, "%s/refs/%s", r->folder, r->revision);
-    if (rc < 0 || is_commit(r->revision) || (read_word(path, known, sizeof known) && !strcmp(known, r->commit)))
+    if (rc < 0 || is_commit(r->revision) || (read_commit(path, known) && !strcmp(known, r->commit)))
         return rc;
     snprintf(temp, sizeof temp, "%s.tmp-%ld", path, (long)getpid());
     int fd = make_folders(path) ? -1 : open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -242,7 +246,7 @@ static int find_revision(const struct hub_repository *r, const struct names *rev
     *out = 0;
     for (int i = 0; rc >= 0 && !*out && i < revisions->n; i++) {
         rc = make_path(path, sizeof path, err, "%s/refs/%s", r->folder, revisions->name[i]);
-        if (rc >= 0 && read_word(path, commit, sizeof commit) && !strcmp(commit, r->commit))
+        if (rc >= 0 && read_commit(path, commit) && !strcmp(commit, r->commit))
             snprintf(out, cap, "%s", revisions->name[i]);
     }
     return rc;

@@ -400,28 +400,64 @@ static int fetch_blob(struct download *d, const struct hub_repository *r)
     return rc;
 }
 
-int download_file(struct hub_http *h, const struct hub_repository *r, const char *name, const char *what, lsk_error *err)
+/* What the hub has under this name: where it lies, its etag and size. */
+static int locate(struct download *d, const struct hub_repository *r, struct hub_answer *a)
+{
+    int rc = http_url(d->h, "", "resolve", r->commit, d->name, d->home, sizeof d->home, d->err);
+    memcpy(d->url, d->home, sizeof d->url);
+    if (rc >= 0)
+        rc = http_head(d->h, d->url, sizeof d->url, d->name, a, d->err);
+    if (rc < 0)
+        return rc;
+    d->etag = *a->linked_etag ? a->linked_etag : a->etag;
+    d->size = a->linked_size >= 0 || a->status >= 300 ? a->linked_size : a->length;
+    if (*d->etag && d->size >= 0)
+        return 0;
+    return complain(d->err, LSK_EDATA, "%s/%s: %s does not say the file's %s: it is no hub, or a broken mirror: see HF_ENDPOINT", r->id, d->name, d->h->endpoint, *d->etag ? "size" : "etag");
+}
+
+static struct download *begin(struct hub_http *h, const char *name, const char *what, lsk_error *err)
+{
+    struct download *d = calloc(1, sizeof *d);
+    if (d)
+        *d = (struct download){.h = h, .name = name, .what = what, .fd = -1, .err = err};
+    else
+        complain(err, LSK_EOS, "out of memory");
+    return d;
+}
+
+static int is_linked(const struct hub_repository *r, const char *name)
+{
+    struct stat st;
+    char path[HUB_PATH];
+    lsk_error ignored;
+    return cache_path(r, name, path, sizeof path, &ignored) >= 0 && !stat(path, &st) && S_ISREG(st.st_mode);
+}
+
+int link_known(struct hub_http *h, const struct hub_repository *r, const char *name, lsk_error *err)
 {
     struct hub_answer a;
     struct stat st;
-    char path[HUB_PATH];
-    struct download *d = calloc(1, sizeof *d);
-    int rc = d ? cache_path(r, name, path, sizeof path, err) : complain(err, LSK_EOS, "out of memory");
-    if (rc < 0 || (!stat(path, &st) && S_ISREG(st.st_mode))) {
-        free(d);
-        return rc;
-    }
-    *d = (struct download){.h = h, .name = name, .what = what, .fd = -1, .err = err};
-    rc = http_url(h, "", "resolve", r->commit, name, d->home, sizeof d->home, err);
-    memcpy(d->url, d->home, sizeof d->url);
+    char blob[HUB_PATH];
+    struct download *d = is_linked(r, name) ? NULL : begin(h, name, name, err);
+    if (!d)
+        return is_linked(r, name) ? 1 : err->code;
+    int rc = locate(d, r, &a);
     if (rc >= 0)
-        rc = http_head(h, d->url, sizeof d->url, name, &a, err);
-    if (rc >= 0) {
-        d->etag = *a.linked_etag ? a.linked_etag : a.etag;
-        d->size = a.linked_size >= 0 || a.status >= 300 ? a.linked_size : a.length;
-        if (!*d->etag || d->size < 0)
-            rc = complain(err, LSK_EDATA, "%s/%s: %s does not say the file's %s: it is no hub, or a broken mirror: see HF_ENDPOINT", r->id, name, h->endpoint, *d->etag ? "size" : "etag");
-    }
+        rc = cache_blob(r, d->etag, "", blob, sizeof blob, err);
+    if (rc >= 0 && !stat(blob, &st) && st.st_size == d->size)
+        rc = cache_link(r, name, d->etag, err) < 0 ? err->code : 1;
+    free(d);
+    return rc;
+}
+
+int download_file(struct hub_http *h, const struct hub_repository *r, const char *name, const char *what, lsk_error *err)
+{
+    struct hub_answer a;
+    if (is_linked(r, name))
+        return 0;
+    struct download *d = begin(h, name, what, err);
+    int rc = d ? locate(d, r, &a) : err->code;
     if (rc >= 0)
         rc = fetch_blob(d, r);
     if (rc >= 0)

@@ -6,6 +6,9 @@
 #include "hub_cache.h"
 #include "hub_http.h"
 
+/* Links a file of r->commit whose content the cache has already from another commit. 1, 0 when it has not, or below zero. */
+int link_known(struct hub_http *h, const struct hub_repository *r, const char *name, lsk_error *err);
+
 /* A file of r->commit; nothing is done where the snapshot has it. `what`: its name for progress, with its number where there are more. */
 int download_file(struct hub_http *h, const struct hub_repository *r, const char *name, const char *what, lsk_error *err);
 

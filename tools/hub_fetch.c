@@ -60,13 +60,29 @@ static int fetch_files(struct hub_http *h, const struct hub_repository *r, const
         snprintf(what, sizeof what, m->files.n > 1 ? "%s (%d of %d)" : "%s", base ? base + 1 : name, i + 1, m->files.n);
         rc = download_file(h, r, name, what, err);
     }
-    return rc < 0 ? rc : cache_set_revision(r, err);
+    return rc;
+}
+
+/* The revision is about to stand for another commit: models of the old one that are the same in the new one stay startable under its name. */
+static int carry_over(struct hub_http *h, const struct hub_repository *old, const struct hub_repository *new, const struct names *listed, lsk_error *err)
+{
+    struct names known = {0};
+    struct model_files m;
+    int at = 0, rc = *old->commit && strcmp(old->commit, new->commit) ? cache_names(old, &known, err) : 0;
+    while (rc >= 0 && (rc = next_model(&known, &at, &m, err)) > 0) {
+        for (int i = 0; rc > 0 && i < m.files.n; i++)
+            rc = names_find(listed, m.files.name[i]) ? link_known(h, new, m.files.name[i], err) : 0;
+        names_free(&m.files);
+    }
+    names_free(&known);
+    return rc;
 }
 
 int hub_fetch(const struct hub_source *source, struct hub_repository *r, const char *want, char *chosen, size_t cap, lsk_error *err)
 {
     struct progress progress = progress_start(source->progress);
     struct hub_http h = {.endpoint = source->endpoint, .token = source->token, .repository = r->id, .progress = &progress};
+    const struct hub_repository before = *r;
     struct names all = {0};
     struct model_files m = {0};
     char others[200] = "", line[900];
@@ -85,6 +101,10 @@ int hub_fetch(const struct hub_source *source, struct hub_repository *r, const c
         snprintf(chosen, cap, "%s", *m.open ? m.open : m.label);
         rc = fetch_files(&h, r, &m, err);
     }
+    if (rc >= 0)
+        rc = carry_over(&h, &before, r, &all, err);
+    if (rc >= 0)
+        rc = cache_set_revision(r, err);
     progress_end(&progress);
     http_close(&h);
     terminal_release();

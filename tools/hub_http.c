@@ -115,12 +115,12 @@ int http_prepare(const struct hub_http *h, CURL *easy, const char *url, struct h
         CURLoption option;
         long value;
     } numbers[] = {{CURLOPT_NOSIGNAL, 1}, {CURLOPT_CONNECTTIMEOUT, 15}, {CURLOPT_LOW_SPEED_LIMIT, 1}, {CURLOPT_LOW_SPEED_TIME, 30}, {CURLOPT_MAXREDIRS, 5}, {CURLOPT_NOPROGRESS, 0},
-                   {CURLOPT_SUPPRESS_CONNECT_HEADERS, 1}};
+                   {CURLOPT_SUPPRESS_CONNECT_HEADERS, 1}, {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1} /* a connection for each range */};
     const struct {
         CURLoption option;
         const char *value;
     } texts[] = {{CURLOPT_URL, url}, {CURLOPT_USERAGENT, "layerskip/" LSK_VERSION}, {CURLOPT_PROTOCOLS_STR, schemes}, {CURLOPT_REDIR_PROTOCOLS_STR, schemes},
-                 {CURLOPT_XOAUTH2_BEARER, with_token ? h->token : NULL}};
+                 {CURLOPT_ACCEPT_ENCODING, "identity"}, {CURLOPT_XOAUTH2_BEARER, with_token ? h->token : NULL}};
     CURLcode bad = CURLE_OK;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         bad |= curl_easy_setopt(easy, numbers[i].option, numbers[i].value);

@@ -247,6 +247,19 @@ check "a beginning is left" [ -s "$(in_cache slow/m)/blobs/$blob.incomplete" ]
 check "no link" [ ! -e "$(in_cache slow/m)/snapshots" ]
 try 0 pull slow/m:Q8_0
 
+# The repository moves on: what is the same in the new commit stays startable, what is not there is fetched.
+try 0 pull ok/gguf:Q8_0
+printf '89%.0s' {1..20} >root/commit
+HF_ENDPOINT=http://127.0.0.1:1 try 0 info -hf ok/gguf:Q8_0
+try 0 pull ok/gguf:Q4_0
+says out "/$(cat root/commit)/tiny-q4_0.gguf"
+check "refs/main moved" [ "$(cat "$(in_cache ok/gguf)/refs/main")" = "$(cat root/commit)" ]
+try 0 info -hf ok/gguf:Q8_0 --offline
+says out "/$(cat root/commit)/tiny.Q8_0.gguf"
+try 0 info -hf ok/gguf:Q8_0 --offline --revision $commit
+try 0 rm ok/gguf:Q8_0
+check "from both commits" [ -z "$(find "$(in_cache ok/gguf)" -name '*Q8_0*')" ]
+
 # A full disk: seen before, and met on the way.
 try 0 rm ok/gguf
 (trap '' XFSZ; ulimit -f 100; exec "$program" pull ok/gguf >out 2>err)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Hugging Face hub on the loopback for tests, from folders, with faults.  usage: hub_server.py ROOT LOG
 
-ROOT/ORG/NAME/... are the repositories; ORG tells what is wrong with one (FAULTS below). Prints the two ports that it listens on, the hub's and that of the other host to which
+ROOT/ORG/NAME/... are the repositories, ROOT/commit their commit where it is not COMMIT; ORG tells what is wrong with one (FAULTS below). Prints the two ports that it listens on, the hub's and that of the other host to which
 large files are redirected, then serves until its stdin ends. Every request is one line of LOG: "PORT METHOD PATH RANGE AUTHORIZATION STATUS"."""
 import hashlib
 import json
@@ -69,6 +69,10 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def commit(self):
+        newer = self.server.root / "commit"
+        return newer.read_text() if newer.exists() else COMMIT
+
     def first_times(self, n):
         with self.server.lock:
             key = (self.command, self.path, self.server.server_port)
@@ -76,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.seen[key] <= n
 
     def answer(self, path):
-        api = re.fullmatch(r"/api/models/([^/]+)/([^/]+)(?:/revision/(.+))?", path)
+        api = re.fullmatch(r"/api/models/([^/]+)/([^/]+)(?:/(revision|tree)/(.+))?", path)
         file = re.fullmatch(r"/(cdn/)?([^/]+)/([^/]+)/resolve/([^/]+)/(.+)", path)
         org, name = (api or file).group(*((1, 2) if api else (2, 3))) if api or file else ("", "")
         folder = self.server.root / org / name
@@ -84,8 +88,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.refuse(org, folder):
             return
         if api:
-            self.list(folder, api.group(3) or "main")
-        elif file.group(4) not in (COMMIT, "main"):
+            self.list(folder, api.group(4) or "main", api.group(3) == "tree")
+        elif file.group(4) not in (self.commit(), "main"):
             self.reply(404, [("X-Error-Code", "RevisionNotFound")])
         else:
             self.send_file(folder / file.group(5), bool(file.group(1)))
@@ -111,15 +115,18 @@ class Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def list(self, folder, revision):
+    def list(self, folder, revision, tree):
         names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
         if self.fault == "evil":
             names += ["../../../escaped.gguf", "/tmp/escaped.gguf", "a/../../escaped.gguf", "bell\a.gguf"]
         if self.fault == "nonsense":
             return self.reply(200, [], b'{"sha": "' + COMMIT.encode() + b'", "siblings": [')
-        if revision not in ("main", COMMIT, "refs/pr/1"):
+        if revision not in ("main", self.commit(), "refs/pr/1"):
             return self.reply(404, [("X-Error-Code", "RevisionNotFound")])
-        self.reply(200, [("Content-Type", "application/json")], json.dumps({"id": "/".join(folder.parts[-2:]), "sha": COMMIT, "siblings": [{"rfilename": n} for n in names]}).encode())
+        if tree:  # only huggingface-hub asks so
+            rows = [{"type": "file", "path": n, "size": (folder / n).stat().st_size, "oid": "0" * 40} for n in names]
+            return self.reply(200, [("Content-Type", "application/json")], json.dumps(rows).encode())
+        self.reply(200, [("Content-Type", "application/json")], json.dumps({"id": "/".join(folder.parts[-2:]), "sha": self.commit(), "siblings": [{"rfilename": n} for n in names]}).encode())
 
     def send_file(self, path, is_cdn):
         if not path.is_file():
@@ -127,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         body = path.read_bytes()
         large = len(body) >= LARGE
         etag = hashlib.sha256(body).hexdigest() if large else hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
-        about = [("X-Repo-Commit", COMMIT), ("Accept-Ranges", "bytes")]
+        about = [("X-Repo-Commit", self.commit()), ("Accept-Ranges", "bytes")]
         if self.fault != "silent":
             about.append(("ETag", '"%s"' % etag))
         if large and not is_cdn and self.fault != "plain":
