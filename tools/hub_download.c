@@ -262,12 +262,15 @@ static void show(struct download *d)
 {
     char line[400], done[32], all[32], left[32] = "";
     double seconds = (double)(now_ns() - d->start_ns) / 1e9, speed = seconds > 0 ? (double)d->came / seconds : 0;
-    double eta = speed > 0 ? (double)(d->size - d->have) / speed : 0;
+    int64_t there = d->have;
+    for (int i = 0; i < d->n_slots; i++)
+        there += (int64_t)d->slot[i].n_kept;
+    double eta = speed > 0 ? (double)(d->size - there) / speed : 0;
     if (!d->h->progress->on || seconds < 0.3 || now_ns() - d->h->progress->shown_ns < 100000000)
         return;
     if (speed > 0)
         snprintf(left, sizeof left, eta < 120 ? "  %.0f s left" : eta < 7200 ? "  %.0f min left" : "  %.0f h left", eta < 120 ? eta : eta < 7200 ? eta / 60 : eta / 3600);
-    snprintf(line, sizeof line, "%s  %3.0f %%  %s of %s  %.1f MB/s%s", excerpt_of(d->what).text, 100.0 * (double)d->have / (double)d->size, bytes_text((uint64_t)d->have, done, sizeof done),
+    snprintf(line, sizeof line, "%s  %3.0f %%  %s of %s  %.1f MB/s%s", excerpt_of(d->what).text, 100.0 * (double)there / (double)d->size, bytes_text((uint64_t)there, done, sizeof done),
              bytes_text((uint64_t)d->size, all, sizeof all), speed / 1e6, left);
     progress_line(d->h->progress, line);
 }

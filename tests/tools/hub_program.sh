@@ -244,6 +244,8 @@ kill -INT $child
 wait $child
 check "status of SIGINT" [ $? = 130 ]
 check "a beginning is left" [ -s "$(in_cache slow/m)/blobs/$blob.incomplete" ]
+begun=$(in_cache slow/m)/blobs/$blob.incomplete
+check "without a hole" cmp -n "$(stat -c %s "$begun")" "$begun" root/ok/gguf/tiny.Q8_0.gguf
 check "no link" [ ! -e "$(in_cache slow/m)/snapshots" ]
 try 0 pull slow/m:Q8_0
 
