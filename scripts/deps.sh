@@ -12,6 +12,9 @@ cmake|cmake --version
 ninja-build|ninja --version
 pkg-config|pkg-config --version
 libjansson-dev|pkg-config --exists jansson"
+# Downloads from the hub: everything else builds and works without, so only installing asks for them.
+optional="libcurl4-openssl-dev|pkg-config --exists libcurl
+libssl-dev|pkg-config --exists libcrypto"
 # shellcheck disable=SC2034
 demo="$build
 python3|python3 --version
@@ -36,7 +39,9 @@ find_missing() { # prints the packages of the table on stdin whose probe fails
 }
 
 [[ ${1-} == @(say|install) && ${2-} == @(build|demo|test) ]] || { echo "usage: scripts/deps.sh say|install build|demo|test" >&2; exit 64; }
-missing=$(find_missing <<<"${!2}" | tr '\n' ' ')
+table=${!2}
+[[ $1 == say ]] || table+=$'\n'$optional
+missing=$(find_missing <<<"$table" | tr '\n' ' ')
 [[ $missing ]] || exit 0
 missing=${missing% }
 if [[ $1 == say ]]; then

@@ -52,6 +52,7 @@ static const struct option form_options[] = {
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct bench_args, model)},
+                                             {"model from the hub", hub_options, offsetof(struct bench_args, model.hub)},
                                              {"tests (a LIST is 1,2,4 or 1-8 or 4-32+4 or 1-64*2)", test_options, 0},
                                              {"sampling", sampling_options, offsetof(struct bench_args, sampling)},
                                              {"measuring", form_options, 0},
@@ -476,7 +477,7 @@ static int prepare(struct bench *b, lsk_error *err)
     if (r >= 0 && a->file && !n)
         r = complain(err, LSK_EUSAGE, "%s: the file is empty: replies continue its text", excerpt_of(a->file).text);
     if (r >= 0)
-        r = (b->model = open_model(&a->model, err)) ? 0 : err->code;
+        r = (b->model = open_model(&a->model, &a->show, err)) ? 0 : err->code;
     if (r >= 0 && n)
         r = b->n_text = encode_prompt(b->model, &(struct prompt_args){.bos = 1, .file = a->file}, text, n, &b->text, err);
     if (r >= 0) {

@@ -34,7 +34,8 @@ static const struct option corpus_options[] = {
     {"out o", OPT_TEXT, offsetof(struct corpus_args, out), "FILE", .help = "the JSONL file to write; it appears when it is complete, until then its rows are in FILE.part-..."},
     {0}};
 
-static const struct option_group groups[] = {{"model", model_options, offsetof(struct generate_args, model)}, {"corpus", corpus_options, offsetof(struct generate_args, corpus)},
+static const struct option_group groups[] = {{"model", model_options, offsetof(struct generate_args, model)},
+                                             {"model from the hub", hub_options, offsetof(struct generate_args, model.hub)}, {"corpus", corpus_options, offsetof(struct generate_args, corpus)},
                                              {"sampling", sampling_options, offsetof(struct generate_args, sampling)},
                                              {"self-speculation", draft_options, offsetof(struct generate_args, draft)},
                                              {"messages", show_options, offsetof(struct generate_args, show)}, {0}};
@@ -144,7 +145,7 @@ static int read_prompts(struct corpus *c)
     if (r >= 0)
         r = split_prompts(c, c->file);
     if (r >= 0)
-        r = (c->m = open_model(&a->model, c->err)) ? 0 : c->err->code;
+        r = (c->m = open_model(&a->model, &c->a->show, c->err)) ? 0 : c->err->code;
     if (r < 0)
         return r;
     identify(c);

@@ -29,6 +29,7 @@ static const struct option form_options[] = {
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct info_args, model)},
+                                             {"model from the hub", hub_options, offsetof(struct info_args, model.hub)},
                                              {"memory plan", plan_options, 0},
                                              {"output", form_options, 0},
                                              {"messages", show_options, offsetof(struct info_args, show)},
@@ -198,7 +199,7 @@ static int info(const void *args, lsk_error *err)
 {
     const struct info_args *a = args;
     char line[256];
-    lsk_model *m = open_model(&a->model, err);
+    lsk_model *m = open_model(&a->model, &a->show, err);
     if (!m)
         return err->code;
     struct profile profile = profile_find(lsk_model_about(m));

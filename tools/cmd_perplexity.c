@@ -33,7 +33,8 @@ static const struct option text_options[] = {
     {"output o", OPT_CHOICE, offsetof(struct text_args, output), NULL, "md", .choices = "md json", .help = "form of the result"},
     {0}};
 
-static const struct option_group groups[] = {{"model", model_options, offsetof(struct perplexity_args, model)}, {"text", text_options, offsetof(struct perplexity_args, text)},
+static const struct option_group groups[] = {{"model", model_options, offsetof(struct perplexity_args, model)},
+                                             {"model from the hub", hub_options, offsetof(struct perplexity_args, model.hub)}, {"text", text_options, offsetof(struct perplexity_args, text)},
                                              {"messages", show_options, offsetof(struct perplexity_args, show)}, {0}};
 
 struct document {
@@ -261,7 +262,7 @@ static int perplexity(const void *args, lsk_error *err)
     const struct text_args *a = &p.args->text;
     int r = a->file.n ? 0 : complain(err, LSK_EUSAGE, "no text given: -f FILE");
     if (r >= 0)
-        r = (p.model = open_model(&p.args->model, err)) ? plan(&p, err) : err->code;
+        r = (p.model = open_model(&p.args->model, &p.args->show, err)) ? plan(&p, err) : err->code;
     for (int i = 0; r >= 0 && i < a->file.n; i++)
         r = read_file(&p, a->file.item[i], err);
     if (r >= 0 && !(p.pick = malloc((size_t)a->length * sizeof *p.pick)))

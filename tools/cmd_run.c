@@ -49,6 +49,7 @@ static const struct option output_options[] = {
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct run_args, model)},
+                                             {"model from the hub", hub_options, offsetof(struct run_args, model.hub)},
                                              {"prompt", prompt_options, offsetof(struct run_args, prompt)},
                                              {"reply", reply_options, offsetof(struct run_args, reply)},
                                              {"sampling", sampling_options, offsetof(struct run_args, sampling)},
@@ -185,7 +186,7 @@ static int run(const void *args, lsk_error *err)
     if (r >= 0)
         r = read_prompt(&a->prompt, &text, &n, err);
     if (r >= 0)
-        r = (m = open_model(&a->model, err)) ? 0 : err->code;
+        r = (m = open_model(&a->model, &a->show, err)) ? 0 : err->code;
     if (r >= 0)
         r = context = plan_context(a, m, text, n, &tokens, &n_tokens, err);
     if (r >= 0) {

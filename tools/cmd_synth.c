@@ -89,7 +89,7 @@ static int print_agreement(lsk_session *s, const lsk_model_info *info, int n, ui
 static int measure_agreement(const struct synth_args *a, uint64_t seed, lsk_error *err)
 {
     struct model_args model = {.path = a->folder, .threads = a->threads, .device = a->device};
-    lsk_model *m = open_model(&model, err);
+    lsk_model *m = open_model(&model, &a->show, err);
     int ready = m && load_model(m, &model, &a->show, &(lsk_model_options){.context = a->agreement_tokens + 1}, err) >= 0;
     lsk_session *s = ready ? lsk_session_open(m, err) : NULL;
     int r = s ? print_agreement(s, lsk_model_about(m), a->agreement_tokens, seed, err) : err->code;

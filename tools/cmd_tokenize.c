@@ -21,6 +21,7 @@ static const struct option form_options[] = {
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct tokenize_args, model)},
+                                             {"model from the hub", hub_options, offsetof(struct tokenize_args, model.hub)},
                                              {"text", prompt_options, offsetof(struct tokenize_args, prompt)},
                                              {"output", form_options, 0},
                                              {"messages", show_options, offsetof(struct tokenize_args, show)},
@@ -65,7 +66,7 @@ static int tokenize(const void *args, lsk_error *err)
     lsk_model *m = NULL;
     int n = read_prompt(&a->prompt, &text, &n_text, err);
     if (n >= 0)
-        n = (m = open_model(&a->model, err)) ? 0 : err->code;
+        n = (m = open_model(&a->model, &a->show, err)) ? 0 : err->code;
     if (n >= 0)
         n = encode_prompt(m, &a->prompt, text, n_text, &tokens, err);
     if (n >= 0 && a->count)

@@ -10,6 +10,7 @@
 struct source_args {
     const char *model, *start, *device;
     struct texts ignore_config;
+    struct hub_args hub;
     int threads;
 };
 struct data_args {
@@ -40,7 +41,7 @@ struct train_args {
 };
 
 static const struct option source_options[] = {
-    {"model m", OPT_TEXT, offsetof(struct source_args, model), "PATH", .help = "the model to begin with: a Hugging Face folder or a .gguf file; it stays as it is"},
+    {"model m", OPT_TEXT, offsetof(struct source_args, model), "PATH", .instead = "hf-repo", .help = "the model to begin with: a Hugging Face folder or a .gguf file; it stays as it is"},
     {"start", OPT_TEXT, offsetof(struct source_args, start), "PATH",
      .help = "begin with the weights of this model of the same shape, a trained one say; -m stays what `distill` holds the last layer to"},
     {"device", OPT_TEXT, offsetof(struct source_args, device), NULL, "auto", .choices = "auto cpu cuda cuda:N", .help = "where the training runs; auto is the first GPU if there is one, else the CPU"},
@@ -91,7 +92,8 @@ static const struct option run_options[] = {
     {"peak-tflops", OPT_REAL, offsetof(struct run_args, peak), "T", "0", 0, 1e6, .help = "the device's peak, to show how much of it is used"},
     {0}};
 
-static const struct option_group groups[] = {{"model", source_options, offsetof(struct train_args, source)}, {"data", data_options, offsetof(struct train_args, data)},
+static const struct option_group groups[] = {{"model", source_options, offsetof(struct train_args, source)},
+                                             {"model from the hub", hub_options, offsetof(struct train_args, source.hub)}, {"data", data_options, offsetof(struct train_args, data)},
                                              {"recipe", recipe_options, offsetof(struct train_args, recipe)}, {"run", run_options, offsetof(struct train_args, run)},
                                              {"messages", show_options, offsetof(struct train_args, show)}, {0}};
 
@@ -209,15 +211,16 @@ static int train(const void *args, lsk_error *err)
     const struct train_args *a = args;
     struct sources sources = {0};
     struct watcher w = {.args = a, .progress = progress_start(a->show.progress)};
-    if (!a->source.model)
-        return complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
     if (!a->run.folder)
         return complain(err, LSK_EUSAGE, "no folder given: -o FOLDER, where checkpoints go");
     if (!a->data.file.n && !a->run.resume)
         return complain(err, LSK_EUSAGE, "no text given: --data FILE, or `layerskip generate-corpus` makes some");
     if (check_device(a->source.device, err) < 0)
         return err->code;
-    int r = split_weights(&a->data.file, &sources, err);
+    char *model = NULL;
+    int r = find_model(a->source.model, &a->source.hub, a->show.progress, &model, err);
+    if (!r)
+        r = split_weights(&a->data.file, &sources, err);
     const lsk_train_options o = {
         .recipe = a->recipe.name, .start = a->source.start, .folder = a->run.folder, .data = a->data.file.n ? (const char *const *)sources.file : NULL, .weights = sources.weight, .device = a->source.device, .document_end = a->data.document_end,
         .special = a->data.special, .learn_prompts = a->data.learn_prompts, .bad_rows = a->data.bad_rows, .steps = a->recipe.steps, .batch = a->recipe.batch,
@@ -229,9 +232,10 @@ static int train(const void *args, lsk_error *err)
         .ignore_config = a->source.ignore_config.n ? a->source.ignore_config.item : NULL, .progress = progress_show, .progress_ud = &w.progress,
     };
     if (!r)
-        r = lsk_train(a->source.model, &o, watch, &w, err);
+        r = lsk_train(model, &o, watch, &w, err);
     for (int i = 0; i < a->data.file.n; i++)
         free(sources.file[i]);
+    free(model);
     progress_end(&w.progress);
     terminal_release();
     if (r > 0)

@@ -38,6 +38,7 @@ static const struct option combination_options[] = {
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct verify_args, model)},
+                                             {"model from the hub", hub_options, offsetof(struct verify_args, model.hub)},
                                              {"prompts", prompt_list_options, 0},
                                              {"combinations (every one is compared with plain decoding)", combination_options, 0},
                                              {"messages", show_options, offsetof(struct verify_args, show)},
@@ -280,7 +281,7 @@ static int verify(const void *args, lsk_error *err)
     if (r >= 0 && a->file)
         r = read_stream(a->file, &lines, &n, err);
     if (r >= 0)
-        r = (m = open_model(&a->model, err)) ? 0 : err->code;
+        r = (m = open_model(&a->model, &a->show, err)) ? 0 : err->code;
     if (r >= 0)
         p.profile = profile_find(lsk_model_about(m));
     if (r >= 0)

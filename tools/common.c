@@ -12,7 +12,7 @@
 #include "summary.h"
 
 const struct option model_options[] = {
-    {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH",
+    {"model m", OPT_TEXT, offsetof(struct model_args, path), "PATH", .instead = "hf-repo",
      .help = "a Hugging Face folder, a .safetensors or a .gguf file; may also stand first without -m"},
     {"weights", OPT_CHOICE, offsetof(struct model_args, weights), NULL, "file", .choices = "file bf16 q8 q4",
      .help =
@@ -93,15 +93,15 @@ int check_device(const char *device, lsk_error *err)
                     *near ? " (did you mean " : "", near, *near ? "?)" : "");
 }
 
-lsk_model *open_model(const struct model_args *a, lsk_error *err)
+lsk_model *open_model(const struct model_args *a, const struct show_args *show, lsk_error *err)
 {
+    char *path = NULL;
     if (a->device && check_device(a->device, err) < 0)
         return NULL;
-    if (!a->path) {
-        complain(err, LSK_EUSAGE, "no model given: -m PATH, a folder or a file");
+    if (find_model(a->path, &a->hub, show->progress, &path, err) < 0)
         return NULL;
-    }
-    lsk_model *m = lsk_model_open(a->path, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER, .ignore_config = ignored(a)}, err);
+    lsk_model *m = lsk_model_open(path, &(lsk_model_options){.load = LSK_LOAD_TOKENIZER, .ignore_config = ignored(a)}, err);
+    free(path);
     const char *key = m ? lsk_model_about(m)->ignored : NULL;
     char line[200];
     if (key) {

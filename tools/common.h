@@ -3,6 +3,7 @@
 #ifndef TOOLS_COMMON_H
 #define TOOLS_COMMON_H
 
+#include "hub.h"
 #include "layerskip.h"
 #include "options.h"
 #include "terminal.h"
@@ -11,6 +12,7 @@ struct model_args {
     const char *path, *weights, *kv, *compute, *kernels, *device;
     int threads, batch;
     struct texts ignore_config;
+    struct hub_args hub;
 };
 struct show_args {
     int progress;
@@ -32,8 +34,8 @@ struct draft_args {
 
 extern const struct option model_options[], show_options[], prompt_options[], sampling_options[], draft_options[];
 
-/* The model that the options name: headers and tokenizer. NULL with err set. */
-lsk_model *open_model(const struct model_args *a, lsk_error *err);
+/* The model that the options name: headers and tokenizer; it may be downloaded first. NULL with err set. */
+lsk_model *open_model(const struct model_args *a, const struct show_args *show, lsk_error *err);
 
 /* Then its weights (or their plan); `needs` brings context, max_drafts, sessions, profile and load. A GPU's memory plan is said on stderr before memory is taken. */
 int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err);

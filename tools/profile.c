@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "folders.h"
 #include "messages.h"
 
 enum { FILE_MAX = 65536, PATH_CAP = 4096 };
@@ -91,30 +92,6 @@ struct profile profile_find(const lsk_model_info *m)
 }
 
 /* ---- writing ---- */
-
-/* All folders on the way to a file. */
-static int make_folders(char *path)
-{
-    int bad = 0;
-    for (char *c = strchr(path + 1, '/'); c && !bad; c = strchr(c + 1, '/')) {
-        *c = 0;
-        bad = mkdir(path, 0777) && errno != EEXIST;
-        *c = '/';
-    }
-    return bad;
-}
-
-/* A rename reaches the disk with its folder. */
-static int sync_folder(char *path)
-{
-    char *last = strrchr(path, '/');
-    *last = 0;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), bad = fd < 0 || fsync(fd);
-    *last = '/';
-    if (fd >= 0)
-        close(fd);
-    return bad;
-}
 
 static int write_profile(const char *path, lsk_profile draft, const struct record *measured)
 {

@@ -80,7 +80,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     m->mute = strstr(path, "mute") != NULL;
     m->dear = strstr(path, "dear") != NULL;
     m->packed = strstr(path, "packed") != NULL;
-    m->info = (lsk_model_info){.path = path,
+    m->info = (lsk_model_info){.path = strdup(path), /* kept for good: the process is short */
                                .format = "fake",
                                .family = "llama",
                                .name = strstr(path, "evil") ? "evil\x1b[31m\n|line" : "fake",
