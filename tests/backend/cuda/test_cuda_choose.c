@@ -102,7 +102,7 @@ static int draw(const struct ops *o, const float *l, int n, const struct samplin
     float x = top.max / s->temperature;
     if (pick_keeps(cut, x, top.id))
         b = (struct best){(double)x + pick_gumbel(pick_noise(s, position, top.id / 4).v[top.id & 3]), top.id};
-    return o->noisy(l, 0, n, s, position, top.max, cut, b).id;
+    return o->noisy(l, 0, n, NULL, s, position, top.max, cut, b).id;
 }
 
 static struct pick choose(const float *l, int n, const struct sampling *s, int n_top, int position)
