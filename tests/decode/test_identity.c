@@ -34,12 +34,12 @@ static const struct team {
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
 static const char *const sets[] = {NULL, "plain"};
-static const int shares[] = {0, 2, 9}; /* drafts are chosen among every so manieth token; 0: among all */
+static const int gaps[] = {0, 2, 5}; /* drafts are chosen among all tokens but every so manieth; 0: but none */
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 struct combination {
-    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set, share;
+    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set, gap;
 };
 
 struct text {
@@ -98,7 +98,7 @@ struct rig {
     struct backend b; /* the synthetic's, perhaps with a fault */
     struct engine e;
     struct timeline t[CROWD];
-    int32_t draft_token[1024];
+    int32_t draft_token[512];
     int n; /* timelines */
 };
 
@@ -109,8 +109,9 @@ static void rig_open(struct rig *r, const struct combination *c, int n)
                                .n_slots = SLOTS, .n_seqs = n, .n_hidden = n * (1 + MAX_DRAFTS) > 256 ? n * (1 + MAX_DRAFTS) : 256};
     struct error err = {0};
     o.draft_token = r->draft_token;
-    for (int id = 0; shares[c->share] && id < 509; id += shares[c->share]) /* as many as the smallest vocabulary has */
-        r->draft_token[o.n_draft_tokens++] = id;
+    for (int id = 0; gaps[c->gap] && id < 509; id++) /* as many as the smallest vocabulary has */
+        if (id % gaps[c->gap])
+            r->draft_token[o.n_draft_tokens++] = id;
     synthetic_open(&r->s, k->shape, k->dtype, &o);
     r->b = *r->s.b;
     right = r->s.b;
@@ -237,7 +238,7 @@ static void describe(const struct combination *c, int at)
 {
     const struct kind *k = &kinds[c->kind];
     print_error("%s %s weights %s exit %d drafts %d team %d sampling %d prompt %d threads %d batch %d kernels %s draft head %d: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
-                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", c->share, at);
+                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", c->gap, at);
 }
 
 struct tally {
@@ -273,7 +274,7 @@ static struct combination random_combination(uint64_t *seed, int number)
 {
     struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .team = number / 2 % COUNT(teams), .sampling = check_below(seed, COUNT(samplings)),
                             .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches)),
-                            .share = check_below(seed, COUNT(shares))};
+                            .gap = check_below(seed, COUNT(gaps))};
     c.exit_layer = 1 + check_below(seed, strcmp(kinds[c.kind].shape, "tiny-gqa") ? 3 : 4);
     c.set = number % 5 == 4 && c.prompt < 3 && test_on_cpu(); /* the plain kernels are slow, and the CPU's */
     c.threads = c.threads == 2 && number % 3 ? 1 : c.threads; /* more threads than cores: less often */
@@ -314,7 +315,7 @@ static void everything_changes_no_bit(void **state)
                 for (int s = 0; s < COUNT(samplings); s++)
                     for (int p = 0; p < COUNT(prompts); p++) {
                         struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .team = number % COUNT(teams), .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
-                                                .batch = number % COUNT(batches), .set = number % 7 == 6 && test_on_cpu(), .share = number % 5 % COUNT(shares)};
+                                                .batch = number % COUNT(batches), .set = number % 7 == 6 && test_on_cpu(), .gap = number % 5 % COUNT(gaps)};
                         compare(&c, number++, &sum, true);
                     }
             print_message("%s %s, exit %d: %ld replies so far\n", kinds[k].shape, kinds[k].weights, e, sum.replies);
@@ -377,7 +378,7 @@ static void a_crowd_changes_no_bit(void **state)
     uint64_t seed = 77;
     fault = NO_FAULT;
     for (int k = 0; k < COUNT(kinds); k++) {
-        struct combination base = {.kind = k, .batch = k % COUNT(batches) == 1 ? 2 : k % COUNT(batches), .share = k % COUNT(shares)};
+        struct combination base = {.kind = k, .batch = k % COUNT(batches) == 1 ? 2 : k % COUNT(batches), .gap = k % COUNT(gaps)};
         int most = crowd_tokens / COUNT(kinds) / NEW < CROWD ? 16 : CROWD;
         memset(kept, 0, sizeof kept);
         rig_open(&r, &base, most);
