@@ -71,6 +71,8 @@ try 0 info drafts.gguf --draft-head off
 says out "a draft reads the whole head"
 check "the head of drafts changes no text" [ "$(text_of drafts.gguf)" = "$(text_of 8.gguf)" ]
 check "nor its size" [ "$(text_of drafts.gguf --draft-head 5 --num-speculations 7)" = "$(text_of 8.gguf)" ]
+try 0 run drafts.gguf -p "Hello" -n 8 --draft-head 6
+says err "exit layer 2, among 6 tokens, "
 try 0 verify drafts.gguf -p "Hello, w" -p "ab" --temp 0,0.8 --draft-head 7 -n 24
 says out "every drafted reply equals plain decoding"
 try 0 bench drafts.gguf -n 8 -p 0 -r 1 --read-gib 0 --exit-layer 1 --num-speculations 2 --draft-head 7
