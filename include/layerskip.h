@@ -70,6 +70,8 @@ typedef struct lsk_model_options {
     int sessions;        /* how many may be open at once; 0: 1. Memory for the KV cache of all of them is taken at open */
     int batch;           /* prompt tokens in one step; 0: 256, on a GPU 2048 */
     int max_drafts;      /* drafts of one round that memory is taken for; 0: 12, or the profile's if that is more (at most 32) */
+    int draft_head;      /* how many of the model's most frequent tokens drafts are chosen among, which makes drafts cheaper and the text no other; 0: all that it lists (see draft_tokens of
+                            lsk_model_info), and where it has no list all tokens; below 0: all tokens */
     const lsk_profile *profile; /* as measured here: stands in for the checkpoint's own; NULL: that one */
     enum lsk_load load;
     const char *const *ignore_config; /* config keys to pass over, NULL-terminated; or NULL. Each must be there and none that is used */
@@ -81,7 +83,7 @@ typedef struct lsk_memory {
     uint64_t weights; /* packed weights, bytes */
     uint64_t kv;      /* KV cache */
     uint64_t scratch; /* activations, logits, in-flight rows */
-    uint64_t drafts;  /* the part of scratch that exists only for self-speculation */
+    uint64_t drafts;  /* the part of scratch that exists only for self-speculation; a head for drafts is among the weights */
 } lsk_memory;
 
 typedef struct lsk_model_info {
@@ -103,6 +105,9 @@ typedef struct lsk_model_info {
     int32_t eos[16];
     int n_kept;                       /* tensors that the file has quantised already and that `weights` therefore leaves as they are ... */
     const char *kept_type;            /* ... and the type of most of them, or NULL */
+    int draft_tokens;                 /* most frequent tokens that the model lists; 0: it has no list */
+    int draft_head;                   /* of them those that drafts are chosen among; 0: drafts use the whole head */
+    uint64_t draft_head_bytes;        /* what the head of a draft reads then; part of memory.weights */
     int exit_layer, num_speculations; /* LayerSkip profile: lsk_model_options.profile, else the checkpoint's; 0: none */
     float temperature, top_p, min_p;  /* the checkpoint's generation defaults; temperature 0: greedy, < 0: none stated */
     int top_k;
@@ -256,6 +261,9 @@ typedef struct lsk_quantize_options {
     int force;               /* non-zero: replace files that are there */
     int dry_run;             /* non-zero: report and write nothing; errors are not measured */
     lsk_profile profile;     /* how replies are drafted, written into the file; 0: as the model says itself */
+    const char *draft_text;  /* a file to count tokens in, plain text, or NAME.jsonl as lsk_train_options.data (prompts are not counted): the most frequent are written into the
+                                file, for lsk_model_options.draft_head. NULL: the model's own list, if it has one */
+    int draft_tokens;        /* how many of them; 0: as many as make 99 % of the text, by 256 */
     uint64_t part_bytes;     /* 0: one file; else parts NAME-00001-of-0000N.gguf where one file would be larger */
     int threads;             /* 0: all cores */
     const char *const *ignore_config;

@@ -16,6 +16,7 @@ struct lsk_model {
     struct engine engine;
     lsk_profile profile; /* the caller's, else the checkpoint's */
     int batch;           /* prompt tokens in one step */
+    int32_t *draft_token; /* [info.draft_head] ascending, for the device */
     char device_name[24]; /* "cpu", "cuda:1" */
     char device_note[256];
     lsk_model_info info;

@@ -69,6 +69,28 @@ static int max_drafts(const lsk_model *m, const lsk_model_options *o)
     return o->max_drafts ? o->max_drafts : m->profile.num_speculations > 12 ? m->profile.num_speculations : 12;
 }
 
+static int by_id(const void *a, const void *b) { return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b); }
+
+/* The first of the model's most frequent tokens, as many as are asked for, in order of id. */
+static int choose_draft_tokens(lsk_model *m, int asked, struct error *err)
+{
+    const struct config *c = &m->model.config;
+    int n = asked < 0 ? 0 : asked ? asked : c->n_draft_tokens;
+    if (n > c->n_draft_tokens && !c->n_draft_tokens)
+        return fail(err, ERR_USAGE, "draft head %d: %s lists no frequent tokens: `layerskip quantize IN OUT TYPE --draft-tokens TEXT` makes a file that does", n, m->info.path);
+    if (n > c->n_draft_tokens)
+        return fail(err, ERR_USAGE, "draft head %d: %s lists %d frequent tokens: give at most that", n, m->info.path, c->n_draft_tokens);
+    free(m->draft_token);
+    m->draft_token = malloc(((size_t)n + 1) * sizeof *m->draft_token);
+    if (!m->draft_token)
+        return fail(err, ERR_OS, "out of memory");
+    for (int i = 0; i < n; i++)
+        m->draft_token[i] = (int32_t)c->draft_token[i];
+    qsort(m->draft_token, (size_t)n, sizeof *m->draft_token, by_id);
+    m->info.draft_head = n;
+    return 0;
+}
+
 static int set_device_options(lsk_model *m, const lsk_model_options *o, struct error *err)
 {
     int most = m->model.config.context, context = o->context ? o->context : most, ordinal = backend_ordinal(o->device);
@@ -80,6 +102,7 @@ static int set_device_options(lsk_model *m, const lsk_model_options *o, struct e
         .weights = o->weights, .kernels = o->kernels, .wide = is_f32(o->compute), .threads = o->threads, .ordinal = ordinal,
         .kv_f32 = is_f32(o->kv) || (is_f32(o->compute) && (!o->kv || !strcmp(o->kv, "auto"))),
         .n_slots = context, .n_seqs = o->sessions ? o->sessions : 1, .n_hidden = rows_in_flight(m, o, max_drafts(m, o)),
+        .draft_token = m->draft_token, .n_draft_tokens = m->info.draft_head,
         .progress = o->progress, .progress_ud = o->progress_ud,
     };
     return 0;
@@ -115,6 +138,7 @@ static void describe_config(lsk_model *m)
     i->min_p = c->min_p;
     i->top_k = c->top_k;
     i->unused_advice = c->unused_advice;
+    i->draft_tokens = c->n_draft_tokens;
     i->ignored = c->ignored;
     i->has_chat_template = m->model.file->chat_template != NULL;
 }
@@ -155,6 +179,7 @@ static void describe_plan(lsk_model *m, const lsk_model_options *o, const struct
     i->kept_type = p->kept_type;
     i->layer_bytes = p->layer_bytes;
     i->head_bytes = p->head_bytes;
+    i->draft_head_bytes = p->draft_head_bytes;
     i->pass_bytes = p->layer_bytes * (uint64_t)i->n_layers + p->head_bytes;
     uint64_t timelines = (uint64_t)m->o.n_seqs * timeline_bytes(m->o.n_slots, i->n_vocab);
     i->memory = (lsk_memory){.weights = p->weights, .kv = p->kv, .scratch = p->scratch + timelines,
@@ -171,7 +196,9 @@ static int open_engine(lsk_model *m, const lsk_model_options *o, struct error *e
         return why.code;
     }
     snprintf(m->device_note, sizeof m->device_note, "%.*s", (int)sizeof m->device_note - 1, why.text);
-    int rc = set_device_options(m, o, err);
+    int rc = choose_draft_tokens(m, o->draft_head, err);
+    if (!rc)
+        rc = set_device_options(m, o, err);
     if (!rc)
         rc = m->backend->plan(&m->model, &m->o, &plan, err);
     if (rc)
@@ -262,6 +289,7 @@ void lsk_model_close(lsk_model *m)
         return;
     close_engine(m);
     model_close(&m->model);
+    free(m->draft_token);
     free(m);
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,8 @@
 #include "model/quantize.h"
 #include "model/shapes.h"
 #include "model/synth.h"
+#include "train/corpus.h"
+#include "train/frequent.h"
 
 _Static_assert((int)LSK_ENCODE_BOS == (int)ENCODE_BOS && (int)LSK_ENCODE_SPECIAL == (int)ENCODE_SPECIAL && (int)LSK_ENCODE_REPLACE == (int)ENCODE_REPLACE, "one set of flags");
 
@@ -113,14 +116,46 @@ static void hand_note(void *ud, const char *line)
         o->note(o->report_ud, line);
 }
 
+/* The most frequent tokens of a text by the tokenizer of the model at `in`: to *list, which the caller frees. */
+static int count_tokens(const char *in, lsk_quantize_options *o, int64_t **list, int *n, struct error *err)
+{
+    struct model m;
+    int rc = model_open(&m, in, o->ignore_config, err);
+    if (rc)
+        return rc;
+    const struct config *c = &m.config;
+    struct corpus text = {.file = &o->draft_text, .n_files = 1, .tokenizer = m.tokenizer, .vocab = c->vocab, .end = c->n_eos ? c->eos[0] : -1, .special = true, .progress = o->progress,
+                          .ud = o->progress_ud};
+    uint64_t *count = calloc((size_t)c->vocab, sizeof *count);
+    *list = malloc((size_t)c->vocab * sizeof **list);
+    rc = count && *list ? corpus_count(&text, count, err) : fail(err, ERR_OS, "out of memory");
+    struct frequent f = rc ? (struct frequent){0} : frequent_tokens(count, c->vocab, o->draft_tokens, *list);
+    *n = f.n;
+    if (!rc && !f.n)
+        rc = fail(err, ERR_DATA, "%s: no token to count: every response is empty", o->draft_text);
+    if (!rc) {
+        char line[256];
+        snprintf(line, sizeof line, "drafts are chosen among %d of %d tokens: they are %.2f %% of the %llu that were counted (%d different ones)", f.n, c->vocab,
+                 100 * (double)f.covered / (double)f.tokens, (unsigned long long)f.tokens, f.n_seen);
+        hand_note(o, line);
+    }
+    free(count);
+    model_close(&m);
+    return rc;
+}
+
 int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o, lsk_error *err)
 {
     struct error e = {0};
     lsk_quantize_options own = *o;
+    int64_t *list = NULL;
+    int n_list = 0, n = o->draft_text ? count_tokens(in, &own, &list, &n_list, &e) : 0;
     struct quantize_options qo = {.type = o->type, .embed_type = o->embed_type, .output_type = o->output_type, .pure = o->pure, .allow_requantize = o->allow_requantize,
-                                  .force = o->force, .dry_run = o->dry_run, .exit_layer = o->profile.exit_layer, .num_speculations = o->profile.num_speculations, .part_bytes = o->part_bytes, .threads = o->threads, .ignore = o->ignore_config, .progress = o->progress,
+                                  .force = o->force, .dry_run = o->dry_run, .exit_layer = o->profile.exit_layer, .num_speculations = o->profile.num_speculations,
+                                  .draft_token = list, .n_draft_tokens = n_list, .part_bytes = o->part_bytes, .threads = o->threads, .ignore = o->ignore_config, .progress = o->progress,
                                   .progress_ud = o->progress_ud, .row = hand_row, .note = hand_note, .report_ud = &own};
-    int n = quantize_write(in, out, &qo, &e);
+    n = n ? n : quantize_write(in, out, &qo, &e);
+    free(list);
     return n < 0 ? api_fail(err, &e) : n;
 }
 

@@ -17,6 +17,7 @@ enum { TRIALS_MAX = 1024, TEAMS_MAX = 16 };
 struct bench_args {
     struct model_args model;
     struct sampling_args sampling;
+    struct head_args head;
     struct show_args show;
     struct numbers n_prompt, n_gen, pairs, depth, exit_layers, drafts;
     const char *file, *output, *drafters;
@@ -54,6 +55,7 @@ static const struct option form_options[] = {
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct bench_args, model)},
                                              {"model from the hub", hub_options, offsetof(struct bench_args, model.hub)},
                                              {"tests (a LIST is 1,2,4 or 1-8 or 4-32+4 or 1-64*2)", test_options, 0},
+                                             {"the head of drafts", head_options, offsetof(struct bench_args, head)},
                                              {"sampling", sampling_options, offsetof(struct bench_args, sampling)},
                                              {"measuring", form_options, 0},
                                              {"messages", show_options, offsetof(struct bench_args, show)},
@@ -291,6 +293,8 @@ static void print_markdown(const struct bench *b, const struct trial *t, int fir
     record_whole(&r, "threads", (unsigned)b->info->threads);
     record_text(&r, "sampling", b->sampling_text);
     record_text(&r, "test", o.test);
+    if (b->info->draft_tokens)
+        record_whole(&r, "draft head", (unsigned)(b->info->draft_head ? b->info->draft_head : b->info->n_vocab));
     record_text(&r, "t/s (mean ± sd)", o.rate);
     record_number(&r, "median", "%.2f", samples_median(&t->rate));
     record_number(&r, "GB/s", "%.2f", o.gb_per_s);
@@ -332,7 +336,7 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
         uint64_t value;
     } wholes[] = {{"model_size", i->memory.weights},   {"model_n_params", i->n_params},         {"n_batch", (uint64_t)i->batch},
                   {"n_threads", (uint64_t)i->threads}, {"n_prompt", (uint64_t)t->n_prompt},     {"n_gen", (uint64_t)t->n_gen},
-                  {"n_depth", (uint64_t)t->depth},     {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts},
+                  {"n_depth", (uint64_t)t->depth},     {"exit_layer", (uint64_t)t->exit_layer}, {"num_speculations", (uint64_t)t->drafts}, {"draft_head", (uint64_t)i->draft_head},
                   {"top_k", (uint64_t)b->sampling.top_k}, {"seed", b->sampling.seed}};
     const struct {
         const char *key, *format;
@@ -503,7 +507,8 @@ static int measure(struct bench *b, lsk_error *err)
     lsk_model_options needs = {.context = b->room, .max_drafts = 1};
     for (int i = 0; i < b->n_trials; i++)
         needs.max_drafts = most_drafts(&b->trials[i]) > needs.max_drafts ? most_drafts(&b->trials[i]) : needs.max_drafts;
-    int r = plan_model(b->model, &a->model, &needs, err);
+    int r = apply_head(&a->head, &needs, err);
+    r = r < 0 ? r : plan_model(b->model, &a->model, &needs, err);
     if (r >= 0 && a->read_gib && !strcmp(b->info->device, "cpu")) /* the host's memory says nothing of a GPU's */
         b->read = lsk_measure_read((uint64_t)a->read_gib << 30, a->model.threads, err);
     if (r < 0 || b->read < 0)

@@ -20,6 +20,7 @@ struct generate_args {
     struct corpus_args corpus;
     struct sampling_args sampling;
     struct draft_args draft;
+    struct head_args head;
     struct show_args show;
 };
 
@@ -38,6 +39,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"model from the hub", hub_options, offsetof(struct generate_args, model.hub)}, {"corpus", corpus_options, offsetof(struct generate_args, corpus)},
                                              {"sampling", sampling_options, offsetof(struct generate_args, sampling)},
                                              {"self-speculation", draft_options, offsetof(struct generate_args, draft)},
+                                             {"the head of drafts", head_options, offsetof(struct generate_args, head)},
                                              {"messages", show_options, offsetof(struct generate_args, show)}, {0}};
 
 struct prompt {
@@ -331,7 +333,9 @@ static int open_sessions(struct corpus *c)
     const struct corpus_args *k = &c->a->corpus;
     const size_t n = (size_t)k->parallel;
     const int drafts = c->a->draft.num_speculations > 0 ? c->a->draft.num_speculations : 0;
-    int r = load_model(c->m, &c->a->model, &c->a->show, &(lsk_model_options){.context = c->context, .sessions = k->parallel, .max_drafts = drafts}, c->err);
+    lsk_model_options needs = {.context = c->context, .sessions = k->parallel, .max_drafts = drafts};
+    int r = apply_head(&c->a->head, &needs, c->err);
+    r = r < 0 ? r : load_model(c->m, &c->a->model, &c->a->show, &needs, c->err);
     if (r < 0)
         return r;
     c->n_slots = 4 * k->parallel;

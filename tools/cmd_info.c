@@ -10,6 +10,7 @@
 
 struct info_args {
     struct model_args model;
+    struct head_args head;
     struct show_args show;
     int context, sessions, drafts, tensors, check, json;
 };
@@ -31,6 +32,7 @@ static const struct option form_options[] = {
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct info_args, model)},
                                              {"model from the hub", hub_options, offsetof(struct info_args, model.hub)},
                                              {"memory plan", plan_options, 0},
+                                             {"the head of drafts", head_options, offsetof(struct info_args, head)},
                                              {"output", form_options, 0},
                                              {"messages", show_options, offsetof(struct info_args, show)},
                                              {0}};
@@ -91,6 +93,9 @@ static void print_text(const lsk_model_info *i, const struct profile *profile)
         printf("               %s\n", i->device_note);
     printf("one pass       reads %s: %d layers of %s and a head of %s\n", bytes_text(i->pass_bytes, b[0], 32), i->n_layers,
            bytes_text(i->layer_bytes, b[1], 32), bytes_text(i->head_bytes, b[2], 32));
+    if (i->draft_tokens)
+        printf("               %d frequent tokens are listed; a draft reads %s%s: --draft-head takes fewer of them\n", i->draft_tokens,
+               i->draft_head ? "their head of " : "the whole head", i->draft_head ? bytes_text(i->draft_head_bytes, b[0], 32) : "");
     printf("memory         weights %s, KV cache %s for %d tokens, %s", bytes_text(i->memory.weights, b[0], 32),
            bytes_text(i->memory.kv, b[1], 32), i->context, scratch_text(&i->memory, b[2], sizeof b[2]));
     printf("; %s in all\n", bytes_text(i->memory.weights + i->memory.kv + i->memory.scratch, b[0], 32));
@@ -137,6 +142,9 @@ static void print_json(const lsk_model_info *i, const struct profile *profile)
                   {"layer_bytes", i->layer_bytes},
                   {"head_bytes", i->head_bytes},
                   {"pass_bytes", i->pass_bytes},
+                  {"draft_tokens", (uint64_t)i->draft_tokens},
+                  {"draft_head", (uint64_t)i->draft_head},
+                  {"draft_head_bytes", i->draft_head_bytes},
                   {"memory_weights", i->memory.weights},
                   {"memory_kv", i->memory.kv},
                   {"memory_scratch", i->memory.scratch},
@@ -205,7 +213,8 @@ static int info(const void *args, lsk_error *err)
     struct profile profile = profile_find(lsk_model_about(m));
     lsk_model_options needs = {
         .context = a->context, .sessions = a->sessions, .max_drafts = a->drafts, .profile = &profile.draft, .load = LSK_LOAD_PLAN};
-    int r = load_model(m, &a->model, &a->show, &needs, err);
+    int r = apply_head(&a->head, &needs, err);
+    r = r < 0 ? r : load_model(m, &a->model, &a->show, &needs, err);
     if (r >= 0)
         (a->json ? print_json : print_text)(lsk_model_about(m), &profile);
     for (int i = 0; r >= 0 && a->tensors && lsk_model_tensor(m, i, line, sizeof line) > 0; i++)

@@ -268,7 +268,7 @@ static int perplexity(const void *args, lsk_error *err)
     if (r >= 0 && !(p.pick = malloc((size_t)a->length * sizeof *p.pick)))
         r = complain(err, LSK_EOS, "out of memory");
     if (r >= 0)
-        r = load_model(p.model, &p.args->model, &p.args->show, &(lsk_model_options){.context = a->length < p.longest ? a->length : p.longest > 1 ? p.longest : 2}, err);
+        r = load_model(p.model, &p.args->model, &p.args->show, &(lsk_model_options){.context = a->length < p.longest ? a->length : p.longest > 1 ? p.longest : 2, .draft_head = -1}, err);
     if (r >= 0)
         r = (p.session = lsk_session_open(p.model, err)) ? read_all(&p, err) : err->code;
     if (r >= 0 && !terminal_interrupted())

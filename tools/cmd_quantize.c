@@ -10,7 +10,7 @@
 enum { ROWS_MAX = 16 };
 
 struct quantize_args {
-    const char *in, *out, *type, *embed_type, *output_type, *part_size;
+    const char *in, *out, *type, *embed_type, *output_type, *part_size, *draft_tokens;
     int threads, exit_layer, num_speculations, pure, leave_output, allow_requantize, force, dry_run, json;
     struct texts ignore_config;
     struct show_args show;
@@ -35,6 +35,8 @@ static const struct option weights[] = {
     {"pure", OPT_FLAG, AT(pure), .help = "embedding and head have the matrices' type also where that has 4 bits"},
     {"exit-layer", OPT_INT, AT(exit_layer), "E", "0", 0, 1023, .help = "LayerSkip profile for the file: layers that drafts run; 0 is the model's own profile, if it has one"},
     {"num-speculations draft-max", OPT_INT, AT(num_speculations), "N", "0", 0, LSK_MAX_DRAFTS, .help = "the same: most drafts in a round"},
+    {"draft-tokens", OPT_TEXT, AT(draft_tokens), "FILE[:N]", .help = "the same: list the N most frequent tokens of this text (of a .jsonl: of its responses), for drafts to be chosen among; without N as many as "
+     "make 99 % of it, by 256. Texts like those that the model shall write, best its own"},
     {"allow-requantize", OPT_FLAG, AT(allow_requantize), .help = "allow to go from one quantised type to another, which adds the errors of both"},
     {0}};
 
@@ -56,6 +58,21 @@ static int read_size(const char *text, uint64_t *out, lsk_error *err)
     if (read_natural(number, out) || !*out || *out > INT64_MAX / unit)
         return complain(err, LSK_EUSAGE, "--split-max-size: \"%s\": give a number and M or G, like 50M", excerpt_of(text).text);
     *out *= unit;
+    return 0;
+}
+
+/* "replies.jsonl:4096": file gets the text's name, n the number behind it, or 0. */
+static int read_draft_tokens(const char *text, char *file, size_t cap, int *n, lsk_error *err)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t number = 0;
+    int counted = colon && !read_natural(colon + 1, &number);
+    size_t length = counted ? (size_t)(colon - text) : strlen(text);
+    if (!length || length >= cap || (counted && (number < 1 || number > INT32_MAX)))
+        return complain(err, LSK_EUSAGE, "--draft-tokens: \"%s\": give a file of text, and perhaps how many tokens, like replies.jsonl:8192", excerpt_of(text).text);
+    memcpy(file, text, length);
+    file[length] = 0;
+    *n = (int)number;
     return 0;
 }
 
@@ -138,6 +155,11 @@ static int quantize(const void *args, lsk_error *err)
                               .dry_run = a->dry_run, .threads = a->threads, .ignore_config = a->ignore_config.item, .progress = progress_show, .progress_ud = &progress,
                               .row = take_row, .note = take_note, .report_ud = &r};
     int n = a->part_size ? read_size(a->part_size, &o.part_bytes, err) : 0;
+    char draft_text[4096];
+    if (!n && a->draft_tokens) {
+        n = read_draft_tokens(a->draft_tokens, draft_text, sizeof draft_text, &o.draft_tokens, err);
+        o.draft_text = draft_text;
+    }
     if (!n && !a->in)
         n = complain(err, LSK_EUSAGE, "no input given: which checkpoint shall be converted?");
     if (!n && !a->out && !a->dry_run)

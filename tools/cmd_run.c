@@ -24,6 +24,7 @@ struct run_args {
     struct reply_args reply;
     struct sampling_args sampling;
     struct draft_args draft;
+    struct head_args head;
     struct output_args output;
     struct show_args show;
 };
@@ -54,6 +55,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"reply", reply_options, offsetof(struct run_args, reply)},
                                              {"sampling", sampling_options, offsetof(struct run_args, sampling)},
                                              {"self-speculation", draft_options, offsetof(struct run_args, draft)},
+                                             {"the head of drafts", head_options, offsetof(struct run_args, head)},
                                              {"output", output_options, offsetof(struct run_args, output)},
                                              {"messages", show_options, offsetof(struct run_args, show)},
                                              {0}};
@@ -192,7 +194,8 @@ static int run(const void *args, lsk_error *err)
     if (r >= 0) {
         struct profile profile = profile_find(lsk_model_about(m));
         lsk_model_options needs = {.context = context, .max_drafts = o.num_speculations > 0 ? o.num_speculations : 0, .profile = &profile.draft};
-        r = load_model(m, &a->model, &a->show, &needs, err);
+        r = apply_head(&a->head, &needs, err);
+        r = r < 0 ? r : load_model(m, &a->model, &a->show, &needs, err);
         r = r < 0 ? r : generate(a, m, &profile, tokens, n_tokens, &o, err);
     }
     lsk_model_close(m);

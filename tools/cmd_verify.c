@@ -10,6 +10,7 @@
 
 struct verify_args {
     struct model_args model;
+    struct head_args head;
     struct show_args show;
     struct texts prompts;
     const char *file, *drafter;
@@ -41,6 +42,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"model from the hub", hub_options, offsetof(struct verify_args, model.hub)},
                                              {"prompts", prompt_list_options, 0},
                                              {"combinations (every one is compared with plain decoding)", combination_options, 0},
+                                             {"the head of drafts", head_options, offsetof(struct verify_args, head)},
                                              {"messages", show_options, offsetof(struct verify_args, show)},
                                              {0}};
 
@@ -257,6 +259,8 @@ static int plan_drafts(const struct verify_args *a, const lsk_model_info *info, 
 static int load_for(const struct verify_args *a, lsk_model *m, const struct plan *p, lsk_error *err)
 {
     lsk_model_options needs = {.max_drafts = 1};
+    if (apply_head(&a->head, &needs, err) < 0)
+        return err->code;
     for (int i = 0; i < p->n_prompts; i++)
         if (check_context(lsk_model_about(m), "--n-predict", a->n_predict, p->prompts[i].n, err) < 0)
             return err->code;

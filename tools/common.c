@@ -76,6 +76,12 @@ const struct option draft_options[] = {
      .help = "decode with the first N layers only, for study: this changes the text; 0 is all"},
     {0}};
 
+const struct option head_options[] = {
+    {"draft-head", OPT_TEXT, offsetof(struct head_args, draft_head), NULL, "auto", .choices = "auto off N",
+     .help = "how many of the model's most frequent tokens the exit drafts among: fewer make a draft cheaper and miss more often, the text stays the same; auto is all that the model "
+             "lists (`quantize --draft-tokens` makes the list), off or no list is the whole vocabulary"},
+    {0}};
+
 static const char *const *ignored(const struct model_args *a)
 {
     return a->ignore_config.n ? a->ignore_config.item : NULL;
@@ -304,6 +310,18 @@ int check_drafter(const char *names, lsk_error *err)
         if (!name)
             return complain(err, LSK_EUSAGE, "--drafter: \"%s\": must be none, or ngram, exit, recycle or several of them joined by +", excerpt_of(names).text);
     }
+    return 0;
+}
+
+int apply_head(const struct head_args *a, lsk_model_options *needs, lsk_error *err)
+{
+    uint64_t n = 0;
+    needs->draft_head = !strcmp(a->draft_head, "off") ? -1 : 0;
+    if (needs->draft_head || !strcmp(a->draft_head, "auto"))
+        return 0;
+    if (read_natural(a->draft_head, &n) || n < 1 || n > INT32_MAX)
+        return complain(err, LSK_EUSAGE, "--draft-head: \"%s\": must be auto, off or a number of tokens from 1", excerpt_of(a->draft_head).text);
+    needs->draft_head = (int)n;
     return 0;
 }
 

@@ -31,8 +31,11 @@ struct draft_args {
     int exit_layer, num_speculations, depth;
     double min_conf;
 };
+struct head_args {
+    const char *draft_head;
+};
 
-extern const struct option model_options[], show_options[], prompt_options[], sampling_options[], draft_options[];
+extern const struct option model_options[], show_options[], prompt_options[], sampling_options[], draft_options[], head_options[];
 
 /* The model that the options name: headers and tokenizer; it may be downloaded first. NULL with err set. */
 lsk_model *open_model(const struct model_args *a, const struct show_args *show, lsk_error *err);
@@ -55,6 +58,8 @@ uint64_t seed_of(uint64_t asked); /* itself; another one each time for UINT64_MA
 /* Sampling and drafting options as the library wants them; the rest of *o is left as it is. */
 int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_error *err);
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);
+
+int apply_head(const struct head_args *a, lsk_model_options *needs, lsk_error *err);
 
 int check_device(const char *device, lsk_error *err); /* auto, cpu, cuda, cuda:N */
 int check_drafter(const char *names, lsk_error *err); /* one that there is, or several joined by + */

@@ -88,7 +88,7 @@ const char *scratch_text(const lsk_memory *m, char *out, size_t cap)
     return out;
 }
 
-static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
+static void print_drafts(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct figures *f)
 {
     int last = LSK_MAX_DRAFTS;
     while (last && !s->drafted_at[last - 1])
@@ -96,6 +96,8 @@ static void print_drafts(FILE *out, const lsk_stats *s, const struct figures *f)
     fprintf(out, "drafts     ");
     if (s->exit_layer)
         fprintf(out, "exit layer %d, ", s->exit_layer);
+    if (s->exit_layer && m->draft_head)
+        fprintf(out, "among %d tokens, ", m->draft_head);
     fprintf(out, "%d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (",
             s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
     for (int i = 0; i < last; i++)
@@ -152,7 +154,7 @@ void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
     else if (facts->profile)
         fprintf(out, "profile    %s: plain decoding\n", facts->profile);
     if (s->drafted)
-        print_drafts(out, s, &f);
+        print_drafts(out, s, m, &f);
     fprintf(out, "memory     weights %s, KV cache %s, %s; peak resident %s\n", bytes_text(m->memory.weights, b[0], 32), bytes_text(m->memory.kv, b[1], 32),
             scratch_text(&m->memory, b[2], sizeof b[2]), bytes_text(facts->rss, b[3], 32));
 }
@@ -192,6 +194,7 @@ void summary_json(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
     record_whole(&r, "n_layers", (unsigned)m->n_layers);
     record_whole(&r, "exit_layer", (unsigned)s->exit_layer);
     record_whole(&r, "num_speculations", (unsigned)s->num_speculations);
+    record_whole(&r, "draft_head", s->exit_layer ? (unsigned)m->draft_head : 0);
     record_whole(&r, "rounds", (unsigned)s->rounds);
     record_whole(&r, "drafted", (unsigned)s->drafted);
     record_whole(&r, "accepted", (unsigned)s->accepted);

@@ -35,6 +35,8 @@ struct device_options {
     int n_slots;         /* slots that one timeline may hold */
     int n_seqs;          /* timelines at once */
     int n_hidden;        /* rows in flight */
+    const int32_t *draft_token; /* [n_draft_tokens] ids, ascending: the tokens that drafts are chosen among. Borrowed while the device is open */
+    int n_draft_tokens;         /* 0: drafts are chosen among all */
     int (*progress)(void *ud, const char *what, uint64_t done, uint64_t total); /* or NULL; non-zero stops */
     void *progress_ud;
 };
@@ -43,6 +45,7 @@ struct device_options {
 struct device_plan {
     uint64_t weights, kv, scratch, hidden_row; /* bytes; hidden_row: of one row in flight (part of scratch) */
     uint64_t layer_bytes, head_bytes;          /* packed bytes that a pass reads (the largest layer) */
+    uint64_t draft_head_bytes;                 /* the head of the draft tokens alone: what a draft reads instead (part of weights) */
     const char *weight_type;                   /* of most packed bytes */
     int n_kept;                                /* tensors that the file has quantised otherwise than `weights` wishes: they stay as they are */
     const char *kept_type;                     /* of most of them, or NULL */
@@ -80,11 +83,12 @@ struct backend {
     int (*prefill)(struct kv *kv, int last, const struct row *rows, int n, struct error *err);
 
     /* Final norm + head + the choice rule at each row, whatever its depth; asks[i] belongs to rows[i]. The hidden state stays as it is.
-       A row whose logits are not finite gets token -1. */
+       A row whose logits are not finite gets token -1. Where an ask is for a draft and the device has draft tokens, only their rows of the head are multiplied, with the bits
+       that the whole head gives: the choice is the rule applied to those logits alone, and the same noise (by token id), candidates and log-probabilities are of them too. */
     int (*pick)(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err);
 
     /* Optional (NULL: decode loops forward and pick): a chain of exit steps in one go. Step k has count[k] rows (at most ROWS_MAX, and no more than the step before), those
-       of all steps one behind the other; each goes through layers [0, last) and is picked at. A token of -1 - j stands for the pick at row j of the step before. */
+       of all steps one behind the other; each goes through layers [0, last) and is picked at. All asks say the same of `draft`. A token of -1 - j stands for the pick at row j of the step before. */
     int (*draft)(struct kv *kv, int last, const struct row *rows, const struct ask *asks, const int *count, int steps, struct pick *picks, struct error *err);
 
     /* The same as numbers: out [n][vocab]. */

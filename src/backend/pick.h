@@ -11,6 +11,7 @@
 #define BACKEND_PICK_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -27,10 +28,11 @@ struct sampling {
 
 enum { PICK_TOP = 8 };
 
-/* What is wanted of a row: a choice, and the n_top (at most PICK_TOP) most probable tokens. */
+/* What is wanted of a row: a choice, and the n_top (at most PICK_TOP) most probable tokens. draft: only a guess that will be verified; among the device's draft tokens. */
 struct ask {
     const struct sampling *s;
     int n_top;
+    bool draft;
 };
 
 /* Log-probabilities are of the raw distribution, before temperature and cuts; natural log. */
@@ -43,7 +45,7 @@ struct pick {
     int32_t token;  /* -1: the logits were not finite */
     float logprob;
     float conf;     /* exp(logprob) */
-    int32_t n_top;  /* candidates that follow: what was asked for, or the whole vocabulary if that is less */
+    int32_t n_top;  /* candidates that follow: what was asked for, or all that may be chosen if that is less */
     struct candidate top[PICK_TOP]; /* by falling probability, equals by rising id */
 };
 
@@ -125,6 +127,13 @@ static inline HOST_DEVICE double pick_gumbel(uint32_t bits)
 static inline HOST_DEVICE struct philox pick_noise(const struct sampling *s, int32_t position, int32_t group)
 {
     return philox(s->seed, (uint32_t)group, (uint32_t)position, s->choice, 0x6c736bu);
+}
+
+/* Those of one token. */
+static inline HOST_DEVICE uint32_t pick_noise_of(const struct sampling *s, int32_t position, int32_t id)
+{
+    struct philox p = pick_noise(s, position, id / 4);
+    return id & 2 ? (id & 1 ? p.v[3] : p.v[2]) : (id & 1 ? p.v[1] : p.v[0]);
 }
 
 /* Unsigned integers in the order of the floats (no NaN); both zeros are one. */

@@ -49,6 +49,28 @@ int weights_list(const struct model *m, const char *weights, struct weight *out,
     return rc ? rc : n;
 }
 
+int weights_add_draft_head(struct weight *list, int n, const struct device_options *o)
+{
+    if (!o->n_draft_tokens)
+        return n;
+    list[n] = list[n - 1];
+    list[n].row = o->draft_token;
+    list[n].n_rows = o->n_draft_tokens;
+    return n + 1;
+}
+
+/* Neighbours come in one read. */
+int weights_read_rows(const struct checkpoint *c, const struct view *v, const int32_t *row, int from, int n, void *out, struct error *err)
+{
+    int rc = row ? 0 : checkpoint_read_rows(c, v, (uint64_t)from, (uint64_t)n, out, err);
+    for (int i = 0, run; row && i < n && !rc; i += run) {
+        for (run = 1; i + run < n && row[from + i + run] == row[from + i] + run;)
+            run++;
+        rc = checkpoint_read_rows(c, v, (uint64_t)row[from + i], (uint64_t)run, (uint8_t *)out + (uint64_t)i * view_row_bytes(v), err);
+    }
+    return rc;
+}
+
 void weights_describe(const struct weight *w, int n, const char *weights, struct device_plan *out)
 {
     uint64_t bytes[DT_COUNT] = {0};
@@ -57,7 +79,7 @@ void weights_describe(const struct weight *w, int n, const char *weights, struct
     for (int i = 0; i < n; i++) {
         int t = (int)w[i].type;
         bytes[t] += w[i].is_head ? 0 : w[i].bytes;
-        if (w[i].type != wished_type(w[i].v->type, weights, w[i].is_head)) {
+        if (!w[i].row && w[i].type != wished_type(w[i].v->type, weights, w[i].is_head)) {
             out->n_kept++;
             most_kept = ++kept[t] > kept[most_kept] ? t : most_kept;
         }

@@ -77,6 +77,7 @@ struct engine {
     const struct backend *b;
     struct kv *kv;
     int n_layers, n_vocab, n_slots, batch, max_drafts, n_hidden;
+    bool draft_head; /* drafts are chosen with a head of their own */
     struct pace pace;
     struct trust trust;
     int n_rows; /* that this round is going to verify */
@@ -108,10 +109,10 @@ void engine_close(struct engine *e);
 /* Brings list[i] to layer to[i], each from where it stands; rows that stand at the same layer go together. */
 int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err);
 
-struct ask engine_ask(const struct timeline *t); /* what it wants of a pick */
+struct ask engine_ask(const struct timeline *t, bool draft); /* what it wants of a pick */
 
-/* A pick at e->list[i], as e->who[i] wants it, to e->picks[i]. */
-int engine_pick(struct engine *e, int n, struct error *err);
+/* A pick at e->list[i], as e->who[i] wants it, to e->picks[i]. draft: not to be committed, only proposed. */
+int engine_pick(struct engine *e, int n, bool draft, struct error *err);
 
 /* ---- timeline.c ---- */
 uint64_t timeline_bytes(int n_slots, int n_vocab); /* that one takes for drafting */

@@ -64,7 +64,7 @@ static int fill_chain(struct engine *e, struct timeline **t, int n, int *count)
         for (int i = 0; i < n && timeline_budget(t[i], e) > steps; i++, count[steps]++) {
             int at = rows + i;
             e->rows[at] = steps ? next_row(t[i], &e->rows[at - count[steps - 1]], t[i]->tree.n + steps - 1, i) : last_node(t[i])->row;
-            e->asks[at] = engine_ask(t[i]);
+            e->asks[at] = engine_ask(t[i], true);
         }
         rows += count[steps];
         if (!count[steps])
@@ -126,7 +126,7 @@ static int propose(struct engine *e, struct timeline **t, int n, struct error *e
     for (int m; !rc && (m = gather(e, t, n)) > 0;) {
         rc = engine_advance(e, e->list, e->to, m, err);
         if (!rc)
-            rc = engine_pick(e, m, err);
+            rc = engine_pick(e, m, true, err);
         for (int i = 0; i < m && !rc; i++)
             add(e, e->who[i], &e->picks[i]);
     }

@@ -7,7 +7,7 @@
 int engine_open(struct engine *e, const struct backend *b, struct kv *kv, const struct device_options *o, int n_layers, int n_vocab, int batch, int max_drafts, struct error *err)
 {
     size_t n = (size_t)o->n_hidden;
-    *e = (struct engine){.b = b, .kv = kv, .n_layers = n_layers, .n_vocab = n_vocab, .n_slots = o->n_slots, .batch = batch, .max_drafts = max_drafts, .n_hidden = o->n_hidden};
+    *e = (struct engine){.b = b, .kv = kv, .n_layers = n_layers, .n_vocab = n_vocab, .n_slots = o->n_slots, .batch = batch, .max_drafts = max_drafts, .n_hidden = o->n_hidden, .draft_head = o->n_draft_tokens > 0};
     e->list = calloc(n, sizeof *e->list);
     e->who = calloc(n, sizeof *e->who);
     e->ready = calloc((size_t)o->n_seqs, sizeof *e->ready);
@@ -56,7 +56,7 @@ static void note(struct engine *e, struct cost *c, int rows, int passes, uint64_
         pace_queue(&e->pace, c, rows, passes, e->b->bytes_read(e->kv) - bytes, start);
     else
         pace_note(&e->pace, c, rows, passes, clock_ns() - start);
-    if (e->b->waits && c == &e->pace.head)
+    if (e->b->waits && c != &e->pace.layer)
         pace_drain(&e->pace, clock_ns());
 }
 
@@ -80,18 +80,18 @@ int engine_advance(struct engine *e, struct node **list, const int16_t *to, int 
     return 0;
 }
 
-struct ask engine_ask(const struct timeline *t) { return (struct ask){&t->ask.sampling, t->ask.drafters & DRAFT_RECYCLE ? PICK_TOP : 0}; }
+struct ask engine_ask(const struct timeline *t, bool draft) { return (struct ask){&t->ask.sampling, t->ask.drafters & DRAFT_RECYCLE ? PICK_TOP : 0, draft}; }
 
-int engine_pick(struct engine *e, int n, struct error *err)
+int engine_pick(struct engine *e, int n, bool draft, struct error *err)
 {
     for (int i = 0; i < n; i++) {
         e->rows[i] = e->list[i]->row;
-        e->asks[i] = engine_ask(e->who[i]);
+        e->asks[i] = engine_ask(e->who[i], draft);
     }
     int64_t start = clock_ns();
     uint64_t bytes = e->b->bytes_read(e->kv);
     int rc = e->b->pick(e->kv, e->rows, e->asks, n, e->picks, err);
-    note(e, &e->pace.head, n, 1, bytes, start);
+    note(e, draft && e->draft_head ? &e->pace.draft_head : &e->pace.head, n, 1, bytes, start);
     for (int i = 0; i < n && !rc; i++)
         recycle_learn(&e->who[i]->recycle, e->rows[i].token, &e->picks[i]);
     return rc;

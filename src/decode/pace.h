@@ -22,7 +22,7 @@ struct queued {
 enum { QUEUED_MAX = 16 };
 
 struct pace {
-    struct cost layer, head; /* of one layer; of the head with its choices */
+    struct cost layer, head, draft_head; /* of one layer; of the head with its choices; of that of drafts, where they have their own */
     uint32_t round;
     double tokens, ns;       /* of the last rounds, older ones weigh less */
     double spent;            /* ns of this round's passes */

@@ -40,7 +40,7 @@ static int verify(struct engine *e, struct timeline **t, int n, struct error *er
             e->who[m++] = t[i];
         }
     int rc = engine_advance(e, e->list, e->to, m, err);
-    return rc ? rc : engine_pick(e, m, err);
+    return rc ? rc : engine_pick(e, m, false, err);
 }
 
 /* Every draft below a walked node was either right or wrong; below the others nobody knows. */

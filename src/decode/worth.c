@@ -30,6 +30,6 @@ bool worth_pass(const struct engine *e, const struct timeline *t)
 {
     const struct pace *p = &e->pace;
     int first = t->ask.exit_layer;
-    double ns = first * pace_cost(p, &p->layer, 1) + pace_cost(p, &p->head, 1) + row_ns(e, t, first, e->n_rows);
+    double ns = first * pace_cost(p, &p->layer, 1) + pace_cost(p, e->draft_head ? &p->draft_head : &p->head, 1) + row_ns(e, t, first, e->n_rows);
     return !t->ask.weighed || t->tree.node[t->tree.n - 1].reach * trust_exit(&e->trust) > pace_rate(p, t->ask.depth) * ns;
 }

@@ -16,7 +16,7 @@ enum {
     POOL = 64 << 10,
     KEY_BYTES_MAX = 65535,
     NAME_BYTES_MAX = 64,
-    INTS_MAX = 4096,            /* longer lists of numbers are of no use to anybody here */
+    INTS_MAX = 1 << 18,         /* longer lists of numbers are of no use to anybody here */
     TOKENS_MAX = 1 << 22,
     PAIR_BYTES_MIN = 8 + 1 + 4 + 1,
     TENSOR_BYTES_MIN = 8 + 1 + 4 + 8 + 4 + 8,

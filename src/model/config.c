@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "model/config_keys.h"
@@ -73,7 +74,7 @@ static const struct key {
 };
 
 /* Read by hand: a number or a list. */
-static const char *const id_keys[] = {"bos_token_id", "eos_token_id", "generation.bos_token_id", "generation.eos_token_id"};
+static const char *const id_keys[] = {"bos_token_id", "eos_token_id", "generation.bos_token_id", "generation.eos_token_id", "layerskip.draft_tokens"};
 
 /* transformers 5 writes "rope_parameters" where older ones wrote "rope_scaling". */
 static bool same_key(const char *row, const char *key)
@@ -278,6 +279,34 @@ static int read_tokens(const struct checkpoint *c, struct config *o, struct erro
     return rc ? rc : read_ids(c, id_keys[1], id_keys[3], o->vocab, o->eos, CONFIG_EOS_MAX, &o->n_eos, err);
 }
 
+/* Ids of the vocabulary, none twice. */
+static int check_draft_tokens(const struct checkpoint *c, const struct meta *m, int vocab, uint8_t *seen, struct error *err)
+{
+    for (int64_t i = 0; i < m->i; i++) {
+        int64_t id = m->ints[i];
+        if (id < 0 || id >= vocab)
+            return fail(err, ERR_CONFIG, "%s: config key \"%s\": entry %lld is token id %lld: must be below vocab_size = %d", c->path, m->file_key, (long long)i, (long long)id, vocab);
+        if (seen[id]++)
+            return fail(err, ERR_CONFIG, "%s: config key \"%s\": entry %lld: token id %lld is there twice: remove one", c->path, m->file_key, (long long)i, (long long)id);
+    }
+    return 0;
+}
+
+static int read_draft_tokens(const struct checkpoint *c, struct config *o, struct error *err)
+{
+    const struct meta *m = checkpoint_meta(c, id_keys[4]);
+    if (!m || m->type == META_NULL)
+        return 0;
+    if (m->type != META_INTS || m->i < 1 || m->i > o->vocab)
+        return refuse(c, m, "must be a list of token ids, at least one, none twice", err);
+    uint8_t *seen = calloc((size_t)o->vocab, 1);
+    int rc = seen ? check_draft_tokens(c, m, o->vocab, seen, err) : fail(err, ERR_OS, "out of memory");
+    free(seen);
+    o->draft_token = m->ints;
+    o->n_draft_tokens = (int)m->i;
+    return rc;
+}
+
 /* transformers samples only where do_sample says so, and then at temperature 1 unless told. */
 static void settle_sampling(const struct checkpoint *c, struct draft *d)
 {
@@ -339,6 +368,8 @@ int config_read(struct config *out, const struct checkpoint *c, const char *cons
         rc = check_rope(c, &d, err);
     if (!rc)
         rc = read_tokens(c, &d.c, err);
+    if (!rc)
+        rc = read_draft_tokens(c, &d.c, err);
     for (int i = 0; i < c->n_meta && !rc; i++)
         if (!is_read(c->meta[i].key))
             rc = config_pass_key(c, &c->meta[i], ignore, &d.c.ignored, err);

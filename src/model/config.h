@@ -32,6 +32,8 @@ struct config {
     int top_k;
     char unused_advice[240]; /* what the generation config says that cannot be used: it is advice, so it is passed over and named here; "" when there is none */
     int exit_layer, num_speculations; /* LayerSkip profile; 0: none */
+    const int64_t *draft_token;       /* [n_draft_tokens] the most frequent tokens, most frequent first, none twice: drafts are chosen among the first of them. The checkpoint's */
+    int n_draft_tokens;               /* 0: no such list */
     const char *ignored; /* a key passed over as asked although it would change what the model computes, or NULL */
 };
 

@@ -453,6 +453,10 @@ static int set_profile(struct config *c, const struct quantize_options *o, struc
         return fail(err, ERR_USAGE, "%d drafts in a round, and no exit layer to draft from: give that too", o->num_speculations);
     c->exit_layer = o->exit_layer ? o->exit_layer : c->exit_layer;
     c->num_speculations = o->num_speculations ? o->num_speculations : c->num_speculations;
+    if (o->n_draft_tokens) {
+        c->draft_token = o->draft_token;
+        c->n_draft_tokens = o->n_draft_tokens;
+    }
     return 0;
 }
 

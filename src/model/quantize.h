@@ -24,6 +24,8 @@ struct quantize_options {
     int allow_requantize;            /* non-zero: from one quantised type to another */
     int force, dry_run;              /* replace files; only report */
     int exit_layer, num_speculations; /* LayerSkip profile to write; 0: the model's own */
+    const int64_t *draft_token;       /* [n_draft_tokens] as in struct config; 0: the model's own */
+    int n_draft_tokens;
     uint64_t part_bytes;             /* 0: one file */
     int threads;                     /* 0: all */
     const char *const *ignore;       /* as in config_read */

@@ -14,7 +14,8 @@ enum { QUANTIZATION_VERSION = 2 };
 /* Keys about the file itself, which is another one now, and those that are said anew. A dot at the end: everything below it. */
 static bool is_about_file(const char *key)
 {
-    static const char *const keys[] = {"general.file_type", "general.quantization_version", "general.alignment", "split.", "layerskip.exit_layer", "layerskip.num_speculations"};
+    static const char *const keys[] = {"general.file_type", "general.quantization_version", "general.alignment", "split.",
+                                       "layerskip.exit_layer", "layerskip.num_speculations", "layerskip.draft_tokens"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         size_t n = strlen(keys[i]);
         if (keys[i][n - 1] == '.' ? !strncmp(key, keys[i], n) : !strcmp(key, keys[i]))
@@ -101,12 +102,19 @@ static void put_shape(const struct config *c, struct gguf_bytes *out)
 }
 
 /* As a config.json has them; 0: not there. */
-static void put_profile(const struct config *c, struct gguf_bytes *out)
+static int put_profile(const struct config *c, struct gguf_bytes *out, struct error *err)
 {
+    int32_t *ids = malloc(((size_t)c->n_draft_tokens + 1) * sizeof *ids);
     if (c->exit_layer)
         gguf_put_number(out, "layerskip.exit_layer", GGUF_U32, (uint64_t)c->exit_layer);
     if (c->exit_layer && c->num_speculations)
         gguf_put_number(out, "layerskip.num_speculations", GGUF_U32, (uint64_t)c->num_speculations);
+    for (int i = 0; ids && i < c->n_draft_tokens; i++)
+        ids[i] = (int32_t)c->draft_token[i];
+    if (ids && c->n_draft_tokens)
+        gguf_put_words(out, "layerskip.draft_tokens", GGUF_I32, ids, c->n_draft_tokens);
+    free(ids);
+    return ids ? 0 : fail(err, ERR_OS, "out of memory");
 }
 
 /* Advice on sampling, under the names by which we read it; nobody else does. */
@@ -135,7 +143,7 @@ int quantize_keys(const struct model *m, uint32_t file_type, struct gguf_bytes *
             rc = quantize_vocab(m, out, note, ud, err);
         }
     }
-    put_profile(&m->config, out);
+    rc = rc ? rc : put_profile(&m->config, out, err);
     gguf_put_number(out, "general.file_type", GGUF_U32, file_type);
     gguf_put_number(out, "general.quantization_version", GGUF_U32, QUANTIZATION_VERSION);
     return rc;

@@ -25,6 +25,7 @@ struct work {
     struct dataset_header header;
     struct dataset_source *source; /* [n_files] */
     uint64_t read, total; /* bytes of the sources */
+    uint64_t *count;      /* [vocab], or NULL: tokens are written, not counted */
     uint32_t *word;       /* [OUT_WORDS] not written yet */
     int n_words, bad;
     int32_t *token;       /* [cap] of the row */
@@ -54,7 +55,9 @@ static int push(struct work *w, uint32_t word)
 static int push_tokens(struct work *w, const int32_t *token, int n, int n_given, bool begins)
 {
     int rc = 0;
-    for (int i = 0; i < n && !rc; i++)
+    for (int i = n_given; w->count && i < n; i++)
+        w->count[token[i]]++;
+    for (int i = 0; !w->count && i < n && !rc; i++)
         rc = push(w, (uint32_t)token[i] | (begins && !i ? DATASET_BEGINS : 0) | (i < n_given ? DATASET_GIVEN : 0));
     w->header.documents += begins && n;
     return rc;
@@ -436,6 +439,23 @@ int corpus_make(const struct corpus *c, const char *path, struct error *err)
     file_abandon(&w.out);
     free(w.source);
     free(w.word);
+    free(w.token);
+    return rc;
+}
+
+int corpus_count(const struct corpus *c, uint64_t *count, struct error *err)
+{
+    struct error own;
+    struct work w = {.c = c, .count = count, .err = err ? err : &own};
+    int rc = 0;
+    for (int i = 0; i < c->n_files; i++) {
+        struct stat st;
+        w.total += stat(c->file[i], &st) ? 0 : (uint64_t)st.st_size; /* what is not there, read_file names */
+    }
+    for (int i = 0; i < c->n_files && !rc; i++)
+        rc = read_file(&w, c->file[i]);
+    if (!rc && !w.header.documents)
+        rc = fail(w.err, ERR_DATA, "%s: no row that can be used", w.path);
     free(w.token);
     return rc;
 }

@@ -26,4 +26,7 @@ struct corpus {
 /* Writes the file at `path`, or, when it is there, sees to it that it was made from the same files (by name, size, time and weight) with the same options. */
 int corpus_make(const struct corpus *c, const char *path, struct error *err);
 
+/* How often each token is there, prompts not counted: adds to count [vocab]. Nothing is written. */
+int corpus_count(const struct corpus *c, uint64_t *count, struct error *err);
+
 #endif

@@ -247,6 +247,38 @@ static void test_profile(void **state)
     }
 }
 
+/* A list of frequent tokens is used, as much of it as the caller says, and costs what the plan says. */
+static void test_draft_head(void **state)
+{
+    (void)state;
+    static const struct {
+        int asked, head;
+    } cases[] = {{0, 40}, {-1, 0}, {16, 16}, {17, 17}, {40, 40}};
+    lsk_model_options o = {.load = LSK_LOAD_PLAN, .threads = 1, .device = "cpu", .draft_head = 5};
+    lsk_error err = {0};
+    assert_null(lsk_model_open(folder.path, &o, &err));
+    assert_int_equal(err.code, LSK_EUSAGE);
+    assert_non_null(strstr(err.text, "lists no frequent tokens: `layerskip quantize"));
+    o.draft_head = 0;
+    assert_true(about(&o).draft_tokens == 0 && about(&o).draft_head == 0 && about(&o).draft_head_bytes == 0);
+    json_t *list = json_array();
+    for (int i = 0; i < 40; i++)
+        json_array_append_new(list, json_integer(500 - 12 * i));
+    folder_set(&folder, "config.json", "layerskip", json_pack("{s:o}", "draft_tokens", list));
+    o.draft_head = -1;
+    const uint64_t weights = about(&o).memory.weights;
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        o.draft_head = cases[k].asked;
+        lsk_model_info i = about(&o);
+        assert_true(i.draft_tokens == 40 && i.draft_head == cases[k].head);
+        assert_int_equal(i.memory.weights - weights, i.draft_head_bytes);
+        assert_int_equal(i.draft_head_bytes, (cases[k].head + 15) / 16 * 16 * 64 * 2); /* by 16 rows of 64 bf16 */
+    }
+    o.draft_head = 41;
+    assert_null(lsk_model_open(folder.path, &o, &err));
+    assert_non_null(strstr(err.text, "draft head 41: ") && strstr(err.text, "lists 40 frequent tokens: give at most that") ? err.text : NULL);
+}
+
 /* A tied model's own head lies in the file and is never read. */
 static void test_unused_head(void **state)
 {
@@ -353,7 +385,7 @@ int main(void)
         TEST(test_plan_equals_load),
         TEST(test_tokenizer_alone),
         TEST(test_load_completes),
-        TEST(test_profile),
+        TEST(test_profile), TEST(test_draft_head),
         TEST(test_unused_head),
         TEST(test_drafts_add_rows_in_flight),
 #if !SANITIZED

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "cuts.h"
+
 enum { SLOTS = 640, SEQS = 4, TEXT = 600 };
 
 static int32_t text[SEQS][TEXT];
@@ -354,6 +356,140 @@ static void a_prompt_in_pieces_has_the_bits_of_one(void **state)
     }
 }
 
+/* ---- the head of drafts ---- */
+
+enum { PICKED = 70 }; /* more than one pass has */
+
+/* The choice rule on a row of all logits, in one slice, of which only the listed ones count. */
+static struct pick choose_among(const float *logits, const int32_t *list, int n, const struct sampling *s, int n_top, int position)
+{
+    const struct ops *o = ops_pick("plain");
+    float *l = malloc((size_t)vocab * sizeof *l);
+    for (int i = 0; i < vocab; i++)
+        l[i] = -1e30f;
+    for (int i = 0; i < n; i++)
+        l[list[i]] = logits[list[i]];
+    struct scan top = o->scan(l, 0, vocab);
+    struct pick p = {.token = top.id};
+    if (s->temperature > 0) {
+        struct cut cut = pick_filters(s) ? cut_in_slices(o, l, vocab, top.max, s, 1) : PICK_ALL;
+        p.token = o->noisy(l, 0, vocab, NULL, s, position, top.max, cut, (struct best){-INFINITY, -1}).id;
+    }
+    uint64_t mass = o->mass(l, 0, vocab, top.max);
+    p.logprob = pick_logprob(l[p.token], top.max, mass);
+    p.conf = pick_exp(p.logprob);
+    p.n_top = o->top(l, 0, vocab, n_top < n ? n_top : n, p.top);
+    for (int i = 0; i < p.n_top; i++)
+        p.top[i].logprob = pick_logprob(p.top[i].logprob, top.max, mass);
+    free(l);
+    return p;
+}
+
+/* About one token in `share`, ascending, in runs and alone; returns how many. */
+static int make_list(int32_t *list, int n_vocab, int share, uint64_t *seed)
+{
+    int n = 0;
+    for (int i = 0; i < n_vocab; i++)
+        if (share == 1 || !check_below(seed, share) || (i % 7 == 3 && n && list[n - 1] == i - 1))
+            list[n++] = i;
+    if (!n)
+        list[n++] = n_vocab - 1;
+    return n;
+}
+
+static void check_draft_picks(struct synthetic *s, const struct kind *k, const int32_t *list, int n_list)
+{
+    static const struct sampling samplings[] = {
+        {.temperature = 0}, {.temperature = 0.8f, .seed = 7}, {.temperature = 1.3f, .seed = 8, .top_k = 5, .top_p = 0.9f}, {.temperature = 4, .seed = 9, .min_p = 0.05f, .choice = 2}};
+    struct row rows[PICKED];
+    struct ask asks[PICKED];
+    struct pick got[PICKED];
+    struct error err = {0};
+    int32_t all[4096];
+    float *logits = malloc((size_t)(PICKED * vocab) * sizeof *logits);
+    assert_true(vocab <= 4096);
+    for (int i = 0; i < vocab; i++)
+        all[i] = i;
+    for (int i = 0; i < PICKED; i++) {
+        rows[i] = row_at(0, i, i);
+        asks[i] = (struct ask){&samplings[i % 4], i % 3 ? 1 + i % PICK_TOP : 0, i / 5 % 2 == 0};
+    }
+    forward(s, 0, 2, rows, PICKED);
+    assert_int_equal(s->b->logits(s->kv, rows, PICKED, logits, NULL), 0);
+    if (s->b->pick(s->kv, rows, asks, PICKED, got, &err))
+        fail_with(err.text);
+    for (int i = 0; i < PICKED; i++) {
+        bool few = asks[i].draft && n_list;
+        struct pick want = choose_among(logits + i * vocab, few ? list : all, few ? n_list : vocab, asks[i].s, asks[i].n_top, i + 1);
+        if (got[i].token != want.token || memcmp(&got[i].logprob, &want.logprob, 4) || memcmp(&got[i].conf, &want.conf, 4) || got[i].n_top != want.n_top ||
+            memcmp(got[i].top, want.top, (size_t)want.n_top * sizeof *want.top))
+            fail_msg("%s %s weights %s, %d of %d tokens listed, row %d, sampling %d: token %d, not %d", k->shape, k->dtype, k->weights, n_list, vocab, i, i % 4, (int)got[i].token,
+                     (int)want.token);
+    }
+    free(logits);
+}
+
+/* A chain of drafts in one call, if there is such a thing, against forward and pick. */
+static void check_draft_chain(struct synthetic *s)
+{
+    enum { STEPS = 4 };
+    struct sampling sampling = {.temperature = 0.9f, .seed = 4};
+    struct row rows[STEPS];
+    struct ask asks[STEPS];
+    struct pick one[STEPS], chain[STEPS];
+    static const int count[STEPS] = {1, 1, 1, 1};
+    for (int i = 0; i < STEPS; i++) {
+        rows[i] = row_at(1, i, i);
+        rows[i].token = i ? one[i - 1].token : rows[i].token;
+        asks[i] = (struct ask){&sampling, 3, true};
+        forward(s, 0, 2, &rows[i], 1);
+        assert_int_equal(s->b->pick(s->kv, &rows[i], &asks[i], 1, &one[i], NULL), 0);
+    }
+    for (int i = 1; i < STEPS; i++)
+        rows[i].token = -1;
+    s->b->seq_trim(s->kv, 1, 0);
+    if (!s->b->draft)
+        return;
+    assert_int_equal(s->b->draft(s->kv, 2, rows, asks, count, STEPS, chain, NULL), 0);
+    for (int i = 0; i < STEPS; i++)
+        assert_true(chain[i].token == one[i].token && !memcmp(&chain[i].logprob, &one[i].logprob, 4) && !memcmp(chain[i].top, one[i].top, 3 * sizeof *one[i].top));
+}
+
+/* With a list of draft tokens drafts are chosen as the rule chooses from the whole head's logits of the listed ones; all else is as without; and both may be asked for in one call. */
+static void drafts_are_chosen_among_their_tokens(void **state)
+{
+    (void)state;
+    static const int shares[] = {0, 1, 3, 40, 100000}; /* no list, all tokens, ..., one token */
+    uint64_t seed = 5;
+    FOR_EACH_KIND(k)
+    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+        struct synthetic s;
+        char path[160];
+        struct model m;
+        struct device_plan plan;
+        int32_t list[4096];
+        synthetic_path(path, sizeof path, k->shape, k->dtype);
+        assert_int_equal(model_open(&m, path, NULL, NULL), 0);
+        struct device_options o = {.weights = k->weights, .wide = k->wide, .kv_f32 = k->kv_f32, .threads = 3, .n_slots = SLOTS, .n_seqs = SEQS, .n_hidden = 300, .draft_token = list};
+        o.n_draft_tokens = shares[i] ? make_list(list, m.config.vocab, shares[i], &seed) : 0;
+        assert_int_equal(backend_find(test_device(), NULL)->plan(&m, &o, &plan, NULL), 0);
+        assert_true(o.n_draft_tokens ? plan.draft_head_bytes > 0 && (shares[i] > 1 ? plan.draft_head_bytes < plan.head_bytes : plan.draft_head_bytes == plan.head_bytes) : !plan.draft_head_bytes);
+        model_close(&m);
+        synthetic_open(&s, k->shape, k->dtype, &o);
+        make_text(&s);
+        open_seqs(&s);
+        check_draft_picks(&s, k, list, o.n_draft_tokens);
+        check_draft_chain(&s);
+        uint64_t before = s.b->bytes_read(s.kv);
+        struct row r = {.h = 0};
+        struct ask ask = {&(struct sampling){0}, 0, true};
+        struct pick p;
+        assert_int_equal(s.b->pick(s.kv, &r, &ask, 1, &p, NULL), 0);
+        assert_int_equal(s.b->bytes_read(s.kv) - before, o.n_draft_tokens ? plan.draft_head_bytes : plan.head_bytes);
+        synthetic_close(&s);
+    }
+}
+
 /* Rows that no caller may hand over are refused, and touch nothing. */
 static void impossible_rows_are_refused(void **state)
 {
@@ -389,7 +525,7 @@ int main(void)
         cmocka_unit_test(a_range_in_parts_is_the_whole_range),         cmocka_unit_test(a_tree_has_the_bits_of_its_paths),
         cmocka_unit_test(backends_are_found_by_name),
         cmocka_unit_test(shared_pages_are_copied_before_they_change),  cmocka_unit_test(impossible_rows_are_refused),
-        cmocka_unit_test(a_prompt_in_pieces_has_the_bits_of_one),
+        cmocka_unit_test(a_prompt_in_pieces_has_the_bits_of_one),        cmocka_unit_test(drafts_are_chosen_among_their_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
 }

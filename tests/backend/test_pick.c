@@ -142,7 +142,7 @@ static int draw(const struct draws *d, int32_t position)
 {
     const struct best none = {-INFINITY, -1};
     if (d->fault == NOT_RENORMALISED) { /* what a filter took away goes to the first token */
-        struct best all = d->o->noisy(d->logits, 0, V, &d->used, position, d->top.max, all_stay, none);
+        struct best all = d->o->noisy(d->logits, 0, V, NULL, &d->used, position, d->top.max, all_stay, none);
         return pick_keeps(d->cut, d->logits[all.id] / d->used.temperature, all.id) ? all.id : d->top.id;
     }
     if (d->fault == NOISE_FOR_HALF) { /* tokens of odd id share the noise of their neighbour */
@@ -154,7 +154,7 @@ static int draw(const struct draws *d, int32_t position)
         }
         return b.id;
     }
-    return d->o->noisy(d->logits, 0, V, &d->used, d->fault == SAME_NOISE_EVERYWHERE ? position / 2 : position, d->top.max, d->cut, none).id;
+    return d->o->noisy(d->logits, 0, V, NULL, &d->used, d->fault == SAME_NOISE_EVERYWHERE ? position / 2 : position, d->top.max, d->cut, none).id;
 }
 
 /* Log of an upper bound of the probability that chi-square with df degrees is at least x (Chernoff): enough to tell 1e-6 from 1e-12. */

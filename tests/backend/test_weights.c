@@ -4,7 +4,7 @@
 #include "model/quantize.h"
 #include "tiny_device.h"
 
-enum { MOST = 8 * LAYER_MATRICES + 2 };
+enum { MOST = WEIGHTS_MOST(8) };
 
 static struct model open_model(const char *path)
 {
@@ -118,6 +118,40 @@ static void what_cannot_be_is_refused(void **state)
     model_close(&m);
 }
 
+/* The head of drafts is the last matrix, of some of its rows. */
+static void a_head_of_some_rows(void **state)
+{
+    (void)state;
+    static const int32_t ids[] = {0, 1, 2, 7, 100, 101, 508};
+    static const char *const shapes[] = {"tiny-ties", "tiny-tied"};
+    const struct device_options none = {0}, some = {.draft_token = ids, .n_draft_tokens = 7};
+    for (int s = 0; s < 2; s++) {
+        struct model m = open_synthetic(shapes[s], "bf16");
+        struct weight w[MOST];
+        struct device_plan plan;
+        int n = weights_list(&m, "q8", w, NULL);
+        assert_int_equal(weights_add_draft_head(w, n, &none), n);
+        assert_int_equal(weights_add_draft_head(w, n, &some), n + 1);
+        assert_string_equal(w[n].v->name, m.config.tied ? "embed" : "head");
+        assert_true(w[n].type == DT_Q8_0 && w[n].is_head && w[n].row == ids && w[n].n_rows == 7 && !w[n - 1].row);
+        w[n].type = DT_BF16; /* not counted again */
+        weights_describe(w, n + 1, "q8", &plan);
+        assert_int_equal(plan.n_kept, 0);
+        size_t row = (size_t)view_row_bytes(w[n].v);
+        uint8_t *all = malloc((size_t)w[n].v->bytes), *got = malloc(7 * row);
+        assert_int_equal(weights_read_rows(m.file, w[n].v, NULL, 0, (int)w[n].v->dim[0], all, NULL), 0);
+        for (int from = 0; from < 7; from++) {
+            assert_int_equal(weights_read_rows(m.file, w[n].v, ids, from, 7 - from, got, NULL), 0);
+            for (int i = from; i < 7; i++)
+                assert_memory_equal(got + (size_t)(i - from) * row, all + (size_t)ids[i] * row, row);
+        }
+        assert_true(weights_read_rows(m.file, w[n].v, (const int32_t[]){3, 1 << 20}, 0, 2, got, NULL) < 0);
+        free(all);
+        free(got);
+        model_close(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +159,7 @@ int main(void)
         cmocka_unit_test(options_choose_types),
         cmocka_unit_test(quantised_tensors_are_kept),
         cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(a_head_of_some_rows),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);
 }

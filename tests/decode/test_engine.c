@@ -85,12 +85,45 @@ static void times_are_shared_by_weights(void **state)
     toy_teardown(f);
 }
 
+static int asked[2]; /* picks that were to be committed; that were proposed */
+
+static int counting_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
+{
+    for (int i = 0; i < n; i++)
+        asked[asks[i].draft]++;
+    return toy_pick(kv, rows, asks, n, picks, err);
+}
+
+/* Only proposals may be guessed with the head of drafts, and their time is kept apart where there is one. */
+static void proposals_alone_use_the_head_of_drafts(void **state)
+{
+    (void)state;
+    for (int own = 0; own < 2; own++) {
+        struct toy *f = toy_setup(1, TOY_NO_FAULT);
+        struct backend counting = toy_backend;
+        struct timeline *t = &f->t[0];
+        struct request ask = {.drafters = DRAFT_EXIT, .exit_layer = 2, .n_drafts = 3, .depth = TOY_LAYERS, .max_tokens = 10};
+        counting.pick = counting_pick;
+        f->engine.b = &counting;
+        f->engine.draft_head = own;
+        asked[0] = asked[1] = 0;
+        toy_prompt(f, 0, 1, 3, &ask);
+        assert_int_equal(round_run(&f->engine, &t, 1, NULL), 0);
+        const struct pace *p = &f->engine.pace;
+        assert_true(asked[0] == 4 && asked[1] == 3);
+        assert_true(own ? p->draft_head.ns[1] > 0 && p->head.ns[1] == 0 : p->draft_head.ns[1] == 0 && p->head.ns[1] > 0);
+        assert_true(p->head.ns[4] > 0 && p->draft_head.ns[4] == 0);
+        toy_teardown(f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_advance_together_from_where_they_stand),
         cmocka_unit_test(an_error_of_the_backend_is_handed_on),
         cmocka_unit_test(times_are_shared_by_weights),
+        cmocka_unit_test(proposals_alone_use_the_head_of_drafts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,11 +34,12 @@ static const struct team {
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
 static const char *const sets[] = {NULL, "plain"};
+static const int gaps[] = {0, 2, 5}; /* drafts are chosen among all tokens but every so manieth; 0: but none */
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 struct combination {
-    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set;
+    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set, gap;
 };
 
 struct text {
@@ -97,6 +98,7 @@ struct rig {
     struct backend b; /* the synthetic's, perhaps with a fault */
     struct engine e;
     struct timeline t[CROWD];
+    int32_t draft_token[512];
     int n; /* timelines */
 };
 
@@ -106,6 +108,10 @@ static void rig_open(struct rig *r, const struct combination *c, int n)
     struct device_options o = {.weights = k->weights, .wide = k->wide, .kv_f32 = k->kv_f32, .kernels = sets[c->set], .threads = threads[c->threads],
                                .n_slots = SLOTS, .n_seqs = n, .n_hidden = n * (1 + MAX_DRAFTS) > 256 ? n * (1 + MAX_DRAFTS) : 256};
     struct error err = {0};
+    o.draft_token = r->draft_token;
+    for (int id = 0; gaps[c->gap] && id < 509; id++) /* as many as the smallest vocabulary has */
+        if (id % gaps[c->gap])
+            r->draft_token[o.n_draft_tokens++] = id;
     synthetic_open(&r->s, k->shape, k->dtype, &o);
     r->b = *r->s.b;
     right = r->s.b;
@@ -231,8 +237,8 @@ static const struct text *plain_text(const struct combination *c)
 static void describe(const struct combination *c, int at)
 {
     const struct kind *k = &kinds[c->kind];
-    print_error("%s %s weights %s exit %d drafts %d team %d sampling %d prompt %d threads %d batch %d kernels %s: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
-                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", at);
+    print_error("%s %s weights %s exit %d drafts %d team %d sampling %d prompt %d threads %d batch %d kernels %s draft head %d: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
+                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", c->gap, at);
 }
 
 struct tally {
@@ -267,7 +273,8 @@ static void compare(const struct combination *c, int number, struct tally *sum, 
 static struct combination random_combination(uint64_t *seed, int number)
 {
     struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .team = number / 2 % COUNT(teams), .sampling = check_below(seed, COUNT(samplings)),
-                            .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches))};
+                            .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches)),
+                            .gap = check_below(seed, COUNT(gaps))};
     c.exit_layer = 1 + check_below(seed, strcmp(kinds[c.kind].shape, "tiny-gqa") ? 3 : 4);
     c.set = number % 5 == 4 && c.prompt < 3 && test_on_cpu(); /* the plain kernels are slow, and the CPU's */
     c.threads = c.threads == 2 && number % 3 ? 1 : c.threads; /* more threads than cores: less often */
@@ -308,7 +315,7 @@ static void everything_changes_no_bit(void **state)
                 for (int s = 0; s < COUNT(samplings); s++)
                     for (int p = 0; p < COUNT(prompts); p++) {
                         struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .team = number % COUNT(teams), .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
-                                                .batch = number % COUNT(batches), .set = number % 7 == 6 && test_on_cpu()};
+                                                .batch = number % COUNT(batches), .set = number % 7 == 6 && test_on_cpu(), .gap = number % 5 % COUNT(gaps)};
                         compare(&c, number++, &sum, true);
                     }
             print_message("%s %s, exit %d: %ld replies so far\n", kinds[k].shape, kinds[k].weights, e, sum.replies);
@@ -371,7 +378,7 @@ static void a_crowd_changes_no_bit(void **state)
     uint64_t seed = 77;
     fault = NO_FAULT;
     for (int k = 0; k < COUNT(kinds); k++) {
-        struct combination base = {.kind = k, .batch = k % COUNT(batches) == 1 ? 2 : k % COUNT(batches)};
+        struct combination base = {.kind = k, .batch = k % COUNT(batches) == 1 ? 2 : k % COUNT(batches), .gap = k % COUNT(gaps)};
         int most = crowd_tokens / COUNT(kinds) / NEW < CROWD ? 16 : CROWD;
         memset(kept, 0, sizeof kept);
         rig_open(&r, &base, most);

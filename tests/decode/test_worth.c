@@ -66,6 +66,23 @@ static void a_pass_of_the_exit_has_its_price(void **state)
     toy_teardown(f);
 }
 
+/* Drafts that have a head of their own pay that one's price. */
+static void a_cheaper_head_lets_more_be_drafted(void **state)
+{
+    (void)state;
+    struct toy *f = setup(1);
+    for (int i = 0; i < 200; i++)
+        trust_found(&f->engine.trust, 0.5f);
+    assert_false(worth_pass(&f->engine, &f->t[0]));
+    f->engine.draft_head = true;
+    for (int n = 1; n <= ROWS_MAX; n++) {
+        f->engine.pace.draft_head.ns[n] = f->engine.pace.head.ns[n] / 8;
+        f->engine.pace.draft_head.when[n] = f->engine.pace.head.when[n];
+    }
+    assert_true(worth_pass(&f->engine, &f->t[0]));
+    toy_teardown(f);
+}
+
 /* What nobody knows is tried. */
 static void the_first_round_drafts(void **state)
 {
@@ -79,6 +96,6 @@ static void the_first_round_drafts(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(drafts_are_kept_as_long_as_they_pay), cmocka_unit_test(a_pass_of_the_exit_has_its_price), cmocka_unit_test(the_first_round_drafts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(drafts_are_kept_as_long_as_they_pay), cmocka_unit_test(a_pass_of_the_exit_has_its_price), cmocka_unit_test(a_cheaper_head_lets_more_be_drafted), cmocka_unit_test(the_first_round_drafts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,6 +93,10 @@ static void the_generation_config_has_the_last_word(void **state)
     assert_true(c.n_eos == 0 && c.bos == -1 && c.temperature == 0 && c.exit_layer == 4);
     c = expect_read(llama32_1b, "{}", "{\"do_sample\":true}");
     assert_true(c.temperature == 1);
+    c = expect_read(llama32_1b, "{\"layerskip\":{\"draft_tokens\":[5,0,99]}}", "{}");
+    assert_int_equal(c.n_draft_tokens, 3);
+    c = expect_read(llama32_1b, "{\"layerskip\":{\"draft_tokens\":null}}", "{}");
+    assert_int_equal(c.n_draft_tokens, 0);
     c = expect_read(llama32_1b, "{\"layerskip\":{\"exit_layer\":3}}", "{\"assistant_early_exit\":4}"); /* but for the exit layer */
     assert_true(c.exit_layer == 3);
 }
@@ -209,6 +213,17 @@ static void item_29_fields(void **state)
     expect_refusal("{\"layerskip\":{\"exit_layer\":4}}", "exit_layer 4", "1 to 3");
     expect_refusal("{\"layerskip.exit_layer\":0,\"layerskip\":{}}", "layerskip.exit_layer", "= 0");
     expect_refusal("{\"layerskip\":{\"num_speculations\":33}}", "layerskip.num_speculations", "1 to 32");
+    expect_refusal("{\"layerskip\":{\"draft_tokens\":[3,100]}}", "entry 1 is token id 100", "below vocab_size = 100");
+    expect_refusal("{\"layerskip\":{\"draft_tokens\":[-1]}}", "entry 0 is token id -1", "layerskip.draft_tokens");
+    expect_refusal("{\"layerskip\":{\"draft_tokens\":[9223372036854775807]}}", "token id 9223372036854775807", "layerskip.draft_tokens");
+    expect_refusal("{\"layerskip\":{\"draft_tokens\":[4,3,2,4]}}", "entry 3: token id 4 is there twice", "layerskip.draft_tokens");
+    expect_refusal("{\"layerskip\":{\"draft_tokens\":[]}}", "[0 numbers]", "at least one");
+    expect_refusal("{\"layerskip\":{\"draft_tokens\":7}}", "= 7", "a list of token ids");
+    expect_refusal("{\"layerskip\":{\"draft_tokens\":[1,2.5]}}", "[1,2.5]", "a list of token ids");
+    char many[1000] = "{\"layerskip\":{\"draft_tokens\":[1";
+    for (int i = 0; i < 100; i++)
+        strcat(many, ",1");
+    expect_refusal(strcat(many, "]}}"), "[101 numbers]", "none twice");
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)

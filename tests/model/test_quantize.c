@@ -291,7 +291,7 @@ static void the_config_comes_back(void **state)
         struct model a, b;
         struct error err = {0};
         folder_make(&f, shapes[i]);
-        folder_set(&f, "config.json", "layerskip", json_pack("{s:i, s:i}", "exit_layer", 2, "num_speculations", 5));
+        folder_set(&f, "config.json", "layerskip", json_pack("{s:i, s:i, s:[i,i,i]}", "exit_layer", 2, "num_speculations", 5, "draft_tokens", 400, 3, 77));
         folder_set(&f, "config.json", "eos_token_id", json_pack("[i,i,i,i]", 2, 7, 9, 11)); /* more than GGUF's own keys can say */
         folder_set(&f, "config.json", "pad_token_id", json_integer(7));
         folder_set(&f, "generation_config.json", "do_sample", json_true());
@@ -310,7 +310,11 @@ static void the_config_comes_back(void **state)
         assert_string_equal(b.file->chat_template, "{{ messages }}");
         assert_int_equal(checkpoint_meta(b.file, "tokenizer.ggml.padding_token_id")->i, 7);
         assert_int_equal(checkpoint_meta(b.file, "general.file_type")->i, 32);
+        assert_true(x.n_draft_tokens == 3 && y.n_draft_tokens == 3);
+        assert_memory_equal(x.draft_token, ((int64_t[]){400, 3, 77}), 3 * sizeof *x.draft_token);
+        assert_memory_equal(x.draft_token, y.draft_token, 3 * sizeof *x.draft_token);
         /* what GGUF says otherwise, or more exactly than f32 */
+        y.draft_token = x.draft_token;
         y.family = x.family, y.name = x.name, y.dtype = x.dtype, y.norm_eps = x.norm_eps, y.rope_theta = x.rope_theta;
         y.rope = x.rope, y.rope_factors = x.rope_factors, y.rope_context = x.rope_context, y.rope_factor = x.rope_factor, y.rope_low = x.rope_low, y.rope_high = x.rope_high;
         assert_memory_equal(&x, &y, sizeof x);

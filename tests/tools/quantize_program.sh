@@ -58,6 +58,28 @@ try 0 info profile.gguf
 says out "drafts leave after layer 2 of"
 check "a profile changes no text" [ "$(text_of profile.gguf)" = "$(text_of 8.gguf)" ]
 rm profile.gguf
+
+# Frequent tokens for drafts: counted in a text, used where they are, no text changed.
+printf '{"prompt": "zzzzz", "response": "Hello, aaaa bbb cc d"}\n{"text": "abcdefghijklmnop <|im_end|>"}\n' >words.jsonl
+for n in 12 ""; do
+    try 0 quantize 8.gguf drafts.gguf copy --exit-layer 2 --num-speculations 5 --draft-tokens "words.jsonl${n:+:$n}" --force
+    check "what is covered" grep -Eq "note: drafts are chosen among ${n:-[0-9]+} of [0-9]+ tokens: they are [0-9.]+ % of the [0-9]+ that were counted" err
+done
+try 0 info drafts.gguf
+says out "frequent tokens are listed; a draft reads their head of"
+try 0 info drafts.gguf --draft-head off
+says out "a draft reads the whole head"
+check "the head of drafts changes no text" [ "$(text_of drafts.gguf)" = "$(text_of 8.gguf)" ]
+check "nor its size" [ "$(text_of drafts.gguf --draft-head 5 --num-speculations 7)" = "$(text_of 8.gguf)" ]
+try 0 run drafts.gguf -p "Hello" -n 8 --draft-head 6
+says err "exit layer 2, among 6 tokens, "
+try 0 verify drafts.gguf -p "Hello, w" -p "ab" --temp 0,0.8 --draft-head 7 -n 24
+says out "every drafted reply equals plain decoding"
+try 0 bench drafts.gguf -n 8 -p 0 -r 1 --read-gib 0 --exit-layer 1 --num-speculations 2 --draft-head 7
+says out "draft head"
+try 0 quantize drafts.gguf again.gguf copy
+check "a copy keeps the list" cmp -s drafts.gguf again.gguf
+rm again.gguf
 try 0 quantize model --type q4_0 --dry-run
 check "nothing is written" [ ! -s err ]
 try 0 synth --shape tiny odd
@@ -68,6 +90,17 @@ refuse 64 "no type given" model x.gguf
 refuse 64 "no output given" model
 refuse 64 "exit layer 9: this model has" model x.gguf q8_0 --exit-layer 9
 refuse 64 "no exit layer to draft from" model x.gguf q8_0 --num-speculations 3
+refuse 64 "--draft-tokens: \"words.jsonl:0\": give a file of text" model x.gguf q8_0 --draft-tokens words.jsonl:0
+refuse 66 "none.txt: cannot open" model x.gguf q8_0 --draft-tokens none.txt
+printf '{"prompt": "a", "response": 1}\n' >bad.jsonl
+refuse 65 "bad.jsonl: line 1: " model x.gguf q8_0 --draft-tokens bad.jsonl
+try 64 run drafts.gguf -p x --draft-head 1000
+says err "frequent tokens: give at most that"
+try 64 run 8.gguf -p x --draft-head 5
+says err "lists no frequent tokens: \`layerskip quantize"
+try 64 run 8.gguf -p x --draft-head some
+says err "--draft-head: \"some\": must be auto, off or a number"
+rm drafts.gguf words.jsonl bad.jsonl
 refuse 64 "must be one of f32" model x.gguf q9
 refuse 64 "--split-max-size: \"50\": give a number and M or G" model x.gguf q8_0 --split-max-size 50
 refuse 64 "--allow-requantize" 8.gguf x.gguf q4_0

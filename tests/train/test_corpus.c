@@ -64,6 +64,30 @@ static void every_kind_of_text(void **state)
     texts_close(&t);
 }
 
+/* Counting sees what is learnt, and writes nothing. */
+static void tokens_are_counted(void **state)
+{
+    (void)state;
+    struct texts t;
+    struct error err = {0};
+    uint64_t count[515] = {0}, all = 0;
+    int32_t four[64];
+    texts_open(&t);
+    texts_add_text(&t, "a.jsonl", "{\"prompt\": \"2+2=\", \"response\": \"4\"}\n{\"tokens\": [5, 6, 514, 7, 7], \"prompt_tokens\": 2}");
+    assert_int_equal(corpus_count(&t.corpus, count, &err), 0);
+    assert_int_equal(encoded(&t, "4", four), 1);
+    for (int i = 0; i < 515; i++)
+        all += count[i];
+    assert_true(all == 5 && count[four[0]] == 1 && count[END] == 1 && count[514] == 1 && count[7] == 2);
+    assert_int_not_equal(access(t.out, F_OK), 0);
+    texts_add_text(&t, "b.jsonl", "{\"text\": 5}");
+    assert_int_equal(corpus_count(&t.corpus, count, &err), ERR_DATA);
+    assert_non_null(strstr(err.text, "b.jsonl: line 1: "));
+    t.file[1] = "/nowhere/c.txt";
+    assert_int_equal(corpus_count(&t.corpus, count, &err), ERR_NOINPUT);
+    texts_close(&t);
+}
+
 static void long_text_is_one_document(void **state)
 {
     (void)state;
@@ -255,7 +279,7 @@ static void stops_when_asked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind_of_text), cmocka_unit_test(long_text_is_one_document), cmocka_unit_test(bad_rows), cmocka_unit_test(hostile_files),
+        cmocka_unit_test(every_kind_of_text), cmocka_unit_test(tokens_are_counted), cmocka_unit_test(long_text_is_one_document), cmocka_unit_test(bad_rows), cmocka_unit_test(hostile_files),
         cmocka_unit_test(another_source_is_refused), cmocka_unit_test(weights_of_files), cmocka_unit_test(full_disk), cmocka_unit_test(stops_when_asked),
     };
     return cmocka_run_group_tests(tests, NULL, synthetic_cleanup);

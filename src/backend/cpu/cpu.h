@@ -28,6 +28,7 @@ struct device {
     const struct ops *ops;
     struct pool *pool;
     struct matrix embed, head;  /* head.data == embed.data when tied */
+    struct matrix draft_head;   /* the head's rows of the draft tokens; no rows where there are none */
     float *norm;                /* [pad(hidden)] */
     float *inv_freq;            /* [head_dim / 2] */
     struct cpu_layer *layer;    /* [n_layers] */

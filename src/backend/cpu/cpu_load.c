@@ -17,6 +17,7 @@ enum { CHUNK_BYTES = 4 << 20, PIECE_BYTES = 1 << 18 }; /* of a file: what a thre
 /* One matrix to load. */
 struct item {
     const struct view *v;
+    const int32_t *row;        /* as in struct weight */
     struct matrix *m;
     enum dtype type;           /* as packed */
     int chunk_blocks, piece_blocks, first_chunk;
@@ -36,8 +37,8 @@ struct load {
 static int shape_item(struct item *it, const struct weight *w, struct matrix *m, struct error *err)
 {
     const struct view *v = w->v;
-    *it = (struct item){.v = v, .m = m, .type = w->type};
-    matrix_shape(m, matrix_kind_of(it->type), (int)v->dim[0], (int)v->dim[1]);
+    *it = (struct item){.v = v, .row = w->row, .m = m, .type = w->type};
+    matrix_shape(m, matrix_kind_of(it->type), w->row ? w->n_rows : (int)v->dim[0], (int)v->dim[1]);
     if (!matrix_bytes(m->kind, m->rows, m->cols))
         return fail(err, ERR_CONFIG, "tensor %s is too large: %llu x %llu", v->file_name, (unsigned long long)v->dim[0], (unsigned long long)v->dim[1]);
     return 0;
@@ -59,15 +60,21 @@ static struct matrix *layer_matrix(struct cpu_layer *l, enum layer_weight w)
 
 static uint64_t item_bytes(const struct item *it) { return matrix_bytes(it->m->kind, it->m->rows, it->m->cols); }
 
-/* All matrices of the model, shapes set; list and items have room for LAYER_MATRICES per layer and two more. */
-static int list_items(const struct model *m, const char *weights, struct cpu_layer *layer, struct matrix *embed, struct matrix *head, struct weight *list, struct item *items,
-                      struct error *err)
+/* Matrices that are no layer's. */
+struct ends {
+    struct matrix *embed, *head, *draft_head;
+};
+
+/* All matrices of the model, shapes set; list and items have room for WEIGHTS_MOST. */
+static int list_items(const struct model *m, const struct device_options *o, struct cpu_layer *layer, const struct ends *ends, struct weight *list, struct item *items, struct error *err)
 {
-    int n = weights_list(m, weights, list, err), rc = n < 0 ? n : 0;
+    int n = weights_list(m, o->weights, list, err), rc = n < 0 ? n : 0;
+    n = rc ? rc : weights_add_draft_head(list, n, o);
     for (int i = 0; i < n && !rc; i++) {
         struct weight *w = &list[i];
         struct cpu_layer *l = w->is_head ? NULL : &layer[w->layer];
-        rc = shape_item(&items[i], w, l ? layer_matrix(l, w->which) : i == m->config.n_layers * LAYER_MATRICES ? embed : head, err);
+        struct matrix *to = l ? layer_matrix(l, w->which) : w->row ? ends->draft_head : i == m->config.n_layers * LAYER_MATRICES ? ends->embed : ends->head;
+        rc = shape_item(&items[i], w, to, err);
         w->bytes = rc ? 0 : item_bytes(&items[i]);
         if (l)
             l->bytes += w->bytes;
@@ -87,16 +94,17 @@ static uint64_t small_bytes(const struct model *m)
     return sum;
 }
 
-static void fill_plan(const struct model *m, const struct device_options *o, const struct weight *list, int n, const struct cpu_layer *layer, const struct matrix *head, int threads,
-                      struct device_plan *out)
+static void fill_plan(const struct model *m, const struct device_options *o, const struct weight *list, int n, const struct cpu_layer *layer, int threads, struct device_plan *out)
 {
+    int n_draft = o->n_draft_tokens > 0;
     out->weights = small_bytes(m);
     for (int i = 0; i < n; i++)
         out->weights += list[i].bytes;
     for (int l = 0; l < m->config.n_layers; l++)
         if (layer[l].bytes > out->layer_bytes)
             out->layer_bytes = layer[l].bytes;
-    out->head_bytes = matrix_bytes(head->kind, head->rows, head->cols);
+    out->head_bytes = list[n - 1 - n_draft].bytes;
+    out->draft_head_bytes = n_draft ? list[n - 1].bytes : 0;
     weights_describe(list, n, o->weights, out);
     out->kv = cpu_kv_bytes(&m->config, o);
     out->scratch = cpu_scratch_bytes(&m->config, o, threads);
@@ -108,19 +116,19 @@ int cpu_plan(const struct model *m, const struct device_options *o, struct devic
 {
     struct arena a = {0};
     struct cpu_layer *layer = arena_array(&a, (uint64_t)m->config.n_layers, sizeof *layer);
-    uint64_t most = LAYER_MATRICES * (uint64_t)m->config.n_layers + 2;
+    uint64_t most = WEIGHTS_MOST(m->config.n_layers);
     struct weight *list = arena_array(&a, most, sizeof *list);
     struct item *items = arena_array(&a, most, sizeof *items);
-    struct matrix embed, head;
+    struct matrix embed, head, draft_head;
     const struct kernels *kernels;
     const struct ops *ops;
     int rc = cpu_find_kernels(o->kernels, &kernels, &ops, err);
     *out = (struct device_plan){.kernels = rc ? "" : kernels->name};
     if (!rc && (!layer || !list || !items))
         rc = fail(err, ERR_OS, "out of memory");
-    int n = rc ? rc : list_items(m, o->weights, layer, &embed, &head, list, items, err);
+    int n = rc ? rc : list_items(m, o, layer, &(struct ends){&embed, &head, &draft_head}, list, items, err);
     if (n >= 0)
-        fill_plan(m, o, list, n, layer, m->config.tied ? &embed : &head, o->threads > 0 ? o->threads : pool_default_threads(), out);
+        fill_plan(m, o, list, n, layer, o->threads > 0 ? o->threads : pool_default_threads(), out);
     arena_free(&a);
     return n < 0 ? n : 0;
 }
@@ -159,7 +167,7 @@ static int load_piece(const struct load *ld, const struct item *it, int from, in
     struct matrix *m = it->m;
     int row = from * MATRIX_ROWS, rows = (to * MATRIX_ROWS < m->rows ? to * MATRIX_ROWS : m->rows) - row;
     uint64_t in = dtype_row_bytes(it->v->type, it->v->dim[1]), out = dtype_row_bytes(it->type, it->v->dim[1]);
-    int rc = checkpoint_read_rows(ld->d->model->file, it->v, (uint64_t)row, (uint64_t)rows, staging, err);
+    int rc = weights_read_rows(ld->d->model->file, it->v, it->row, row, rows, staging, err);
     if (rc)
         return rc;
     size_t most = (size_t)it->piece_blocks * MATRIX_ROWS;
@@ -223,7 +231,7 @@ static void cut_chunks(struct load *ld)
         it->piece_blocks = blocks_of(it, PIECE_BYTES);
         it->first_chunk = ld->n_chunks;
         ld->n_chunks += (it->m->blocks + it->chunk_blocks - 1) / it->chunk_blocks;
-        ld->total += it->v->bytes;
+        ld->total += (uint64_t)it->m->rows * in;
         size_t need = (size_t)it->piece_blocks * MATRIX_ROWS * (in + (it->type == it->v->type ? 0 : out)) + it->v->dim[1] * 4 + 192;
         if (need > ld->staging)
             ld->staging = need;
@@ -299,12 +307,12 @@ int cpu_load(struct device *d, struct error *err)
     d->layer = arena_array(&d->arena, (uint64_t)c->n_layers, sizeof *d->layer);
     d->inv_freq = arena_array(&d->arena, (uint64_t)c->head_dim / 2, sizeof *d->inv_freq);
     struct arena a = {0};
-    struct load ld = {.d = d, .item = arena_array(&a, LAYER_MATRICES * (uint64_t)c->n_layers + 2, sizeof *ld.item)};
-    struct weight *list = arena_array(&a, LAYER_MATRICES * (uint64_t)c->n_layers + 2, sizeof *list);
+    struct load ld = {.d = d, .item = arena_array(&a, WEIGHTS_MOST(c->n_layers), sizeof *ld.item)};
+    struct weight *list = arena_array(&a, WEIGHTS_MOST(c->n_layers), sizeof *list);
     ld.err = arena_array(&a, (uint64_t)pool_threads(d->pool), sizeof *ld.err);
     int rc = d->layer && d->inv_freq && list && ld.item && ld.err ? 0 : fail(err, ERR_OS, "out of memory");
     if (!rc)
-        rc = ld.n_items = list_items(d->model, d->o.weights, d->layer, &d->embed, &d->head, list, ld.item, err);
+        rc = ld.n_items = list_items(d->model, &d->o, d->layer, &(struct ends){&d->embed, &d->head, &d->draft_head}, list, ld.item, err);
     if (rc >= 0)
         rc = take_weights(d, ld.item, ld.n_items, err);
     if (!rc) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Final norm, head and the choice rule. Each thread owns a slice of the vocabulary: it computes those logits and looks at no others. */
+/* Final norm, head and the choice rule. Each thread owns a slice of the vocabulary: it computes those logits and looks at no others.
+   For drafts the vocabulary is the list of draft tokens: it ascends, so that places in it are in the order of ids, and only noise and results need the ids themselves. */
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
@@ -9,6 +10,8 @@ struct choice {
     const struct row *rows;
     const struct ask *asks; /* NULL: only logits are wanted */
     int n;
+    const struct matrix *head;
+    const int32_t *ids;     /* [head->rows] the tokens that the head's rows stand for; NULL: row i for token i */
     struct search search[PICK_ROWS];
     struct cut cut[PICK_ROWS];
     struct pick *picks;
@@ -18,7 +21,7 @@ struct slice {
     struct choice *c;
     struct kv *kv;
     const struct device *d;
-    int w, nw, from, to; /* tokens [from, to) */
+    int w, nw, from, to; /* rows of the head [from, to) */
 };
 
 static struct pick_part *part_of(const struct slice *s, int worker, int r) { return &s->kv->part[worker * PICK_ROWS + r]; }
@@ -26,6 +29,9 @@ static struct pick_part *part_of(const struct slice *s, int worker, int r) { ret
 static float *logits_of(const struct kv *kv, int r) { return kv->logits + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
 
 static int32_t *list_of(const struct kv *kv, int r) { return kv->list + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
+
+/* The token of a row of the head. */
+static int32_t token_of(const struct choice *c, int32_t i) { return c->ids ? c->ids[i] : i; }
 
 static bool greedy(const struct ask *a) { return !(a->s->temperature > 0); }
 
@@ -38,7 +44,7 @@ static void norm_rows(const struct slice *s)
     for (int r = from; r < to; r++) {
         float *x = s->kv->x + (size_t)r * (size_t)s->kv->x_stride;
         d->ops->norm(x, s->kv->hidden + (size_t)s->c->rows[r].h * (size_t)d->hidden_pad, d->norm, d->hidden_pad, d->c->hidden, (float)d->c->norm_eps);
-        cpu_operand_row(s->kv, &d->head, r, x);
+        cpu_operand_row(s->kv, s->c->head, r, x);
     }
 }
 
@@ -95,7 +101,7 @@ static void find_cuts(const struct slice *s)
         if (!has_cut(s, r))
             continue;
         for (int w = 0; w < s->nw; w++) {
-            pool_share(s->d->head.blocks, w, s->nw, &from, &to);
+            pool_share(s->c->head->blocks, w, s->nw, &from, &to);
             memmove(list_of(s->kv, r) + n, list_of(s->kv, r) + from * 16, (size_t)part_of(s, w, r)->n_listed * sizeof(int32_t));
             n += part_of(s, w, r)->n_listed;
         }
@@ -122,8 +128,8 @@ static void add_noise(const struct slice *s, int r)
     struct best b = {-INFINITY, -1};
     float x = top.max / a->temperature;
     if (pick_keeps(s->c->cut[r], x, top.id)) /* of several logits that division makes equal, a cut may keep only the first */
-        b = (struct best){(double)x + pick_gumbel(pick_noise(a, position, top.id / 4).v[top.id & 3]), top.id};
-    part_of(s, s->w, r)->best = s->d->ops->noisy(logits_of(s->kv, r), s->from, s->to, a, position, top.max, s->c->cut[r], b);
+        b = (struct best){(double)x + pick_gumbel(pick_noise_of(a, position, token_of(s->c, top.id))), top.id};
+    part_of(s, s->w, r)->best = s->d->ops->noisy(logits_of(s->kv, r), s->from, s->to, s->c->ids, a, position, top.max, s->c->cut[r], b);
 }
 
 /* The parts' lists as one; lower parts have the lower ids. */
@@ -133,7 +139,7 @@ static void join_tops(const struct slice *s, int r, float max, uint64_t mass, st
         for (int i = 0; i < part_of(s, w, r)->n_top; i++)
             p->n_top = pick_insert(p->top, p->n_top, s->c->asks[r].n_top, part_of(s, w, r)->top[i]);
     for (int i = 0; i < p->n_top; i++)
-        p->top[i].logprob = pick_logprob(p->top[i].logprob, max, mass);
+        p->top[i] = (struct candidate){token_of(s->c, p->top[i].token), pick_logprob(p->top[i].logprob, max, mass)};
 }
 
 static void conclude(const struct slice *s, int r)
@@ -143,7 +149,6 @@ static void conclude(const struct slice *s, int r)
     *p = (struct pick){.token = -1};
     if (!top.finite)
         return;
-    p->token = top.id;
     uint64_t mass = 0;
     struct best b = part_of(s, 0, r)->best;
     for (int w = 0; w < s->nw; w++) {
@@ -152,9 +157,9 @@ static void conclude(const struct slice *s, int r)
         if (part->best.key > b.key || (part->best.key == b.key && part->best.id < b.id))
             b = part->best;
     }
-    if (!greedy(&s->c->asks[r]))
-        p->token = b.id;
-    p->logprob = pick_logprob(logits_of(s->kv, r)[p->token], top.max, mass);
+    int32_t i = greedy(&s->c->asks[r]) ? top.id : b.id;
+    p->token = token_of(s->c, i);
+    p->logprob = pick_logprob(logits_of(s->kv, r)[i], top.max, mass);
     p->conf = pick_exp(p->logprob);
     join_tops(s, r, top.max, mass, p);
 }
@@ -186,7 +191,7 @@ static void head_job(void *arg, int worker, int n_workers)
 {
     struct choice *c = arg;
     struct slice s = {.c = c, .kv = c->kv, .d = c->kv->d, .w = worker, .nw = n_workers};
-    const struct matrix *head = &s.d->head;
+    const struct matrix *head = c->head;
     int from, to;
     norm_rows(&s);
     pool_barrier(s.d->pool);
@@ -207,14 +212,18 @@ static int run_head(struct kv *kv, struct choice *c, struct error *err)
             return fail(err, ERR_INTERNAL, "row %d of %d: h %d", i, c->n, c->rows[i].h);
     c->kv = kv;
     pool_run(kv->d->pool, head_job, c);
-    kv->bytes_read += (uint64_t)kv->d->head.blocks * kv->d->head.block_bytes;
+    kv->bytes_read += (uint64_t)c->head->blocks * c->head->block_bytes;
     return 0;
 }
 
 int cpu_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
-    for (int at = 0; at < n; at += PICK_ROWS) {
-        struct choice c = {.rows = rows + at, .asks = asks + at, .n = n - at < PICK_ROWS ? n - at : PICK_ROWS, .picks = picks + at};
+    const struct device *d = kv->d;
+    for (int at = 0, m; at < n; at += m) {
+        bool few = asks[at].draft && d->o.n_draft_tokens;
+        for (m = 1; m < PICK_ROWS && at + m < n && asks[at + m].draft == asks[at].draft;)
+            m++;
+        struct choice c = {.rows = rows + at, .asks = asks + at, .n = m, .head = few ? &d->draft_head : &d->head, .ids = few ? d->o.draft_token : NULL, .picks = picks + at};
         int rc = run_head(kv, &c, err);
         if (rc)
             return rc;
@@ -226,7 +235,7 @@ int cpu_logits(struct kv *kv, const struct row *rows, int n, float *out, struct 
 {
     size_t vocab = (size_t)kv->d->c->vocab;
     for (int at = 0; at < n; at += PICK_ROWS) {
-        struct choice c = {.rows = rows + at, .n = n - at < PICK_ROWS ? n - at : PICK_ROWS};
+        struct choice c = {.rows = rows + at, .head = &kv->d->head, .n = n - at < PICK_ROWS ? n - at : PICK_ROWS};
         int rc = run_head(kv, &c, err);
         if (rc)
             return rc;

@@ -78,20 +78,23 @@ static void try_choosing(const struct ops *o, struct trial *t)
         {.temperature = 0.9f, .seed = 3, .top_k = 9}, {.temperature = 4, .seed = 3, .top_p = 0.8f}, {.temperature = 4, .seed = 3, .top_k = 90, .top_p = 0.9f, .min_p = 0.05f}};
     struct best none = {-INFINITY, -1};
     float x[TEST_N];
+    int32_t id[TEST_N];
     fill_random(x, TEST_N, 1);
-    for (int i = 0; i < TEST_N; i++)
+    for (int i = 0; i < TEST_N; i++) {
         x[i] = floorf(4 * x[i]) / 4; /* so that there are ties */
+        id[i] = 3 * i + i % 3;
+    }
     t->scan = o->scan(x, FROM, TO);
     o->top(x, FROM, TO, PICK_TOP, t->top);
     t->mass = o->mass(x, FROM, TO, t->scan.max);
-    t->best[TEST_CUTS] = o->noisy(x, FROM, TO, &settings[0], 9, t->scan.max, PICK_ALL, none);
+    t->best[TEST_CUTS] = o->noisy(x, FROM, TO, NULL, &settings[0], 9, t->scan.max, PICK_ALL, none);
     for (int i = 0; i < TEST_CUTS; i++) {
         const struct sampling *s = &settings[i];
         o->bins(x, FROM, TO, s, t->scan.max, &t->bins[i]);
         struct search search = cut_search(&t->bins[i], s);
         int n = o->list(x, FROM, TO, s, t->scan.max, &search, t->list[i]);
         t->cut[i] = cut_find(&search, x, t->list[i], n, t->scan.max, s);
-        t->best[i] = o->noisy(x, FROM, TO, s, 9, t->scan.max, t->cut[i], none);
+        t->best[i] = o->noisy(x, FROM, TO, id, s, 9, t->scan.max, t->cut[i], none);
     }
 }
 

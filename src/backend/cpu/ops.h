@@ -64,8 +64,8 @@ struct ops {
     uint64_t (*mass)(const float *logits, int from, int to, float max);
     void (*bins)(const float *logits, int from, int to, const struct sampling *s, float max, struct histogram *h); /* of the slice's tokens that have a mass */
     int (*list)(const float *logits, int from, int to, const struct sampling *s, float max, const struct search *c, int32_t *out); /* those in the bins of c; returns how many */
-    /* The best x + noise among the kept; at_least: a key that some kept token is known to have (skips most of the work, changes nothing). */
-    struct best (*noisy)(const float *logits, int from, int to, const struct sampling *s, int32_t position, float max, struct cut cut, struct best at_least);
+    /* The best x + noise among the kept; ids: the tokens that places in the row stand for, ascending (NULL: place i for token i); at_least: a key that some kept token is known to have (skips most of the work, changes nothing). */
+    struct best (*noisy)(const float *logits, int from, int to, const int32_t *ids, const struct sampling *s, int32_t position, float max, struct cut cut, struct best at_least);
 };
 
 extern const struct ops *const ops_table[]; /* best first, "plain" last, then NULL */

@@ -44,9 +44,11 @@ struct shared {
     int n_listed;
 };
 
-/* A row as one block sees it. A group is four ids, as in pick_noise. */
+/* A row as one block sees it. A group is four logits: without ids, of the four tokens of a pick_noise. With ids everything goes by place in their list, which ascends,
+   so that the order of places is that of tokens; noise and results alone need the tokens. */
 struct task {
     const float *logits;
+    const int32_t *ids;        /* or NULL */
     const struct sampling *s;  /* in shared memory */
     float temperature;
     int32_t position;          /* of the token that is being chosen */
@@ -490,11 +492,11 @@ static __device__ __forceinline__ struct cut find_cuts(struct task &t, struct sh
 /* pick_gumbel from above: -log(-log(1 - w)) <= -log(w). Good to 1e-5. */
 static __device__ __forceinline__ float noise_bound(uint32_t bits) { return -__logf(((float)bits + 0.5f) * (1.0f / 4294967296.0f)); }
 
-static __device__ __forceinline__ double key_of(const struct task &t, int id)
+static __device__ __forceinline__ int id_of(const struct task &t, int place) { return t.ids ? t.ids[place] : place; }
+
+static __device__ __forceinline__ double key_of(const struct task &t, int place)
 {
-    const struct philox noise = pick_noise(t.s, t.position, id / 4);
-    const uint32_t bits = id & 2 ? (id & 1 ? noise.v[3] : noise.v[2]) : (id & 1 ? noise.v[1] : noise.v[0]);
-    return (double)(t.logits[id] / t.temperature) + pick_gumbel(bits);
+    return (double)(t.logits[place] / t.temperature) + pick_gumbel(pick_noise_of(t.s, t.position, id_of(t, place)));
 }
 
 /* Calls use(id, x - top, bound - top) for every kept token of this thread: x + noise does not exceed the bound but for rounding. */
@@ -509,11 +511,13 @@ template <class Use> static __device__ __forceinline__ void each_kept(const stru
             kept |= pick_keeps(cut, x[i], 4 * g + i);
         if (!kept)
             continue;
-        const struct philox noise = pick_noise(t.s, t.position, g);
+        struct philox noise = {};
+        if (!t.ids)
+            noise = pick_noise(t.s, t.position, g);
 #pragma unroll
         for (int i = 0; i < 4; i++)
             if (pick_keeps(cut, x[i], 4 * g + i))
-                use(4 * g + i, x[i] - t.top, x[i] - t.top + noise_bound(noise.v[i]));
+                use(4 * g + i, x[i] - t.top, x[i] - t.top + noise_bound(t.ids ? pick_noise_of(t.s, t.position, t.ids[4 * g + i]) : noise.v[i]));
     }
 }
 
@@ -615,6 +619,7 @@ static __device__ __forceinline__ void conclude(const struct task &t, const stru
         c.token = lane == PICK_TOP ? token : token_of(sh->chosen[lane]);
         const float logit = lane == PICK_TOP && greedy ? t.max : t.logits[c.token];
         c.logprob = pick_logprob(logit, t.max, r.mass);
+        c.token = id_of(t, c.token);
     }
     if (lane < PICK_TOP) {
         out->top[lane] = c;
@@ -648,6 +653,7 @@ static __device__ __forceinline__ struct task open_task(const struct choose &c, 
     const int groups = (c.vocab + 3) / 4, most = c.vocab < PICK_TOP ? c.vocab : PICK_TOP;
     struct task t = {};
     t.logits = c.logits + (size_t)row * (size_t)c.stride;
+    t.ids = c.ids;
     t.s = &sh->s;
     t.temperature = a->temperature;
     t.position = c.step->row[row].pos + 1;

@@ -45,6 +45,8 @@ struct device {
     struct cudaDeviceProp prop;
     cudaStream_t stream;
     struct packed embed, head; /* head.data == embed.data when tied */
+    struct packed draft_head;  /* the head's rows of the draft tokens; data NULL where there are none */
+    int32_t *draft_token;      /* [draft_head.rows] which they are, ascending */
     float *norm;               /* [state_stride] */
     float *inv_freq;           /* [head_dim / 2] */
     struct cuda_layer *layer;  /* [n_layers] */
@@ -68,6 +70,7 @@ enum pass_kind {
 struct pass {
     enum pass_kind kind;
     int first, last, rows, steps;
+    bool draft; /* with the head of the draft tokens */
 };
 
 struct pass_graph {

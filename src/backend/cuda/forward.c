@@ -109,19 +109,20 @@ static void layers(struct recording *t, int first, int last, const float *next_n
     }
 }
 
-/* begun: layers() has left x for it. */
-static void head(struct recording *t, bool begun, bool choose)
+/* begun: layers() has left x for it. draft: only the rows of the draft tokens. */
+static void head(struct recording *t, bool begun, bool choose, bool draft)
 {
     struct kv *kv = t->kv;
+    const struct packed *w = draft ? &t->d->draft_head : &t->d->head;
     if (!begun)
         begin(t, t->d->norm, (struct packed){0});
-    struct product p = product_of(t, t->d->head, EPI_LOGITS, kv->x_hidden);
+    struct product p = product_of(t, *w, EPI_LOGITS, kv->x_hidden);
     p.square = kv->square;
     p.out = kv->logits;
     p.out_stride = kv->logits_stride;
     p.tile_max = kv->tile_max;
     RECORD(t, cuda_product(t->launch, &p));
-    struct choose c = {.step = kv->step + t->step, .bucket = t->rows, .logits = kv->logits, .stride = kv->logits_stride, .vocab = t->d->c->vocab, .tile_max = kv->tile_max,
+    struct choose c = {.step = kv->step + t->step, .bucket = t->rows, .logits = kv->logits, .stride = kv->logits_stride, .vocab = w->rows, .ids = draft ? t->d->draft_token : NULL, .tile_max = kv->tile_max,
                        .picks = kv->picks + t->step * STEP_ROWS};
     if (choose)
         RECORD(t, cuda_choose(t->launch, &c));
@@ -133,19 +134,20 @@ static int record(struct kv *kv, const struct pass *p, struct error *err)
     if (p->kind == PASS_LAYERS || p->kind == PASS_BOTH)
         layers(&t, p->first, p->last, p->kind == PASS_BOTH ? t.d->norm : NULL);
     if (p->kind == PASS_PICK || p->kind == PASS_BOTH || p->kind == PASS_LOGITS)
-        head(&t, p->kind == PASS_BOTH, p->kind != PASS_LOGITS);
+        head(&t, p->kind == PASS_BOTH, p->kind != PASS_LOGITS, p->draft);
     for (; p->kind == PASS_DRAFT && t.step < p->steps; t.step++) {
         layers(&t, 0, p->last, t.d->norm);
-        head(&t, true, true);
+        head(&t, true, true, p->draft);
     }
     return t.rc;
 }
 
-static void count_bytes(struct kv *kv, int first, int last, bool with_head)
+/* head: which one is read, or NULL. */
+static void count_bytes(struct kv *kv, int first, int last, const struct packed *head)
 {
     for (int l = first; l < last; l++)
         kv->bytes_read += kv->d->layer[l].bytes;
-    kv->bytes_read += with_head ? packed_bytes(&kv->d->head) : 0;
+    kv->bytes_read += head ? packed_bytes(head) : 0;
 }
 
 /* The rows' slots are there. least: as in rows_check. */
@@ -185,7 +187,7 @@ int cuda_forward(struct kv *kv, int first, int last, const struct row *rows, int
         kv->pending.first = first;
         kv->pending.last = last;
         kv->pending.step = s;
-        count_bytes(kv, first, last, false);
+        count_bytes(kv, first, last, NULL);
     }
     return rc;
 }
@@ -208,6 +210,11 @@ static int fetch_picks(struct kv *kv, int steps, int n, struct error *err)
     return CUDA_TRY(err, cudaMemcpy2DAsync(kv->picks_pinned, row, kv->picks, stride, row, (size_t)steps, cudaMemcpyDeviceToHost, kv->d->stream));
 }
 
+/* Is such an ask for the head of the draft tokens? */
+static bool few(const struct kv *kv, const struct ask *a) { return a->draft && kv->d->draft_head.tiles; }
+
+static const struct packed *head_of(const struct kv *kv, bool draft) { return draft ? &kv->d->draft_head : &kv->d->head; }
+
 /* Are these the rows of the pending pass? */
 static bool is_pending(const struct kv *kv, const struct row *rows, int n)
 {
@@ -218,13 +225,13 @@ static bool is_pending(const struct kv *kv, const struct row *rows, int n)
     return same;
 }
 
-/* At most STEP_ROWS rows. */
+/* At most STEP_ROWS rows, whose asks say the same of `draft`. */
 static int pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
-    struct pass p = {.kind = PASS_PICK, .rows = n};
+    struct pass p = {.kind = PASS_PICK, .rows = n, .draft = few(kv, asks)};
     int rc = 0;
     if (is_pending(kv, rows, n)) {
-        p = (struct pass){.kind = PASS_BOTH, .first = kv->pending.first, .last = kv->pending.last, .rows = n};
+        p = (struct pass){.kind = PASS_BOTH, .first = kv->pending.first, .last = kv->pending.last, .rows = n, .draft = p.draft};
         cuda_fill_asks(kv->pending.step, asks);
         rc = cuda_send_steps(kv, kv->pending.step, 1, err);
         kv->pending.step = NULL;
@@ -241,15 +248,18 @@ static int pick(struct kv *kv, const struct row *rows, const struct ask *asks, i
         rc = cuda_wait(kv, err);
     if (!rc)
         memcpy(picks, kv->picks_pinned, (size_t)n * sizeof *picks);
-    count_bytes(kv, 0, 0, true);
+    count_bytes(kv, 0, 0, head_of(kv, p.draft));
     return rc;
 }
 
 int cuda_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     int rc = check_states(kv, rows, n, err);
-    for (int at = 0; at < n && !rc; at += STEP_ROWS)
-        rc = pick(kv, rows + at, asks + at, n - at < STEP_ROWS ? n - at : STEP_ROWS, picks + at, err);
+    for (int at = 0, m; at < n && !rc; at += m) {
+        for (m = 1; m < STEP_ROWS && at + m < n && asks[at + m].draft == asks[at].draft;)
+            m++;
+        rc = pick(kv, rows + at, asks + at, m, picks + at, err);
+    }
     return rc;
 }
 
@@ -268,7 +278,7 @@ int cuda_logits(struct kv *kv, const struct row *rows, int n, float *out, struct
             rc = CUDA_TRY(err, cudaMemcpy2DAsync(out + (size_t)at * vocab, vocab * 4, kv->logits, stride * 4, vocab * 4, (size_t)m, cudaMemcpyDeviceToHost, kv->d->stream));
         if (!rc)
             rc = cuda_wait(kv, err);
-        count_bytes(kv, 0, 0, true);
+        count_bytes(kv, 0, 0, &kv->d->head);
     }
     return rc;
 }
@@ -310,11 +320,11 @@ int cuda_draft(struct kv *kv, int last, const struct row *rows, const struct ask
     for (int k = 0, at = 0; k < steps; at += count[k++]) {
         cuda_fill_step(kv, &s[k], rows + at, asks + at, count[k]);
         share_fresh(&s[k], &s[0]);
-        count_bytes(kv, 0, last, true);
+        count_bytes(kv, 0, last, head_of(kv, few(kv, asks)));
     }
     rc = cuda_send_steps(kv, s, steps, err);
     if (!rc)
-        rc = cuda_run_pass(kv, (struct pass){.kind = PASS_DRAFT, .last = last, .rows = count[0], .steps = steps}, record, err);
+        rc = cuda_run_pass(kv, (struct pass){.kind = PASS_DRAFT, .last = last, .rows = count[0], .steps = steps, .draft = few(kv, asks)}, record, err);
     if (!rc)
         rc = fetch_picks(kv, steps, count[0], err);
     if (!rc)

@@ -126,6 +126,7 @@ struct choose {
     int bucket;
     const float *logits;   /* [bucket][stride]; stride a multiple of 4 */
     int stride, vocab;
+    const int32_t *ids;    /* [vocab] the tokens that the logits are of, ascending; NULL: logit i of token i */
     const float *tile_max; /* [bucket][tiles of 16 logits] */
     struct pick *picks;    /* [bucket] */
 };

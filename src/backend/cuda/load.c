@@ -15,10 +15,11 @@ enum { Q, K, V, O, GATE, UP, DOWN }; /* in weights_list's order */
 
 /* One matrix of the file on its way; gate and up that share a block go together. */
 struct item {
+    const int32_t *row;        /* of v, as in struct weight */
     const struct view *v, *up; /* up: NULL, or what goes to the second half of ROWS_GATE */
     const struct packed *w;
     int map, tile0;
-    int chunk_rows, first_chunk;
+    int rows, chunk_rows, first_chunk;
 };
 
 /* All that is to be loaded, shapes set. */
@@ -27,7 +28,7 @@ struct listing {
     struct weight *weight;
     struct item *item;
     struct cuda_layer *layer; /* [n_layers] */
-    struct packed embed, head;
+    struct packed embed, head, draft_head;
     int n_weights, n_items, n_chunks;
     size_t slot;              /* bytes of a file that the largest chunk holds */
     uint64_t bytes, total;    /* packed, of the file */
@@ -40,7 +41,7 @@ static int min_int(int a, int b) { return a < b ? a : b; }
 
 /* ---- shapes ---- */
 
-static int weight_rows(const struct weight *w) { return (int)w->v->dim[0]; }
+static int weight_rows(const struct weight *w) { return w->row ? w->n_rows : (int)w->v->dim[0]; }
 
 static struct packed shape(const struct weight *w, int rows, int tiles)
 {
@@ -58,14 +59,14 @@ static size_t part_bytes(const struct view *v, int n) { return v ? (size_t)round
 
 static void add_item(struct listing *s, const struct weight *w, const struct weight *up, const struct packed *to, int map, int tile0)
 {
-    struct item it = {.v = w->v, .up = up ? up->v : NULL, .w = to, .map = map, .tile0 = tile0, .first_chunk = s->n_chunks};
-    int rows = weight_rows(w), group = group_rows(map, s->m->config.head_dim);
+    struct item it = {.row = w->row, .v = w->v, .up = up ? up->v : NULL, .w = to, .map = map, .tile0 = tile0, .rows = weight_rows(w), .first_chunk = s->n_chunks};
+    int rows = it.rows, group = group_rows(map, s->m->config.head_dim);
     uint64_t fit = CHUNK_BYTES / ((uint64_t)group * (view_row_bytes(it.v) + (it.up ? view_row_bytes(it.up) : 0)));
     it.chunk_rows = fit < 1 ? group : fit > (uint64_t)(rows / group) ? rows : (int)fit * group;
     s->n_chunks += (rows + it.chunk_rows - 1) / it.chunk_rows;
     size_t slot = part_bytes(it.v, min_int(it.chunk_rows, rows)) + part_bytes(it.up, min_int(it.chunk_rows, rows));
     s->slot = slot > s->slot ? slot : s->slot;
-    s->total += it.v->bytes + (it.up ? it.up->bytes : 0);
+    s->total += (uint64_t)rows * (view_row_bytes(it.v) + (it.up ? view_row_bytes(it.up) : 0));
     s->any_f32 |= to->kind == PACKED_F32;
     s->item[s->n_items++] = it;
 }
@@ -128,15 +129,16 @@ static uint64_t shape_plain(struct listing *s, struct packed *p, struct weight *
 }
 
 /* layer: zeroed. Everything else of s lies in a. */
-static int list_all(struct listing *s, const struct model *m, const char *weights, struct cuda_layer *layer, struct arena *a, struct error *err)
+static int list_all(struct listing *s, const struct model *m, const struct device_options *o, struct cuda_layer *layer, struct arena *a, struct error *err)
 {
-    uint64_t most = LAYER_MATRICES * (uint64_t)m->config.n_layers + 2;
+    uint64_t most = WEIGHTS_MOST(m->config.n_layers);
     *s = (struct listing){.m = m, .layer = layer, .weight = arena_array(a, most, sizeof *s->weight), .item = arena_array(a, most, sizeof *s->item)};
     if (!layer || !s->weight || !s->item)
         return fail(err, ERR_OS, "out of memory");
-    s->n_weights = weights_list(m, weights, s->weight, err);
-    if (s->n_weights < 0)
-        return s->n_weights;
+    int n = s->n_weights = weights_list(m, o->weights, s->weight, err);
+    if (n < 0)
+        return n;
+    s->n_weights = weights_add_draft_head(s->weight, n, o);
     struct weight *w = s->weight;
     for (int l = 0; l < m->config.n_layers; l++, w += LAYER_MATRICES) {
         layer[l].bytes = shape_heads(s, &layer[l], w);
@@ -148,7 +150,9 @@ static int list_all(struct listing *s, const struct model *m, const char *weight
     if (m->config.tied)
         s->head = s->embed;
     else
-        shape_plain(s, &s->head, w);
+        shape_plain(s, &s->head, w++);
+    if (s->n_weights > n)
+        shape_plain(s, &s->draft_head, w);
     return 0;
 }
 
@@ -312,11 +316,12 @@ static void fill_plan(const struct listing *s, const struct device_options *o, s
 {
     struct device_options as = *o;
     as.wide |= s->any_f32; /* as cuda_load says to the device */
-    out->weights = s->bytes + round256(count_vectors(s) * sizeof(float));
+    out->weights = s->bytes + round256(count_vectors(s) * sizeof(float)) + round256((uint64_t)o->n_draft_tokens * sizeof(int32_t));
     for (int l = 0; l < s->m->config.n_layers; l++)
         if (s->layer[l].bytes > out->layer_bytes)
             out->layer_bytes = s->layer[l].bytes;
     out->head_bytes = packed_bytes(&s->head);
+    out->draft_head_bytes = packed_bytes(&s->draft_head);
     weights_describe(s->weight, s->n_weights, o->weights, out);
     out->kv = cuda_kv_bytes(s->m, o);
     out->scratch = cuda_scratch_bytes(s->m, &as);
@@ -332,7 +337,7 @@ int cuda_plan(const struct model *m, const struct device_options *o, struct devi
     if (!rc && m->config.head_dim > 256)
         rc = fail(err, ERR_CONFIG, "heads of %d values: on a GPU they may have 256 at most; use --device cpu", m->config.head_dim);
     if (!rc)
-        rc = list_all(&s, m, o->weights, arena_array(&a, (uint64_t)m->config.n_layers, sizeof *s.layer), &a, err);
+        rc = list_all(&s, m, o, arena_array(&a, (uint64_t)m->config.n_layers, sizeof *s.layer), &a, err);
     if (!rc)
         fill_plan(&s, o, out);
     arena_free(&a);
@@ -414,14 +419,14 @@ static int pack_part(const struct load *ld, const struct item *it, bool up, int 
 static int load_chunk(const struct load *ld, struct stage *st, int i, int chunk, uint64_t *bytes, struct error *err)
 {
     const struct item *it = item_of_chunk(ld->s, chunk);
-    int row = (chunk - it->first_chunk) * it->chunk_rows, n = min_int(it->chunk_rows, (int)it->v->dim[0] - row), rc = 0;
+    int row = (chunk - it->first_chunk) * it->chunk_rows, n = min_int(it->chunk_rows, it->rows - row), rc = 0;
     uint8_t *pinned = st->pinned + (size_t)i * ld->slot, *device = st->device + (size_t)i * ld->slot;
     size_t first = part_bytes(it->v, n), second = part_bytes(it->up, n);
     *bytes = (uint64_t)n * (view_row_bytes(it->v) + (it->up ? view_row_bytes(it->up) : 0));
     if (st->used[i])
         rc = CUDA_TRY(err, cudaEventSynchronize(st->packed[i]));
     if (!rc)
-        rc = checkpoint_read_rows(ld->d->model->file, it->v, (uint64_t)row, (uint64_t)n, pinned, err);
+        rc = weights_read_rows(ld->d->model->file, it->v, it->row, row, n, pinned, err);
     if (!rc && it->up)
         rc = checkpoint_read_rows(ld->d->model->file, it->up, (uint64_t)row, (uint64_t)n, pinned + first, err);
     if (!rc)
@@ -513,9 +518,24 @@ static int take_weights(struct device *d, struct listing *s, struct error *err)
     }
     s->embed.data = base + (uintptr_t)s->embed.data;
     s->head.data = base + (uintptr_t)s->head.data;
+    s->draft_head.data = s->draft_head.tiles ? base + (uintptr_t)s->draft_head.data : NULL;
     d->embed = s->embed;
     d->head = s->head;
+    d->draft_head = s->draft_head;
     return 0;
+}
+
+static int load_draft_tokens(struct device *d, struct error *err)
+{
+    size_t bytes = (size_t)d->o.n_draft_tokens * sizeof *d->draft_token;
+    if (!bytes)
+        return 0;
+    d->draft_token = cuda_take(&d->memory, bytes, false, "the list of draft tokens", err);
+    if (!d->draft_token)
+        return err ? err->code : ERR_OS;
+    int rc = CUDA_TRY(err, cudaMemcpyAsync(d->draft_token, d->o.draft_token, bytes, cudaMemcpyHostToDevice, d->stream));
+    cudaError_t e = cudaStreamSynchronize(d->stream); /* also after a failure: the copy may be under way */
+    return rc ? rc : CUDA_TRY(err, e);
 }
 
 /* Needs model, c, o, ordinal and stream of d; on failure what was taken stays d's until it is closed. Products with f32 weights take f32 activations, and a pass has
@@ -525,7 +545,7 @@ int cuda_load(struct device *d, struct error *err)
     struct arena a = {0};
     struct listing s;
     d->layer = arena_array(&d->arena, (uint64_t)d->c->n_layers, sizeof *d->layer);
-    int rc = list_all(&s, d->model, d->o.weights, d->layer, &a, err);
+    int rc = list_all(&s, d->model, &d->o, d->layer, &a, err);
     if (!rc)
         rc = take_weights(d, &s, err);
     if (!rc) {
@@ -534,6 +554,8 @@ int cuda_load(struct device *d, struct error *err)
     }
     if (!rc)
         rc = load_vectors(d, &s, err);
+    if (!rc)
+        rc = load_draft_tokens(d, err);
     arena_free(&a);
     return rc;
 }

@@ -103,7 +103,7 @@ static struct pass_graph *find_graph(struct kv *kv, const struct pass *p)
 {
     for (int i = 0; i < kv->n_graphs; i++) {
         const struct pass *g = &kv->graph[i].pass;
-        if (g->kind == p->kind && g->first == p->first && g->last == p->last && g->rows == p->rows && g->steps == p->steps)
+        if (g->kind == p->kind && g->first == p->first && g->last == p->last && g->rows == p->rows && g->steps == p->steps && g->draft == p->draft)
             return &kv->graph[i];
     }
     return NULL;

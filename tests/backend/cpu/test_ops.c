@@ -290,7 +290,7 @@ static void slices_match_all_sets(void **state)
         int to = from + 700 + from % 5 < N ? from + 700 + from % 5 : N;
         struct scan want = plain()->scan(logits, from, to);
         uint64_t mass = plain()->mass(logits, from, to, want.max);
-        struct best none = {-INFINITY, -1}, best = plain()->noisy(logits, from, to, &s, 12, want.max, (struct cut){-INFINITY, INT32_MAX}, none);
+        struct best none = {-INFINITY, -1}, best = plain()->noisy(logits, from, to, NULL, &s, 12, want.max, (struct cut){-INFINITY, INT32_MAX}, none);
         assert_true(want.finite);
         FOR_EACH_SET(o)
         {
@@ -300,7 +300,7 @@ static void slices_match_all_sets(void **state)
             for (int n = 0; n <= PICK_TOP; n++)
                 check_top(o, logits, from, to, n);
             check_top(o, logits, from, from + n_few++ % 7, PICK_TOP); /* fewer than are asked for */
-            struct best b = o->noisy(logits, from, to, &s, 12, want.max, (struct cut){-INFINITY, INT32_MAX}, none);
+            struct best b = o->noisy(logits, from, to, NULL, &s, 12, want.max, (struct cut){-INFINITY, INT32_MAX}, none);
             assert_true(b.key == best.key && b.id == best.id);
         }
     }

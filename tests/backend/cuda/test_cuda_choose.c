@@ -55,6 +55,8 @@ struct problem {
     float *device_logits, *device_tile_max;
     struct pick *device_picks;
     struct step *device_step;
+    int32_t *ids, *device_ids; /* [vocab] tokens that the logits may be of, some of them in one group of four */
+    bool listed;               /* they are */
     int failures;
 };
 
@@ -67,6 +69,11 @@ static void open_problem(struct problem *p, int vocab)
     p->device_tile_max = gpu_take((size_t)(MOST * p->tiles) * sizeof(float));
     p->device_picks = gpu_take(MOST * sizeof(struct pick));
     p->device_step = gpu_take(sizeof(struct step));
+    p->ids = malloc((size_t)vocab * sizeof *p->ids);
+    p->device_ids = gpu_take((size_t)vocab * sizeof *p->ids);
+    for (int i = 0; i < vocab; i++)
+        p->ids[i] = 2 * i + i % 2 + i / 100;
+    GPU(cudaMemcpy(p->device_ids, p->ids, (size_t)vocab * sizeof *p->ids, cudaMemcpyHostToDevice));
 }
 
 static void close_problem(struct problem *p)
@@ -77,6 +84,8 @@ static void close_problem(struct problem *p)
     GPU(cudaFree(p->device_tile_max));
     GPU(cudaFree(p->device_picks));
     GPU(cudaFree(p->device_step));
+    free(p->ids);
+    GPU(cudaFree(p->device_ids));
 }
 
 static void fill_row(struct problem *p, int r, enum kind k, uint64_t *seed)
@@ -95,17 +104,17 @@ static void fill_row(struct problem *p, int r, enum kind k, uint64_t *seed)
 
 /* ---- what the CPU backend does (backend/cpu/cpu_pick.c), in one slice ---- */
 
-static int draw(const struct ops *o, const float *l, int n, const struct sampling *s, int position, struct scan top)
+static int draw(const struct ops *o, const float *l, int n, const int32_t *ids, const struct sampling *s, int position, struct scan top)
 {
     struct cut cut = pick_filters(s) ? cut_in_slices(o, l, n, top.max, s, 1) : PICK_ALL;
     struct best b = {-INFINITY, -1};
     float x = top.max / s->temperature;
     if (pick_keeps(cut, x, top.id))
-        b = (struct best){(double)x + pick_gumbel(pick_noise(s, position, top.id / 4).v[top.id & 3]), top.id};
-    return o->noisy(l, 0, n, s, position, top.max, cut, b).id;
+        b = (struct best){(double)x + pick_gumbel(pick_noise_of(s, position, ids ? ids[top.id] : top.id)), top.id};
+    return o->noisy(l, 0, n, ids, s, position, top.max, cut, b).id;
 }
 
-static struct pick choose(const float *l, int n, const struct sampling *s, int n_top, int position)
+static struct pick choose(const float *l, int n, const int32_t *ids, const struct sampling *s, int n_top, int position)
 {
     const struct ops *o = ops_pick(NULL);
     struct scan top = o->scan(l, 0, n);
@@ -113,12 +122,15 @@ static struct pick choose(const float *l, int n, const struct sampling *s, int n
     if (!top.finite)
         return p;
     uint64_t mass = o->mass(l, 0, n, top.max);
-    p.token = s->temperature > 0 ? draw(o, l, n, s, position, top) : top.id;
+    p.token = s->temperature > 0 ? draw(o, l, n, ids, s, position, top) : top.id;
     p.logprob = pick_logprob(l[p.token], top.max, mass);
     p.conf = pick_exp(p.logprob);
     p.n_top = o->top(l, 0, n, n_top, p.top);
     for (int i = 0; i < p.n_top; i++)
         p.top[i].logprob = pick_logprob(p.top[i].logprob, top.max, mass);
+    p.token = ids ? ids[p.token] : p.token;
+    for (int i = 0; ids && i < p.n_top; i++)
+        p.top[i].token = ids[p.top[i].token];
     return p;
 }
 
@@ -148,7 +160,7 @@ static void put(struct problem *p, const int *which, int n)
 static struct choose call_of(const struct problem *p, int n)
 {
     return (struct choose){.step = p->device_step, .bucket = bucket_of(n), .logits = p->device_logits, .stride = p->stride, .vocab = p->vocab,
-                           .tile_max = p->device_tile_max, .picks = p->device_picks};
+                           .ids = p->listed ? p->device_ids : NULL, .tile_max = p->device_tile_max, .picks = p->device_picks};
 }
 
 static void show(const char *what, const struct pick *p)
@@ -164,7 +176,7 @@ static void compare(struct problem *p, int r, int place, int n, const struct pic
     const struct sampling *s = &p->s[r];
     if (!memcmp(got, &p->want[r], sizeof *got) || p->failures++ >= FAILURES_SHOWN)
         return;
-    print_error("vocab %d, %s: place %d of %d, logits %s, T %g k %d p %g min-p %g seed %llu choice %u pos %d n_top %d\n", p->vocab, how, place, n, kind_name[p->kind[r]],
+    print_error("vocab %d%s, %s: place %d of %d, logits %s, T %g k %d p %g min-p %g seed %llu choice %u pos %d n_top %d\n", p->vocab, p->listed ? " listed" : "", how, place, n, kind_name[p->kind[r]],
                 (double)s->temperature, (int)s->top_k, (double)s->top_p, (double)s->min_p, (unsigned long long)s->seed, (unsigned)s->choice, p->pos[r], p->n_top[r]);
     show("got ", got);
     show("want", &p->want[r]);
@@ -191,7 +203,7 @@ static void check_rows(struct problem *p, int n)
 {
     int which[MOST];
     for (int r = 0; r < n; r++) {
-        p->want[r] = choose(p->logits + (size_t)r * (size_t)p->stride, p->vocab, &p->s[r], p->n_top[r], p->pos[r] + 1);
+        p->want[r] = choose(p->logits + (size_t)r * (size_t)p->stride, p->vocab, p->listed ? p->ids : NULL, &p->s[r], p->n_top[r], p->pos[r] + 1);
         which[r] = r;
     }
     call(p, which, n, "together");
@@ -227,6 +239,9 @@ static void check_settings(struct problem *p, int rows, int kind, uint64_t *seed
             enum kind k = gpu_random(seed) % 3 == 0 ? TEXT : (enum kind)(gpu_random(seed) % (gpu_random(seed) % 8 ? SOME_MINUS : KINDS));
             fill_row(p, r, kind < 0 ? k : (enum kind)kind, seed);
         }
+        p->listed = false;
+        check_rows(p, n);
+        p->listed = true;
         check_rows(p, n);
     }
 }
