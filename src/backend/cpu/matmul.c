@@ -14,6 +14,7 @@
 const struct kernels *const kernels_table[] = {
 #ifdef __x86_64__
     &kernels_avx512,
+    &kernels_avx2,
 #endif
     &kernels_plain,
     NULL,
