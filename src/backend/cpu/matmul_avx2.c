@@ -8,68 +8,106 @@
 #ifdef __AVX2__
 #include "backend/cpu/tiles.h"
 
+/* As many sums as there are registers for, beside weights and an activation. */
+enum { PAIR_ROWS = 2, SINGLE_ROWS = 5 };
+
+/* A tile's activations brought together, so that all rows are reached from one pointer. Bytes of a row: those of the kind that has most, and a line so that
+   rows do not fall into the same cache sets. */
+enum { NEAR_BYTES = 2048 + 64 };
+struct near {
+    _Alignas(64) uint8_t row[SINGLE_ROWS][NEAR_BYTES];
+};
+
+/* Not unrolled: compilers would mix the steps, and have too few registers for that. */
+#define LOOP(i, n) _Pragma("GCC unroll 1") for (int i = 0; i < (n); i++)
+
 INLINE __m256i load_part(const uint8_t *line, int p) { return _mm256_load_si256((const __m256i *)(const void *)(line + 32 * p)); }
 
 INLINE __m256i broadcast4(const uint8_t *p) { return _mm256_set1_epi32(four_bytes(p)); }
 
-/* The odd or the even of each pair of bf16 as floats. */
-INLINE __m256 half_of(__m256i pairs, const bool odd)
+/* As floats. */
+INLINE void widen_rows(const struct slice *s, struct near *near, const int R)
 {
-    return _mm256_castsi256_ps(odd ? _mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000u)) : _mm256_slli_epi32(pairs, 16));
+    EACH(r, R)
+        for (int k = 0; k < s->n; k += LANES)
+            lanes_store((float *)(void *)near->row[r] + k, lanes_load_bf16((const uint16_t *)(const void *)(s->x + (size_t)r * s->x_stride) + s->k + k));
 }
 
 INLINE void tile_bf16(const struct slice *s, enum matrix_kind kind, const int R, const int B)
 {
     (void)kind;
+    struct near near;
     struct sums acc[MAX_R][MAX_B];
+    widen_rows(s, &near, R);
     load_acc(s, acc, R, B);
-    const uint8_t *x = s->x + 2 * s->k;
     for (size_t line = 0; line < (size_t)s->n / 2; line++) {
         fetch(s, line, R, B);
-        for (int odd = 1; odd >= 0; odd--) {
-            __m256 w[MAX_B][PARTS];
-            EACH(b, B) EACH_PART(p) w[b][p] = half_of(load_part(s->w[b] + 64 * line, p), odd);
+        EACH(even, 2)
+        {
+            __m256i w[MAX_B][PARTS];
+            EACH(b, B) EACH_PART(p)
+            {
+                __m256i pairs = load_part(s->w[b] + 64 * line, p);
+                w[b][p] = even ? _mm256_slli_epi32(pairs, 16) : _mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000u));
+            }
             EACH(r, R)
             {
-                __m256 a = half_of(broadcast4(x + (size_t)r * s->x_stride + 4 * line), odd);
-                EACH(b, B) EACH_PART(p) acc[r][b].part[p] = lanes_fma((lanes)w[b][p], (lanes)a, acc[r][b].part[p]);
+                lanes a = lanes_all(one_float(near.row[r] + 8 * line + (even ? 0 : 4)));
+                EACH(b, B) EACH_PART(p) acc[r][b].part[p] = lanes_fma((lanes)w[b][p], a, acc[r][b].part[p]);
             }
         }
     }
     store_acc(s, acc, R, B);
 }
 
-/* Sums of two products of bytes, in 16 bits, widened to sums of four. */
-INLINE __m256i widen_pairs(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
-
-INLINE void dot_q8(const struct slice *s, size_t line, const uint8_t *x, struct dots dot[][MAX_B], const int R, const int B)
+/* sum += more, in this order: compilers would add other terms first, and have too few registers for that. */
+INLINE void add_here(__m256i *sum, __m256i more, const int bits)
 {
-    EACH(r, R) EACH(b, B) EACH_PART(p) dot[r][b].part[p] = (ilanes){0};
-    EACH(j, Q8_LINES)
-    {
-        __m256i w[MAX_B][PARTS], size[MAX_B][PARTS];
-        EACH(b, B) EACH_PART(p)
-        {
-            w[b][p] = _mm256_xor_si256(load_part(s->w[b] + 64 * (line + (size_t)j), p), _mm256_set1_epi8(-128));
-            size[b][p] = _mm256_abs_epi8(w[b][p]);
+    *sum = bits == 16 ? _mm256_add_epi16(*sum, more) : _mm256_add_epi32(*sum, more);
+    __asm__("" : "+x"(*sum));
+}
+
+/* 8-bit codes in 16 bits: of each 32-block the even ones, then the odd ones. */
+INLINE void split_rows(const struct slice *s, struct near *near, const int R)
+{
+    EACH(r, R)
+        for (int k = 0; k < s->n; k += QUANT_K) {
+            __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)(s->x + (size_t)r * s->x_stride + s->k + k));
+            _mm256_store_si256((__m256i *)(void *)(near->row[r] + 2 * k), _mm256_srai_epi16(_mm256_slli_epi16(codes, 8), 8));
+            _mm256_store_si256((__m256i *)(void *)(near->row[r] + 2 * k + 32), _mm256_srai_epi16(codes, 8));
         }
+}
+
+INLINE void dot_q8(const struct slice *s, const uint8_t *x, size_t line, __m256i dot[][MAX_B][PARTS], const int R, const int B)
+{
+    LOOP(j, Q8_LINES)
+    {
         fetch(s, line + (size_t)j, R, B);
-        EACH(r, R)
+        EACH(odd, 2)
         {
-            __m256i a = broadcast4(x + (size_t)r * s->x_stride + 4 * j);
-            EACH(b, B) EACH_PART(p) dot[r][b].part[p] += (ilanes)widen_pairs(_mm256_maddubs_epi16(size[b][p], _mm256_sign_epi8(a, w[b][p])));
+            __m256i w[MAX_B][PARTS];
+            EACH(b, B) EACH_PART(p)
+            {
+                __m256i codes = load_part(s->w[b] + 64 * (line + (size_t)j), p);
+                w[b][p] = odd ? _mm256_srli_epi16(codes, 8) : _mm256_and_si256(codes, _mm256_set1_epi16(255));
+            }
+            EACH(r, R)
+            {
+                __m256i a = broadcast4(x + r * NEAR_BYTES + 4 * j + 32 * odd);
+                EACH(b, B) EACH_PART(p) add_here(&dot[r][b][p], _mm256_madd_epi16(w[b][p], a), 32);
+            }
         }
     }
 }
 
-INLINE void dot_q4(const struct slice *s, enum matrix_kind kind, size_t line, const uint8_t *x, const uint8_t *sum, struct dots dot[][MAX_B], const int R, const int B)
+/* All eight pairs' sums in 16 bits, then widened. */
+INLINE void dot_q4(const struct slice *s, const uint8_t *x, size_t line, __m256i dot[][MAX_B][PARTS], const int R, const int B)
 {
-    __m256i few[MAX_R][MAX_B][PARTS];
-    EACH(r, R) EACH(b, B) EACH_PART(p) few[r][b][p] = _mm256_setzero_si256();
-    EACH(j, Q4_LINES)
+    LOOP(j, Q4_LINES)
     {
         fetch(s, line + (size_t)j, R, B);
-        for (int high = 0; high < 2; high++) {
+        EACH(high, 2)
+        {
             __m256i w[MAX_B][PARTS];
             EACH(b, B) EACH_PART(p)
             {
@@ -78,47 +116,60 @@ INLINE void dot_q4(const struct slice *s, enum matrix_kind kind, size_t line, co
             }
             EACH(r, R)
             {
-                __m256i a = broadcast4(x + (size_t)r * s->x_stride + 16 * high + 4 * j);
-                EACH(b, B) EACH_PART(p) few[r][b][p] = _mm256_add_epi16(few[r][b][p], _mm256_maddubs_epi16(w[b][p], a));
+                __m256i a = broadcast4(x + r * NEAR_BYTES + 16 * high + 4 * j);
+                EACH(b, B) EACH_PART(p) add_here(&dot[r][b][p], _mm256_maddubs_epi16(w[b][p], a), 16);
             }
         }
     }
+    EACH(r, R) EACH(b, B) EACH_PART(p) dot[r][b][p] = _mm256_madd_epi16(dot[r][b][p], _mm256_set1_epi16(1));
+}
+
+/* Minus offset * sum, which undoes the unsigned codes. */
+INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes x, struct spot at, struct dots dot[][MAX_B], const int R, const int B)
+{
+    __m256i unsigned_dot[MAX_R][MAX_B][PARTS];
+    EACH(r, R) EACH(b, B) EACH_PART(p) unsigned_dot[r][b][p] = _mm256_setzero_si256();
+    if (kind == MATRIX_Q8)
+        dot_q8(s, x.row + 2 * at.k, at.line, unsigned_dot, R, B);
+    else
+        dot_q4(s, x.row + at.k, at.line, unsigned_dot, R, B);
     EACH(r, R)
     {
-        ilanes start = {0};
+        ilanes surplus = {0};
         if (quant_offset(kind))
-            start -= (ilanes)_mm256_slli_epi32(broadcast4(sum + (size_t)r * s->x_stride), 3);
-        EACH(b, B) EACH_PART(p) dot[r][b].part[p] = (ilanes)widen_pairs(few[r][b][p]) + start;
+            surplus += (ilanes)_mm256_slli_epi32(broadcast4(at.sum + (size_t)r * s->x_stride), kind == MATRIX_Q8 ? 7 : 3);
+        EACH(b, B) EACH_PART(p) dot[r][b].part[p] = (ilanes)unsigned_dot[r][b][p] - surplus;
     }
 }
 
-INLINE void dot_block(const struct slice *s, enum matrix_kind kind, size_t line, const uint8_t *x, const uint8_t *sum, struct dots dot[][MAX_B], const int R, const int B)
+INLINE void tile_quant(const struct slice *s, enum matrix_kind kind, const int R, const int B)
 {
+    struct near near;
     if (kind == MATRIX_Q8)
-        dot_q8(s, line, x, dot, R, B);
+        split_rows(s, &near, R);
     else
-        dot_q4(s, kind, line, x, sum, dot, R, B);
+        EACH(r, R) memcpy(near.row[r], s->x + (size_t)r * s->x_stride + s->k, (size_t)s->n);
+    tile_codes(s, kind, (struct codes){near.row[0], NEAR_BYTES}, R, B);
 }
 
-TILES_6(f32, tile_f32, MATRIX_F32, 1)
-TILES_3(f32, tile_f32, MATRIX_F32, 2)
-TILES_6(bf16, tile_bf16, MATRIX_BF16, 1)
-TILES_3(bf16, tile_bf16, MATRIX_BF16, 2)
-TILES_6(q8, tile_quant, MATRIX_Q8, 1)
-TILES_6(q4_0, tile_quant, MATRIX_Q4_0, 1)
-TILES_6(q4_1, tile_quant, MATRIX_Q4_1, 1)
+TILES_5(f32, tile_f32, MATRIX_F32, 1)
+TILES_2(f32, tile_f32, MATRIX_F32, 2)
+TILES_5(bf16, tile_bf16, MATRIX_BF16, 1)
+TILES_2(bf16, tile_bf16, MATRIX_BF16, 2)
+TILES_5(q8, tile_quant, MATRIX_Q8, 1)
+TILES_5(q4_0, tile_quant, MATRIX_Q4_0, 1)
+TILES_5(q4_1, tile_quant, MATRIX_Q4_1, 1)
 
 static tile_fn *const tile_table[MATRIX_KINDS][MAX_B][MAX_R + 1] = {
-    [MATRIX_F32] = {{ROW_6(f32, 1)}, {ROW_3(f32, 2)}}, [MATRIX_BF16] = {{ROW_6(bf16, 1)}, {ROW_3(bf16, 2)}}, [MATRIX_Q8] = {{ROW_6(q8, 1)}},
-    [MATRIX_Q4_0] = {{ROW_6(q4_0, 1)}},                [MATRIX_Q4_1] = {{ROW_6(q4_1, 1)}},
+    [MATRIX_F32] = {{ROW_5(f32, 1)}, {ROW_2(f32, 2)}}, [MATRIX_BF16] = {{ROW_5(bf16, 1)}, {ROW_2(bf16, 2)}}, [MATRIX_Q8] = {{ROW_5(q8, 1)}},
+    [MATRIX_Q4_0] = {{ROW_5(q4_0, 1)}},                [MATRIX_Q4_1] = {{ROW_5(q4_1, 1)}},
 };
 
-/* As many sums as there are registers for, beside weights and an activation. */
-enum { PAIR_ROWS = 3, SINGLE_ROWS = 6, SINGLE_ROWS_Q8 = 5 };
 static bool side_by_side(enum operand_kind kind, int rows) { return kind != OPERAND_Q8 && rows <= PAIR_ROWS; }
 static int most_rows(enum operand_kind operand, enum matrix_kind kind, int B)
 {
-    return B > 1 ? PAIR_ROWS : operand == OPERAND_Q8 && kind == MATRIX_Q8 ? SINGLE_ROWS_Q8 : SINGLE_ROWS;
+    (void)operand, (void)kind;
+    return B > 1 ? PAIR_ROWS : SINGLE_ROWS;
 }
 
 static void round_bf16(const float *x, uint8_t *out)

@@ -78,28 +78,29 @@ INLINE void dot_line(const struct slice *s, const __m512i *w, const uint8_t *x, 
 
 /* Dots start at -offset * sum, which undoes the unsigned codes. One block goes by rows, so that a quad of activations is one load; two by lines, which leaves
    the registers to the sums. */
-INLINE void dot_block(const struct slice *s, enum matrix_kind kind, size_t line, const uint8_t *x, const uint8_t *sum, struct dots dot[][MAX_B], const int R, const int B)
+INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes codes, struct spot at, struct dots dot[][MAX_B], const int R, const int B)
 {
+    const uint8_t *x = codes.row + at.k;
     const __m512i mask = _mm512_set1_epi8(15);
     __m512i w[Q8_LINES][MAX_B], one[Q8_LINES];
     EACH(r, R)
     {
         ilanes start = {0};
         if (quant_offset(kind))
-            start -= (ilanes)_mm512_slli_epi32(broadcast4(sum + (size_t)r * s->x_stride), kind == MATRIX_Q8 ? 7 : 3);
+            start -= (ilanes)_mm512_slli_epi32(broadcast4(at.sum + (size_t)r * s->x_stride), kind == MATRIX_Q8 ? 7 : 3);
         EACH(b, B) dot[r][b].part[0] = start;
     }
     EACH(j, quant_lines(kind))
     {
         EACH(b, B)
         {
-            w[j][b] = load_line(s->w[b] + 64 * (line + (size_t)j));
+            w[j][b] = load_line(s->w[b] + 64 * (at.line + (size_t)j));
             if (kind != MATRIX_Q8) {
                 w[j + 4][b] = _mm512_and_si512(_mm512_srli_epi16(w[j][b], 4), mask);
                 w[j][b] = _mm512_and_si512(w[j][b], mask);
             }
         }
-        fetch(s, line + (size_t)j, R, B);
+        fetch(s, at.line + (size_t)j, R, B);
         if (B > 1) {
             dot_line(s, w[j], x + 4 * j, dot, R, B);
             if (kind != MATRIX_Q8)
@@ -112,6 +113,9 @@ INLINE void dot_block(const struct slice *s, enum matrix_kind kind, size_t line,
         dot_quad(s, one + 4, x + 16, dot, R);
     }
 }
+
+/* Codes are read where they lie. */
+INLINE void tile_quant(const struct slice *s, enum matrix_kind kind, const int R, const int B) { tile_codes(s, kind, (struct codes){s->x + s->k, s->x_stride}, R, B); }
 
 enum { QUANT_PAIR_R = 6 }; /* 12 dots and 12 sums are registers, and 4 weights */
 TILES_8(f32, tile_f32, MATRIX_F32, 1)

@@ -104,17 +104,29 @@ INLINE void add_scaled(const uint8_t *scale, lanes dx, const struct dots *dot, s
     EACH_PART(p) acc->part[p] = lanes_fma(load_half(scale + 2 * LANES * p) * dx, __builtin_convertvector(dot->part[p], lanes), acc->part[p]);
 }
 
-/* dot[r][b] = the 32-block whose first line is w[b] + 64 * line times the activations at x, r rows; sum: of row 0's activations. Each set's own. */
-INLINE void dot_block(const struct slice *s, enum matrix_kind kind, size_t line, const uint8_t *x, const uint8_t *sum, struct dots dot[][MAX_B], const int R, const int B);
+/* Codes of activations as a set's dots want them: of R rows, the slice's columns. */
+struct codes {
+    const uint8_t *row; /* the first, `stride` bytes to the next */
+    size_t stride;
+};
+
+/* One 32-block of each row and block of weights: column k of the slice, whose first line is w[b] + 64 * line; sum: of row 0's activations. */
+struct spot {
+    size_t k, line;
+    const uint8_t *sum;
+};
+
+/* dot[r][b] = the exact dots at a spot. Each set's own. */
+INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes x, struct spot at, struct dots dot[][MAX_B], const int R, const int B);
 
 /* 32-block `half` of a group of the slice: dots, then the scaled sums. */
-INLINE void quant_block(const struct slice *s, enum matrix_kind kind, size_t group, size_t half, struct sums acc[][MAX_B], const int R, const int B)
+INLINE void quant_block(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t half, struct sums acc[][MAX_B], const int R, const int B)
 {
-    const size_t lines = (size_t)quant_lines(kind), first = group * (group_bytes(kind) / 64), k = (size_t)s->k + group * GROUP_K + half * QUANT_K;
+    const size_t lines = (size_t)quant_lines(kind), first = group * (group_bytes(kind) / 64), k = group * GROUP_K + half * QUANT_K;
     const size_t scales = 64 * (first + 2 * lines) + half * (SCALE_LINE / 2);
-    const uint8_t *dx = s->x + s->x_k + k / QUANT_K * 4, *sum = dx + (size_t)s->x_k / QUANT_K * 4;
+    const uint8_t *dx = s->x + s->x_k + ((size_t)s->k + k) / QUANT_K * 4, *sum = dx + (size_t)s->x_k / QUANT_K * 4;
     struct dots dot[MAX_R][MAX_B];
-    dot_block(s, kind, first + half * lines, s->x + k, sum, dot, R, B);
+    dot_block(s, kind, x, (struct spot){k, first + half * lines, sum}, dot, R, B);
     EACH(r, R)
     {
         lanes scale = lanes_all(one_float(dx + (size_t)r * s->x_stride));
@@ -127,13 +139,13 @@ INLINE void quant_block(const struct slice *s, enum matrix_kind kind, size_t gro
     }
 }
 
-INLINE void tile_quant(const struct slice *s, enum matrix_kind kind, const int R, const int B)
+INLINE void tile_codes(const struct slice *s, enum matrix_kind kind, struct codes x, const int R, const int B)
 {
     struct sums acc[MAX_R][MAX_B];
     load_acc(s, acc, R, B);
     for (size_t group = 0; group < (size_t)s->n / GROUP_K; group++) {
-        quant_block(s, kind, group, 0, acc, R, B);
-        quant_block(s, kind, group, 1, acc, R, B);
+        quant_block(s, kind, x, group, 0, acc, R, B);
+        quant_block(s, kind, x, group, 1, acc, R, B);
         for (size_t line = 2 * (size_t)quant_lines(kind); line < group_bytes(kind) / 64; line++) /* the scales */
             fetch(s, group * (group_bytes(kind) / 64) + line, R, B);
     }
@@ -143,11 +155,13 @@ INLINE void tile_quant(const struct slice *s, enum matrix_kind kind, const int R
 /* The same tile for every kind, number of rows R and of blocks B, as functions and as rows of the table [R]. */
 #define TILE(name, tile, kind, B, R) \
     static void name##_##B##_##R(const struct slice *s) { tile(s, kind, R, B); }
-#define TILES_3(name, tile, kind, B) TILE(name, tile, kind, B, 1) TILE(name, tile, kind, B, 2) TILE(name, tile, kind, B, 3)
-#define TILES_6(name, tile, kind, B) TILES_3(name, tile, kind, B) TILE(name, tile, kind, B, 4) TILE(name, tile, kind, B, 5) TILE(name, tile, kind, B, 6)
+#define TILES_2(name, tile, kind, B) TILE(name, tile, kind, B, 1) TILE(name, tile, kind, B, 2)
+#define TILES_5(name, tile, kind, B) TILES_2(name, tile, kind, B) TILE(name, tile, kind, B, 3) TILE(name, tile, kind, B, 4) TILE(name, tile, kind, B, 5)
+#define TILES_6(name, tile, kind, B) TILES_5(name, tile, kind, B) TILE(name, tile, kind, B, 6)
 #define TILES_8(name, tile, kind, B) TILES_6(name, tile, kind, B) TILE(name, tile, kind, B, 7) TILE(name, tile, kind, B, 8)
-#define ROW_3(name, B) NULL, name##_##B##_1, name##_##B##_2, name##_##B##_3
-#define ROW_6(name, B) ROW_3(name, B), name##_##B##_4, name##_##B##_5, name##_##B##_6
+#define ROW_2(name, B) NULL, name##_##B##_1, name##_##B##_2
+#define ROW_5(name, B) ROW_2(name, B), name##_##B##_3, name##_##B##_4, name##_##B##_5
+#define ROW_6(name, B) ROW_5(name, B), name##_##B##_6
 #define ROW_8(name, B) ROW_6(name, B), name##_##B##_7, name##_##B##_8
 
 #endif
