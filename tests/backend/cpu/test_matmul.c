@@ -17,6 +17,7 @@
 
 #include "backend/cpu/layout.h"
 #include "backend/cpu/matmul.h"
+#include "base/denormals.h"
 #include "base/half.h"
 #include "base/philox.h"
 
@@ -184,6 +185,8 @@ static void test_every_set_has_the_bits_of_plain(void **state)
     {
         bool itself = k == &kernels_plain; /* one shape shows that its rows do not depend on each other */
         assert_int_equal(first_difference(k, ORDINARY, 0, itself ? 1 : SHAPES), -1);
+        if (!itself && !denormals_flushable()) /* valgrind: denormals are not promised */
+            continue;
         assert_int_equal(first_difference(k, NEAR_UNDERFLOW, itself ? 2 : 1, itself ? 3 : 2), -1);
         assert_int_equal(first_difference(k, ANY_BITS, itself ? 2 : 1, itself ? 3 : 2), -1);
     }
