@@ -7,6 +7,7 @@
 #ifndef BACKEND_CPU_TILES_H
 #define BACKEND_CPU_TILES_H
 
+#ifdef __AVX2__
 #include <immintrin.h>
 #include <string.h>
 
@@ -164,4 +165,5 @@ INLINE void tile_codes(const struct slice *s, enum matrix_kind kind, struct code
 #define ROW_6(name, B) ROW_5(name, B), name##_##B##_6
 #define ROW_8(name, B) ROW_6(name, B), name##_##B##_7, name##_##B##_8
 
+#endif
 #endif
