@@ -6,7 +6,7 @@
    Build, from the repository root (after cmake --build build):
      cc -std=c11 -O3 -D_GNU_SOURCE -Isrc -mavx512f -mavx512bw -mavx512vl -mavx512bf16 -mavx512vnni -o build/bench_kernels bench/bench_kernels.c \
         $(find build/CMakeFiles/core.dir -name '*.o') $(pkg-config --libs jansson libpcre2-8 libutf8proc) -lpthread -lm
-   Run: build/bench_kernels [GiB of weights (1)] [rows (2048)] [columns (2048)] [threads (all)] [kind (all)] */
+   Run: build/bench_kernels [GiB of weights (1)] [rows (2048)] [columns (2048)] [threads (all)] [kind (all)] [kernels (auto)] */
 #include <immintrin.h>
 #include <sched.h>
 #include <stdio.h>
@@ -192,10 +192,12 @@ int main(int argc, char **argv)
     static struct bench b;
     double gib = argc > 1 ? atof(argv[1]) : 1;
     int rows = argc > 2 ? atoi(argv[2]) : 2048, cols = argc > 3 ? atoi(argv[3]) : 2048;
-    const char *only = argc > 5 ? argv[5] : NULL;
+    const char *only = argc > 5 && strcmp(argv[5], "all") ? argv[5] : NULL;
     b.pool = pool_open(argc > 4 ? atoi(argv[4]) : 0, NULL);
     pin_caller();
-    b.kernels = kernels_pick(NULL);
+    b.kernels = kernels_pick(argc > 6 ? argv[6] : NULL);
+    if (!b.kernels)
+        return 64;
     b.bytes = (size_t)(gib * 1024) << 20;
     b.memory = aligned_alloc(2 << 20, b.bytes);
     b.out = malloc((size_t)rows * MATMUL_MAX_ROWS * sizeof *b.out);

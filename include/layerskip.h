@@ -64,7 +64,7 @@ typedef struct lsk_model_options {
     const char *weights; /* NULL or "file": as stored; "q8", "q4", "bf16": converted while loading */
     const char *kv;      /* NULL or "auto" (bf16; f32 with compute f32), "bf16", "f32" */
     const char *compute; /* NULL or "native"; "f32": float activations everywhere, for accuracy tests */
-    const char *kernels; /* NULL or "auto": the fastest that this device has; on a CPU also "plain", "avx512": that set */
+    const char *kernels; /* NULL or "auto": the fastest that this device has; on a CPU also "plain", "avx2", "avx512": that set */
     int threads;         /* 0: one for every core of this process */
     int context;         /* tokens that one session may hold; 0: the model's maximum */
     int sessions;        /* how many may be open at once; 0: 1. Memory for the KV cache of all of them is taken at open */

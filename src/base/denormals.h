@@ -4,6 +4,7 @@
 #ifndef BASE_DENORMALS_H
 #define BASE_DENORMALS_H
 
+#include <stdbool.h>
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
@@ -27,6 +28,19 @@ static inline void denormals_restore(unsigned old)
 #else
     (void)old;
 #endif
+}
+
+/* Does the machine keep that mode? valgrind does not. */
+static inline bool denormals_flushable(void)
+{
+    unsigned old = denormals_flush();
+#ifdef __SSE2__
+    bool kept = (_mm_getcsr() & 0x8040u) == 0x8040u;
+#else
+    bool kept = false;
+#endif
+    denormals_restore(old);
+    return kept;
 }
 
 #endif

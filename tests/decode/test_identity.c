@@ -4,6 +4,7 @@
    --tokens N: a covering sample of N tokens and more with up to 64 timelines in a call, for devices that like many rows. */
 #include "tiny_device.h"
 
+#include "backend/cpu/matmul.h"
 #include "decode/decode.h"
 
 enum { SLOTS = 600, MAX_DRAFTS = 12, NEW = 64, TIMELINES = 3, CROWD = 64 };
@@ -33,7 +34,7 @@ static const struct team {
 };
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
-static const char *const sets[] = {NULL, "plain"};
+static const char *const sets[] = {NULL, "plain", "avx2"};
 static const int gaps[] = {0, 2, 5}; /* drafts are chosen among all tokens but every so manieth; 0: but none */
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
@@ -269,6 +270,14 @@ static void compare(const struct combination *c, int number, struct tally *sum, 
     judge(c, &got, want, &stats, sum, tell);
 }
 
+/* Every so many replies are made by another set of kernels, where there is one: plain seldom, since it is slow. */
+static int set_of(int number, int every)
+{
+    if (!test_on_cpu())
+        return 0;
+    return number % every == every - 1 ? 1 : number % every == every / 2 && kernels_pick("avx2") ? 2 : 0;
+}
+
 /* Every level of every factor, in random company. */
 static struct combination random_combination(uint64_t *seed, int number)
 {
@@ -276,7 +285,7 @@ static struct combination random_combination(uint64_t *seed, int number)
                             .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches)),
                             .gap = check_below(seed, COUNT(gaps))};
     c.exit_layer = 1 + check_below(seed, strcmp(kinds[c.kind].shape, "tiny-gqa") ? 3 : 4);
-    c.set = number % 5 == 4 && c.prompt < 3 && test_on_cpu(); /* the plain kernels are slow, and the CPU's */
+    c.set = c.prompt < 3 ? set_of(number, 5) : 0;
     c.threads = c.threads == 2 && number % 3 ? 1 : c.threads; /* more threads than cores: less often */
     return c;
 }
@@ -293,7 +302,7 @@ static void drafting_changes_no_bit(void **state)
     struct tally sum = {0};
     uint64_t seed = 2024;
     fault = NO_FAULT;
-    test_of_cpu("kernels plain");
+    test_of_cpu("kernels plain and avx2");
     for (int i = 0; i < 300; i++) {
         struct combination c = random_combination(&seed, i);
         compare(&c, i, &sum, true);
@@ -315,7 +324,7 @@ static void everything_changes_no_bit(void **state)
                 for (int s = 0; s < COUNT(samplings); s++)
                     for (int p = 0; p < COUNT(prompts); p++) {
                         struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .team = number % COUNT(teams), .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
-                                                .batch = number % COUNT(batches), .set = number % 7 == 6 && test_on_cpu(), .gap = number % 5 % COUNT(gaps)};
+                                                .batch = number % COUNT(batches), .set = set_of(number, 7), .gap = number % 5 % COUNT(gaps)};
                         compare(&c, number++, &sum, true);
                     }
             print_message("%s %s, exit %d: %ld replies so far\n", kinds[k].shape, kinds[k].weights, e, sum.replies);

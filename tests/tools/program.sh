@@ -79,6 +79,10 @@ done
 if [ "$LAYERSKIP_DEVICE" = cpu ]; then
     try 0 "${run[@]}" --threads 1 --kernels plain
     same plain "one thread, plain kernels"
+    if "$program" --version | grep "cpu features:" | grep -q avx2; then
+        try 0 "${run[@]}" --kernels avx2
+        same plain "avx2 kernels"
+    fi
 else
     check "the memory plan comes first" eval 'head -n 1 err | grep -q "^plan       cuda: weights "'
     says err "waits      the host waited"

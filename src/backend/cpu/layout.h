@@ -11,7 +11,7 @@
 
 extern const struct kernels kernels_plain;
 #ifdef __x86_64__
-extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_avx512, kernels_avx2;
 #endif
 
 /* Quantised kinds: per 64 k a group of two 32-blocks; codes first, then the scales of both, 16 rows each. */

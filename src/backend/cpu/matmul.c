@@ -8,12 +8,14 @@
 
 #include "backend/cpu/layout.h"
 #include "base/checked.h"
+#include "base/denormals.h"
 #include "base/half.h"
 #include "base/philox.h"
 
 const struct kernels *const kernels_table[] = {
 #ifdef __x86_64__
     &kernels_avx512,
+    &kernels_avx2,
 #endif
     &kernels_plain,
     NULL,
@@ -215,17 +217,19 @@ enum { TEST_ROWS = 40, TEST_COLS = 96, TEST_K = 128, TEST_X = 57, TEST_OWN = 11,
 static const int test_more[] = {26, 31, 43, 50, 57};
 
 struct trial {
+    bool tiny; /* are there numbers near the smallest */
     _Alignas(64) uint8_t weights[3 * TEST_K * MATRIX_ROWS * 4];
     _Alignas(64) uint8_t x[2][TEST_X][TEST_K * 4 + 64];
     float out[2][TEST_X][TEST_ROWS]; /* of "plain": rows 0..TEST_OWN-1 */
     uint8_t source[MATRIX_ROWS][TEST_COLS * 4];
 };
 
-/* Numbers around 1, and in every eighth place one that is denormal or multiplies to a denormal. */
-static float test_number(int kind, int i, int k)
+/* Numbers around 1, and in every eighth place one that is denormal or multiplies to a denormal: where there is no mode that makes them zero, which is under valgrind,
+   the vector sets do not promise their bits. */
+static float test_number(const struct trial *t, int kind, int i, int k)
 {
     struct philox p = philox(7, (uint32_t)kind, (uint32_t)i, (uint32_t)k, 0);
-    uint32_t exponent = p.v[1] % 8 ? 120 + p.v[2] % 10 : p.v[2] % 72;
+    uint32_t exponent = p.v[1] % 8 || !t->tiny ? 120 + p.v[2] % 10 : p.v[2] % 72;
     return f32_from_bits((p.v[0] & 0x807fffffu) | exponent << 23);
 }
 
@@ -238,7 +242,7 @@ static void fill_matrix(struct matrix *m, struct trial *t, enum matrix_kind kind
         for (int i = 0; i < MATRIX_ROWS; i++) {
             float row[TEST_COLS];
             for (int k = 0; k < TEST_COLS; k++)
-                row[k] = test_number(kind, block * MATRIX_ROWS + i, k);
+                row[k] = test_number(t, kind, block * MATRIX_ROWS + i, k);
             dtype_from_f32(type, row, t->source[i], TEST_COLS);
         }
         matrix_pack_block(m, block, type, t->source, sizeof t->source[0]);
@@ -246,12 +250,12 @@ static void fill_matrix(struct matrix *m, struct trial *t, enum matrix_kind kind
 }
 
 /* All rows of both operands, each by its set: equal bytes? */
-static bool same_operands(const struct kernels *k, struct operand *ours, struct operand *theirs)
+static bool same_operands(const struct kernels *k, const struct trial *t, struct operand *ours, struct operand *theirs)
 {
     for (int r = 0; r < TEST_X; r++) {
         float x[TEST_COLS];
         for (int i = 0; i < TEST_COLS; i++)
-            x[i] = test_number(MATRIX_KINDS, r % TEST_OWN, i);
+            x[i] = test_number(t, MATRIX_KINDS, r % TEST_OWN, i);
         if (r < TEST_OWN)
             kernels_plain.operand_row(ours, r, x, TEST_COLS);
         k->operand_row(theirs, r, x, TEST_COLS);
@@ -277,7 +281,7 @@ static bool same_products(const struct kernels *k, struct trial *t, const struct
     enum operand_kind operand = matrix_operand(m->kind, wide);
     struct operand x = {.kind = operand, .rows = TEST_OWN, .k = m->k, .row_bytes = operand_row_bytes(operand, m->k), .data = t->x[0][0]}, y = x;
     y.data = t->x[1][0];
-    if (!same_operands(k, &x, &y))
+    if (!same_operands(k, t, &x, &y))
         return false;
     kernels_plain.matmul(m, &x, 0, m->blocks, t->out[0][0], TEST_ROWS);
     for (int rows = 1; rows <= TEST_FIRST; rows++)
@@ -293,6 +297,7 @@ const char *kernels_differ(const struct kernels *k)
 {
     struct trial t;
     struct matrix m;
+    t.tiny = denormals_flushable();
     for (int kind = 0; kind < MATRIX_KINDS && k != &kernels_plain; kind++) {
         fill_matrix(&m, &t, (enum matrix_kind)kind);
         for (int wide = kind_table[kind].operand == OPERAND_F32; wide < 2; wide++)

@@ -66,7 +66,7 @@ enum operand_kind matrix_operand(enum matrix_kind kind, bool wide);
 
 /* A set of kernels for one instruction set. All sets give the same bits. */
 struct kernels {
-    const char *name; /* "plain", "avx512" */
+    const char *name; /* "plain", "avx2", "avx512" */
     bool (*usable)(void); /* does this CPU have what it needs */
 
     /* One row: x f32[cols] into the operand's row r, zero padded. BF16: round to nearest even, denormals to zero.

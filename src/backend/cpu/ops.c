@@ -7,12 +7,13 @@
 
 extern const struct ops ops_plain;
 #if defined(__x86_64__)
-extern const struct ops ops_avx512;
+extern const struct ops ops_avx512, ops_avx2;
 #endif
 
 const struct ops *const ops_table[] = {
 #if defined(__x86_64__)
     &ops_avx512,
+    &ops_avx2,
 #endif
     &ops_plain,
     NULL,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cpu/avx512.h"
+#include "backend/cpu/instructions.h"
 
 #ifdef __AVX512F__
 #define OPS_TABLE ops_avx512

@@ -82,7 +82,7 @@ static struct trainer *open_trainer(const struct model *m, const struct train_op
     if (!rc)
         rc = gemm_open(&t->gemm, GEMM_LIBRARY, err);
     t->ops = ops_pick(NULL);
-    t->rows = train_rows_pick();
+    t->rows = train_rows_pick(NULL);
     if (!rc)
         rc = model_frequencies(m, t->inv_freq, err);
     if (rc || !(t->pool = pool_open(t->threads, err)) || take_memory(t, err) || load(t, err)) {

@@ -58,6 +58,7 @@ struct train_rows {
 };
 
 extern const struct train_rows train_rows_plain;
-const struct train_rows *train_rows_pick(void); /* the best that this CPU has */
+extern const struct train_rows *const train_rows_table[]; /* best first, "plain" last, then NULL */
+const struct train_rows *train_rows_pick(const char *name); /* as kernels_pick */
 
 #endif

@@ -17,6 +17,7 @@
 
 #include "backend/cpu/layout.h"
 #include "backend/cpu/matmul.h"
+#include "base/denormals.h"
 #include "base/half.h"
 #include "base/philox.h"
 
@@ -141,10 +142,10 @@ static bool same_rows(const struct kernels *k, const struct product *p, int n, i
     return same;
 }
 
-/* Every number of rows, at several places, in one range and cut in two. */
+/* Every number of rows, at several places, in one range and cut in two. valgrind, which is slow, takes as many as any tile has, and 64. */
 static bool same_as_plain(const struct kernels *k, const struct product *p)
 {
-    for (int n = 1; n <= MATMUL_MAX_ROWS; n++) {
+    for (int n = 1; n <= MATMUL_MAX_ROWS; n = n == 11 && !denormals_flushable() ? MATMUL_MAX_ROWS : n + 1) {
         int first = n * 29 % MATMUL_MAX_ROWS, cut = n % (p->m.blocks + 1);
         if (!same_rows(k, p, n, first, 0, p->m.blocks) || !same_rows(k, p, n, first + 17, 0, cut) || !same_rows(k, p, n, 0, cut, p->m.blocks))
             return false;
@@ -183,7 +184,9 @@ static void test_every_set_has_the_bits_of_plain(void **state)
     EACH_SET(k)
     {
         bool itself = k == &kernels_plain; /* one shape shows that its rows do not depend on each other */
-        assert_int_equal(first_difference(k, ORDINARY, 0, itself ? 1 : SHAPES), -1);
+        assert_int_equal(first_difference(k, ORDINARY, 0, itself ? 1 : denormals_flushable() ? SHAPES : 2), -1);
+        if (!itself && !denormals_flushable()) /* valgrind: denormals are not promised */
+            continue;
         assert_int_equal(first_difference(k, NEAR_UNDERFLOW, itself ? 2 : 1, itself ? 3 : 2), -1);
         assert_int_equal(first_difference(k, ANY_BITS, itself ? 2 : 1, itself ? 3 : 2), -1);
     }
@@ -203,6 +206,8 @@ static void test_bits_do_not_depend_on_the_denormal_mode(void **state)
             unsigned mode = _mm_getcsr() & 0x8040u;
             EACH_SET(k)
             {
+                if (k != &kernels_plain && !denormals_flushable())
+                    continue;
                 assert_true(same_rows(k, &p, 9, 5, 0, p.m.blocks));
                 assert_int_equal(_mm_getcsr() & 0x8040u, mode);
             }

@@ -245,10 +245,14 @@ static void try_all(const struct train_rows *r, struct trial *t)
 static void test_sets_agree_in_every_bit(void **state)
 {
     (void)state;
-    static struct trial best, plain;
-    try_all(train_rows_pick(), &best);
+    static struct trial one, plain;
     try_all(&train_rows_plain, &plain);
-    assert_memory_equal(&best, &plain, sizeof best);
+    for (int i = 0; train_rows_table[i]; i++) {
+        if (!train_rows_pick(train_rows_table[i]->name)) /* not on this CPU */
+            continue;
+        try_all(train_rows_table[i], &one);
+        assert_memory_equal(&one, &plain, sizeof one);
+    }
 }
 
 int main(void)

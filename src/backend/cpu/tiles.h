@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the vector kernel sets have in common: the work of one tile, and the steps that are lanes whatever the set (base/lanes.h). Private to them. A set's file
+   writes its dots, lists its tiles, and then includes matmul.inc, which takes a product apart.
+
+   A call goes by blocks, a block by slices of its columns, a slice by tiles of R rows: a slice comes from memory once and from the first-level cache for
+   every further tile. */
+#ifndef BACKEND_CPU_TILES_H
+#define BACKEND_CPU_TILES_H
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#include <string.h>
+
+#include "backend/cpu/instructions.h"
+#include "backend/cpu/layout.h"
+#include "base/denormals.h"
+#include "base/lanes.h"
+
+enum { MAX_R = 8, MAX_B = 2, SLICE_BYTES = 16384, AHEAD_BYTES = 16384 };
+
+/* One tile's work: R rows of activations times one slice of each of B blocks. */
+struct slice {
+    const uint8_t *w[MAX_B];    /* the first line */
+    const uint8_t *next[MAX_B]; /* what to prefetch: `step` bytes for every line */
+    size_t step;
+    const uint8_t *x; /* the first row, x_stride bytes to the next */
+    size_t x_stride;
+    int k, n, x_k;     /* first column, columns, columns of the whole row */
+    float *acc[MAX_B]; /* [R][16] */
+};
+
+typedef void tile_fn(const struct slice *);
+
+#define INLINE static inline __attribute__((always_inline))
+#define EACH(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
+
+/* Into the second-level cache, some slices ahead. A single row runs at the speed of memory by itself, and would only lose fill buffers to this. */
+INLINE void fetch(const struct slice *s, size_t line, const int R, const int B)
+{
+    if (R > 1)
+        EACH(b, B) _mm_prefetch((const char *)s->next[b] + line * s->step, _MM_HINT_T1);
+}
+
+INLINE int32_t four_bytes(const uint8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, 4);
+    return four;
+}
+
+INLINE float one_float(const uint8_t *p)
+{
+    float x;
+    memcpy(&x, p, 4);
+    return x;
+}
+
+/* The sums of a tile, in registers between these two. */
+INLINE void load_acc(const struct slice *s, struct sums acc[][MAX_B], const int R, const int B)
+{
+    EACH(r, R) EACH(b, B) EACH_PART(p) acc[r][b].part[p] = lanes_load(s->acc[b] + SUM_LANES * r + LANES * p);
+}
+
+INLINE void store_acc(const struct slice *s, struct sums acc[][MAX_B], const int R, const int B)
+{
+    EACH(r, R) EACH(b, B) EACH_PART(p) lanes_store(s->acc[b] + SUM_LANES * r + LANES * p, acc[r][b].part[p]);
+}
+
+/* The chain of fused multiply-adds, over f32 lines [n][16]. */
+INLINE void tile_f32(const struct slice *s, enum matrix_kind kind, const int R, const int B)
+{
+    (void)kind;
+    struct sums acc[MAX_R][MAX_B], w[MAX_B];
+    load_acc(s, acc, R, B);
+    const uint8_t *x = s->x + 4 * s->k;
+    for (size_t line = 0; line < (size_t)s->n; line++) {
+        EACH(b, B) EACH_PART(p) w[b].part[p] = lanes_load((const float *)(const void *)(s->w[b] + 64 * line) + LANES * p);
+        fetch(s, line, R, B);
+        EACH(r, R)
+        {
+            lanes a = lanes_all(one_float(x + (size_t)r * s->x_stride + 4 * line));
+            EACH(b, B) EACH_PART(p) acc[r][b].part[p] = lanes_fma(w[b].part[p], a, acc[r][b].part[p]);
+        }
+    }
+    store_acc(s, acc, R, B);
+}
+
+INLINE lanes load_half(const uint8_t *p)
+{
+#ifdef __AVX512F__
+    return (lanes)_mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)p));
+#else
+    return (lanes)_mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)p));
+#endif
+}
+
+/* The integer dots of one 32-block. */
+struct dots {
+    ilanes part[PARTS];
+};
+
+/* acc += scale * dx * dots, of one 32-block; scale [16] f16. */
+INLINE void add_scaled(const uint8_t *scale, lanes dx, const struct dots *dot, struct sums *acc)
+{
+    EACH_PART(p) acc->part[p] = lanes_fma(load_half(scale + 2 * LANES * p) * dx, __builtin_convertvector(dot->part[p], lanes), acc->part[p]);
+}
+
+/* Codes of activations as a set's dots want them: of R rows, the slice's columns. */
+struct codes {
+    const uint8_t *row; /* the first, `stride` bytes to the next */
+    size_t stride;
+};
+
+/* One 32-block of each row and block of weights: column k of the slice, whose first line is w[b] + 64 * line; sum: of row 0's activations. */
+struct spot {
+    size_t k, line;
+    const uint8_t *sum;
+};
+
+/* dot[r][b] = the exact dots at a spot. Each set's own. */
+INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes x, struct spot at, struct dots dot[][MAX_B], const int R, const int B);
+
+/* 32-block `half` of a group of the slice: dots, then the scaled sums. */
+INLINE void quant_block(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t half, struct sums acc[][MAX_B], const int R, const int B)
+{
+    const size_t lines = (size_t)quant_lines(kind), first = group * (group_bytes(kind) / 64), k = group * GROUP_K + half * QUANT_K;
+    const size_t scales = 64 * (first + 2 * lines) + half * (SCALE_LINE / 2);
+    const uint8_t *dx = s->x + s->x_k + ((size_t)s->k + k) / QUANT_K * 4, *sum = dx + (size_t)s->x_k / QUANT_K * 4;
+    struct dots dot[MAX_R][MAX_B];
+    dot_block(s, kind, x, (struct spot){k, first + half * lines, sum}, dot, R, B);
+    EACH(r, R)
+    {
+        lanes scale = lanes_all(one_float(dx + (size_t)r * s->x_stride));
+        EACH(b, B) add_scaled(s->w[b] + scales, scale, &dot[r][b], &acc[r][b]);
+        if (kind != MATRIX_Q4_1)
+            continue;
+        struct dots ones; /* what the activations make with weights of one */
+        EACH_PART(p) ones.part[p] = four_bytes(sum + (size_t)r * s->x_stride) - (ilanes){0};
+        EACH(b, B) add_scaled(s->w[b] + scales + SCALE_LINE, scale, &ones, &acc[r][b]);
+    }
+}
+
+INLINE void tile_codes(const struct slice *s, enum matrix_kind kind, struct codes x, const int R, const int B)
+{
+    struct sums acc[MAX_R][MAX_B];
+    load_acc(s, acc, R, B);
+    for (size_t group = 0; group < (size_t)s->n / GROUP_K; group++) {
+        quant_block(s, kind, x, group, 0, acc, R, B);
+        quant_block(s, kind, x, group, 1, acc, R, B);
+        for (size_t line = 2 * (size_t)quant_lines(kind); line < group_bytes(kind) / 64; line++) /* the scales */
+            fetch(s, group * (group_bytes(kind) / 64) + line, R, B);
+    }
+    store_acc(s, acc, R, B);
+}
+
+/* The same tile for every kind, number of rows R and of blocks B, as functions and as rows of the table [R]. */
+#define TILE(name, tile, kind, B, R) \
+    static void name##_##B##_##R(const struct slice *s) { tile(s, kind, R, B); }
+#define TILES_2(name, tile, kind, B) TILE(name, tile, kind, B, 1) TILE(name, tile, kind, B, 2)
+#define TILES_5(name, tile, kind, B) TILES_2(name, tile, kind, B) TILE(name, tile, kind, B, 3) TILE(name, tile, kind, B, 4) TILE(name, tile, kind, B, 5)
+#define TILES_6(name, tile, kind, B) TILES_5(name, tile, kind, B) TILE(name, tile, kind, B, 6)
+#define TILES_8(name, tile, kind, B) TILES_6(name, tile, kind, B) TILE(name, tile, kind, B, 7) TILE(name, tile, kind, B, 8)
+#define ROW_2(name, B) NULL, name##_##B##_1, name##_##B##_2
+#define ROW_5(name, B) ROW_2(name, B), name##_##B##_3, name##_##B##_4, name##_##B##_5
+#define ROW_6(name, B) ROW_5(name, B), name##_##B##_6
+#define ROW_8(name, B) ROW_6(name, B), name##_##B##_7, name##_##B##_8
+
+#endif
+#endif
