@@ -11,7 +11,8 @@ libc6-dev|echo '#include <stdio.h>' | gcc -E -
 cmake|cmake --version
 ninja-build|ninja --version
 pkg-config|pkg-config --version
-libjansson-dev|pkg-config --exists jansson"
+libjansson-dev|pkg-config --exists jansson
+libedit-dev|pkg-config --exists libedit"
 # shellcheck disable=SC2034
 demo="$build
 python3|python3 --version
@@ -20,6 +21,7 @@ python3-pip|python3 -m pip --version"
 test="$demo
 python3-venv|python3 -c 'import ensurepip'
 libcmocka-dev|pkg-config --exists cmocka
+python3-jinja2|python3 -c 'import jinja2'
 libopenblas0-pthread|python3 -c 'import ctypes; ctypes.CDLL(\"libopenblas.so.0\")'
 gnuplot-nox|gnuplot --version
 g++|g++ --version

@@ -695,7 +695,11 @@ static bool parse_statements(struct parser *p, const char *const *ends, struct n
         out = &n->next;
     }
     p->depth--;
-    return !*ends || unexpected(p, *ends);
+    if (!*ends)
+        return true;
+    while (ends[1])
+        ends++;
+    return unexpected(p, *ends); /* the last one closes the block */
 }
 
 int jinja_parse(struct jinja *j, const struct tokens *tokens, struct error *err)
