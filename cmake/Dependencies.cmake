@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Target `dependencies`: jansson (its archive with LSK_STATIC), threads, libm. OpenBLAS is none: training opens it at run time (src/backend/cpu/train_gemm.h).
+# Target `dependencies`: jansson (its archive with LSK_STATIC), threads, libm. Target `tool_dependencies`: those and libedit, for the program alone; without it `chat` reads plain lines. OpenBLAS is none: training opens it at run time (src/backend/cpu/train_gemm.h).
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(DEPS REQUIRED IMPORTED_TARGET jansson)
@@ -14,3 +14,15 @@ else()
   target_link_libraries(dependencies INTERFACE PkgConfig::DEPS)
 endif()
 target_link_libraries(dependencies INTERFACE Threads::Threads m ${CMAKE_DL_LIBS})
+
+add_library(tool_dependencies INTERFACE)
+target_link_libraries(tool_dependencies INTERFACE dependencies)
+if(NOT LSK_STATIC)
+  pkg_check_modules(EDIT QUIET IMPORTED_TARGET libedit)
+  if(EDIT_FOUND)
+    target_link_libraries(tool_dependencies INTERFACE PkgConfig::EDIT)
+    target_compile_definitions(tool_dependencies INTERFACE LSK_EDIT)
+  else()
+    message(NOTICE "libedit is missing: `layerskip chat` has no line editing and no history (make deps installs it)")
+  endif()
+endif()

@@ -49,7 +49,7 @@ static struct jinja *open_template(const lsk_model *m, const lsk_chat_options *o
 static int load_json(const char *what, const char *text, json_type type, json_t **out, struct error *err)
 {
     json_error_t why;
-    if (text && !(*out = json_loads(text, JSON_REJECT_DUPLICATES, &why)))
+    if (text && !(*out = json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why)))
         return fail(err, ERR_DATA, "%s: line %d, column %d: %.200s", what, why.line, why.column, why.text);
     return !text || json_typeof(*out) == type ? 0 : fail(err, ERR_DATA, "%s: must be a JSON %s", what, type == JSON_ARRAY ? "array" : "object");
 }
