@@ -50,7 +50,7 @@ static int choose_template(const struct talk_args *a, struct dialogue *d, char *
 {
     const lsk_model_info *info = lsk_model_about(d->model);
     size_t n = 0;
-    int named = strcmp(a->template_name, "auto"), r = a->template_file ? read_stream(a->template_file, text, &n, err) : 0;
+    int named = a->template_name && strcmp(a->template_name, "auto"), r = a->template_file ? read_stream(a->template_file, text, &n, err) : 0;
     if (r >= 0 && *text && strlen(*text) != n)
         r = complain(err, LSK_EDATA, "--chat-template-file: %s: holds a zero byte: it is no text", excerpt_of(a->template_file).text);
     if (r >= 0 && !*text && !named && !info->has_chat_template)

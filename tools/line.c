@@ -31,6 +31,7 @@ struct line {
     int terminal, colour;
     int typed; /* when an interruption came, something stood in the line */
     const wchar_t *prompt;
+    wchar_t sought[64]; /* what Ctrl-R looks for */
     char *history_path;
     EditLine *el; /* NULL: plain lines */
     HistoryW *history;
@@ -52,9 +53,10 @@ static struct line *of(EditLine *el)
 /* \1 stands around what takes no room. */
 static wchar_t *show_prompt(EditLine *el)
 {
-    static wchar_t text[32];
+    static wchar_t text[128];
     const struct line *l = of(el);
-    swprintf(text, sizeof text / sizeof *text, l->colour ? L"\1\033[1;36m\1%ls\1\033[0m\1" : L"%ls", l->prompt);
+    const wchar_t *before = l->colour ? L"\1\033[1;36m\1" : L"", *behind = l->colour ? L"\1\033[0m\1" : L"";
+    swprintf(text, sizeof text / sizeof *text, *l->sought ? L"%ls[%ls] %ls%ls" : L"%ls%ls%ls%ls", before, *l->sought ? l->sought : L"", l->prompt, behind);
     return text;
 }
 
@@ -130,13 +132,55 @@ static unsigned char new_line(EditLine *el, int key)
     return CC_REFRESH;
 }
 
+/* The entry number `skip`, from the newest, that holds what is sought; NULL: there is none. */
+static const wchar_t *find_entry(struct line *l, int skip)
+{
+    HistEventW e;
+    for (int r = history_w(l->history, &e, H_FIRST); r >= 0; r = history_w(l->history, &e, H_NEXT))
+        if (wcsstr(e.str, l->sought) && skip-- == 0)
+            return e.str;
+    return NULL;
+}
+
+/* Ctrl-R: what is typed is looked for in the history, again Ctrl-R goes further back, any other key ends it and does what it does. libedit's own search loses the end of the
+   line that it finds. */
+static unsigned char search(EditLine *el, int key)
+{
+    struct line *l = of(el);
+    const size_t most = sizeof l->sought / sizeof *l->sought - 1;
+    wchar_t c = 0;
+    (void)key;
+    for (int skip = 0; l->history && el_wgetc(el, &c) == 1;) {
+        size_t n = wcslen(l->sought);
+        if (c == L'\177' || c == L'\b')
+            l->sought[n ? n - 1 : 0] = 0;
+        else if (c == L'R' - 64)
+            skip++;
+        else if (c < ' ' || n == most)
+            break;
+        else
+            l->sought[n] = c;
+        skip = c == L'R' - 64 ? skip : 0;
+        const wchar_t *found = *l->sought ? find_entry(l, skip) : L"";
+        if (found && !el_wreplacestr(el, found))
+            el_cursor(el, (int)wcslen(found));
+        skip -= !found && skip;
+        el_wset(el, EL_REFRESH);
+    }
+    wmemset(l->sought, 0, most);
+    if (c && c < ' ')
+        el_wpush(el, (wchar_t[]){c, 0});
+    return CC_REFRESH;
+}
+
 static void bind_keys(EditLine *el)
 {
-    static const wchar_t *const keys[][2] = {{L"\\e[200~", L"paste"},  {L"\\e\\r", L"new-line"}, {L"\\e\\n", L"new-line"}, {L"^R", L"em-inc-search-prev"},
+    static const wchar_t *const keys[][2] = {{L"\\e[200~", L"paste"},  {L"\\e\\r", L"new-line"}, {L"\\e\\n", L"new-line"}, {L"^R", L"search"},
                                              {L"^W", L"ed-delete-prev-word"}, {L"\\e[3~", L"ed-delete-next-char"}, {L"\\e[1;5C", L"em-next-word"}, {L"\\e[1;5D", L"ed-prev-word"},
                                              {L"\\e[H", L"ed-move-to-beg"},   {L"\\e[F", L"ed-move-to-end"},       {L"\\e[1~", L"ed-move-to-beg"}, {L"\\e[4~", L"ed-move-to-end"}};
     el_wset(el, EL_EDITOR, L"emacs");
     el_wset(el, EL_ADDFN, L"paste", L"takes a pasted text as a whole", paste);
+    el_wset(el, EL_ADDFN, L"search", L"looks for a text in the history", search);
     el_wset(el, EL_ADDFN, L"new-line", L"begins another line of the message", new_line);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         el_wset(el, EL_BIND, keys[i][0], keys[i][1], NULL);

@@ -282,7 +282,7 @@ static int32_t next_token(const lsk_session *s)
 {
     uint64_t h = mix((uint64_t)s->token[s->n - 1] << 32 ^ (uint64_t)s->n) ^ (s->o.temperature > 0 ? mix(s->o.seed + 1) : 0);
     int other = s->m->broken && s->drafting && s->n - s->n_prompt == 5;
-    return h % 61 == 0 && !s->o.ignore_eos ? EOS : (int32_t)("etaoin shrdlu\n"[(h + (uint64_t)other) % 14]);
+    return h % 61 == 0 && !s->o.ignore_eos && s->m->info.n_eos ? EOS : (int32_t)("etaoin shrdlu\n"[(h + (uint64_t)other) % 14]);
 }
 
 /* The reply ends without another token. */
