@@ -236,6 +236,7 @@ static int edit_line(struct line *l, char **text, lsk_error *err)
     int n = 0;
     l->typed = 0;
     el_resize(l->el);
+    el_wset(l->el, EL_PREP_TERM, 1); /* before the prompt is there, so that no key is the terminal's own any more */
     fputs("\033[?2004h", stderr);
     const wchar_t *wide = el_wgets(l->el, &n);
     fputs("\033[?2004l", stderr);

@@ -80,9 +80,9 @@ class Terminal:
         self.ready()
 
     def end(self):
-        while self.read(20):
+        while self.read(5):
             pass
-        return self.p.wait(20)
+        return self.p.wait(5)
 
     def answers(self):
         return Path(self.out.name).read_text()
@@ -135,7 +135,8 @@ class Chat(unittest.TestCase):
     def test_history_stays(self):
         t = self.start()
         t.say("first é")
-        t.say('"""second', "\r", 'line"""')
+        t.say('"""second')
+        t.say('line"""')
         t.send(CTRL_D)
         self.assertEqual(t.end(), 0)
         t = self.start()
