@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Target `dependencies`: jansson (its archive with LSK_STATIC), threads, libm. OpenBLAS is none: training opens it at run time (src/backend/cpu/train_gemm.h).
+# Target `dependencies`: jansson (its archive with LSK_STATIC), threads, libm. Target `tool_dependencies`: those and libedit, for the program alone; without it `chat` reads plain lines. OpenBLAS is none: training opens it at run time (src/backend/cpu/train_gemm.h).
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(DEPS REQUIRED IMPORTED_TARGET jansson)
@@ -15,15 +15,25 @@ else()
 endif()
 target_link_libraries(dependencies INTERFACE Threads::Threads m ${CMAKE_DL_LIBS})
 
-# Target `hub`: libcurl and libcrypto, for the program's downloads. Without them it runs what is on the disk, and says what is missing.
+# What the program needs beside what the library does. libcurl and libcrypto: downloads from the hub; libedit: `chat`'s line editing. Without them it runs, and says what is missing.
 option(LSK_HUB "build `pull` and -hf where libcurl and libcrypto are found" ON)
-add_library(hub INTERFACE)
+add_library(tool_dependencies INTERFACE)
+target_link_libraries(tool_dependencies INTERFACE dependencies)
 if(LSK_HUB AND NOT LSK_STATIC)
   pkg_check_modules(HUB QUIET IMPORTED_TARGET libcurl>=7.85 libcrypto>=3.0)
   if(HUB_FOUND)
-    target_link_libraries(hub INTERFACE PkgConfig::HUB)
-    target_compile_definitions(hub INTERFACE LSK_HUB=1)
+    target_link_libraries(tool_dependencies INTERFACE PkgConfig::HUB)
+    target_compile_definitions(tool_dependencies INTERFACE LSK_HUB=1)
   else()
     message(NOTICE "libcurl or libcrypto is missing: no downloads from the hub (apt-get install libcurl4-openssl-dev libssl-dev)")
+  endif()
+endif()
+if(NOT LSK_STATIC)
+  pkg_check_modules(EDIT QUIET IMPORTED_TARGET libedit)
+  if(EDIT_FOUND)
+    target_link_libraries(tool_dependencies INTERFACE PkgConfig::EDIT)
+    target_compile_definitions(tool_dependencies INTERFACE LSK_EDIT)
+  else()
+    message(NOTICE "libedit is missing: `layerskip chat` has no line editing and no history (make deps installs it)")
   endif()
 endif()

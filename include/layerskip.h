@@ -146,6 +146,31 @@ LSK_API int lsk_encode(const lsk_model *m, const char *text, size_t n, unsigned 
 /* The bytes of one token, perhaps a part of a character: borrowed, *n long. NULL: no such token. Control tokens give their name. */
 LSK_API const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n);
 
+/* ---- conversations ---- */
+
+typedef struct lsk_chat_options {
+    const char *template_name; /* one of lsk_chat_template; NULL or "auto": the model's own */
+    const char *template_text; /* a Jinja template, over the name; or NULL */
+    const char *tools;         /* JSON: an array of what the model may call; or NULL */
+    const char *variables;     /* JSON: an object of what else this template asks for, {"enable_thinking": false}; or NULL */
+    int no_reply;              /* non-zero: the text ends with the last message, not with the beginning of the assistant's */
+    int64_t now;               /* seconds since 1970 in the time zone in which a template shall write dates; 0: now, UTC */
+} lsk_chat_options;
+
+/* A conversation as the model was taught to read it. The strings live as long as it does. */
+typedef struct lsk_chat {
+    const char *text;  /* with a zero behind */
+    size_t n_text;
+    const int32_t *tokens; /* [n_tokens] what messages say never becomes a control token, whatever it looks like */
+    int n_tokens;
+    int32_t end;       /* the control token that ends an assistant's message: to be among lsk_generate_options.eos; -1: none */
+} lsk_chat;
+
+/* messages: JSON, [{"role": "user", "content": "Hello"}, ...]. o may be NULL. NULL with *err set where there is no template, it is no template of the subset of Jinja
+   that is known here, or it refuses these messages. Caller frees. */
+LSK_API lsk_chat *lsk_chat_render(const lsk_model *m, const char *messages, const lsk_chat_options *o, lsk_error *err);
+LSK_API void lsk_chat_free(lsk_chat *c); /* NULL is fine */
+
 /* ---- generating ---- */
 
 /* LSK_EUSAGE when the model already has as many open as lsk_model_options.sessions. Caller closes. */
@@ -223,6 +248,7 @@ LSK_API int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, l
 
 LSK_API const char *lsk_drafter(int i, const char **help); /* name of drafter i; NULL past the last */
 LSK_API const char *lsk_shape(int i, const char **help);   /* name of synthetic shape i; NULL past the last */
+LSK_API const char *lsk_chat_template(int i, const char **help); /* name of built-in chat template i; NULL past the last */
 
 /* ---- synthetic checkpoints ---- */
 

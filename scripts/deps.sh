@@ -12,8 +12,9 @@ cmake|cmake --version
 ninja-build|ninja --version
 pkg-config|pkg-config --version
 libjansson-dev|pkg-config --exists jansson"
-# Downloads from the hub: everything else builds and works without, so only installing asks for them.
-optional="libcurl4-openssl-dev|pkg-config --exists libcurl
+# Line editing in `chat` and downloads from the hub: everything else builds and works without, so only installing asks for them.
+optional="libedit-dev|pkg-config --exists libedit
+libcurl4-openssl-dev|pkg-config --exists libcurl
 libssl-dev|pkg-config --exists libcrypto"
 # shellcheck disable=SC2034
 demo="$build
@@ -24,6 +25,7 @@ test="$demo
 python3-jsonschema|python3 -c 'import jsonschema'
 python3-venv|python3 -c 'import ensurepip'
 libcmocka-dev|pkg-config --exists cmocka
+python3-jinja2|python3 -c 'import jinja2'
 libopenblas0-pthread|python3 -c 'import ctypes; ctypes.CDLL(\"libopenblas.so.0\")'
 gnuplot-nox|gnuplot --version
 g++|g++ --version

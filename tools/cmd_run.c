@@ -7,6 +7,7 @@
 #include "messages.h"
 #include "profile.h"
 #include "summary.h"
+#include "writer.h"
 
 struct reply_args {
     int n_predict, context, ignore_eos;
@@ -60,28 +61,6 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"messages", show_options, offsetof(struct run_args, show)},
                                              {0}};
 
-struct writer {
-    int colour, tinted, wrote;
-    enum lsk_finish finish;
-    lsk_error *err;
-    int failed;
-};
-
-/* Streams a token's text. Non-zero cancels the reply: interrupted, or nobody can read it. */
-static int write_event(void *ud, const lsk_event *e)
-{
-    struct writer *w = ud;
-    w->finish = e->finish;
-    if (e->n_text) {
-        if (w->colour && e->drafted != w->tinted)
-            fputs(e->drafted ? "\033[32m" : "\033[0m", stdout);
-        w->tinted = e->drafted;
-        w->wrote = 1;
-        w->failed = terminal_write(e->text, e->n_text, w->err);
-    }
-    return w->failed || terminal_interrupted();
-}
-
 /* How many tokens a session must hold: counted with the tokenizer alone, before memory is taken. */
 static int plan_context(const struct run_args *a, const lsk_model *m, const char *text, size_t n, int32_t **tokens, int *n_tokens, lsk_error *err)
 {
@@ -134,18 +113,6 @@ static int fill_options(const struct run_args *a, lsk_generate_options *o, struc
     return apply_drafting(&a->draft, o, err);
 }
 
-/* The text, and a newline that belongs to none, so that statistics begin a line wherever both go. */
-static int write_reply(const struct run_args *a, lsk_session *s, struct writer *w)
-{
-    int r = a->reply.n_predict ? finish_reply(s, write_event, w, w->err) : 0;
-    if (w->colour && w->tinted)
-        fputs("\033[0m", stdout);
-    if (w->wrote || (r >= 0 && a->reply.n_predict))
-        fputc('\n', stdout);
-    r = w->failed ? w->failed : r;
-    return r < 0 ? r : terminal_flush(w->err);
-}
-
 /* Did it decide? Not where an option did. */
 static int decided(const struct profile *p, const lsk_generate_options *o, const lsk_stats *s)
 {
@@ -160,7 +127,7 @@ static int generate(const struct run_args *a, lsk_model *m, const struct profile
     lsk_session *s = lsk_session_open(m, err);
     int r = s ? start_reply(s, tokens, n, o, &progress, err) : err->code;
     if (r >= 0)
-        r = write_reply(a, s, &w);
+        r = writer_end(&w, a->reply.n_predict, a->reply.n_predict ? finish_reply(s, writer_event, &w, err) : 0);
     if (r >= 0 && strcmp(a->output.stats, "none")) {
         const lsk_stats *stats = lsk_session_stats(s);
         const struct reply_facts facts = {.finish = terminal_interrupted() || !w.finish ? LSK_FINISH_CANCELLED : w.finish,

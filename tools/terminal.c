@@ -38,6 +38,15 @@ int terminal_interrupted(void)
     return interrupted;
 }
 
+void terminal_catch(void)
+{
+    const struct sigaction action = {.sa_handler = on_interrupt};
+    for (int i = 0; i < 2; i++)
+        sigaction(caught[i], &action, asked ? NULL : &before[i]);
+    asked = 1;
+    interrupted = 0;
+}
+
 void terminal_release(void)
 {
     for (int i = 0; i < 2 && asked; i++)

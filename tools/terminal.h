@@ -16,6 +16,9 @@ void terminal_prepare(void);
    on asking, and releases them when it is done. A second signal of one kind ends the program in any case. */
 int terminal_interrupted(void);
 void terminal_release(void);
+
+/* From here to terminal_release neither signal ends the program, however often it comes; and what came before is forgotten. */
+void terminal_catch(void);
 int terminal_is(int fd);
 
 /* mode: "on", "off" or "auto": a terminal, TERM that is not "dumb" and no NO_COLOR. */

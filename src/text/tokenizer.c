@@ -173,6 +173,8 @@ struct encoding {
     uint32_t pending; /* symbols in work.id that are not merged yet */
     uint8_t *norm;    /* the segment at hand with spaces as U+2581 */
     size_t norm_cap;
+    const uint8_t *base, *user; /* the text that is being split, and the marks of its bytes or NULL */
+    uint8_t *norm_user;         /* the marks of norm, [norm_cap]; NULL where there are none */
     struct error *err;
 };
 
@@ -268,21 +270,40 @@ static int encode_segment(struct encoding *e, const uint8_t *p, size_t n)
     return 0;
 }
 
+/* The added token to take at p (n bytes are left), or NULL and how far to go on. A special one must lie in the template's own text, and what a user writes
+   behind it cannot make it a longer one. */
+static const struct added_token *find_added(const struct encoding *e, const struct added_set *added, const uint8_t *p, size_t n, size_t *skip)
+{
+    const struct added_token *a = added->starts[*p] ? added_set_match(added, p, n) : NULL;
+    const uint8_t *mark = e->user ? e->user + (p - e->base) : NULL;
+    if (a && a->special && mark) {
+        size_t run = 1;
+        while (run < a->text.n && mark[run] == *mark)
+            run++;
+        if (*mark) {
+            *skip = run;
+            return NULL;
+        }
+        if (run < a->text.n)
+            a = added_set_match(added, p, run);
+    }
+    *skip = a ? a->text.n : 1;
+    return a && (!a->special || e->flags & ENCODE_SPECIAL) ? a : NULL;
+}
+
 /* Cuts p[0 .. n) at the added tokens of one group and gives the stretches between them to `rest`. */
 static int split(struct encoding *e, const uint8_t *p, size_t n, bool normalized, int (*rest)(struct encoding *, const uint8_t *, size_t, bool))
 {
     const struct added_set *added = &e->t->added[normalized];
     size_t from = 0;
     int rc = 0;
-    for (size_t at = 0; rc == 0 && added->n && at < n;) {
-        const struct added_token *a = added->starts[p[at]] ? added_set_match(added, p + at, n - at) : NULL;
-        bool taken = a && (!a->special || e->flags & ENCODE_SPECIAL);
-        if (taken) {
+    for (size_t at = 0, skip; rc == 0 && added->n && at < n; at += skip) {
+        const struct added_token *a = find_added(e, added, p + at, n - at, &skip);
+        if (a) {
             rc = at > from ? rest(e, p + from, at - from, from == 0) : 0;
             emit(e, a->id);
-            from = at + a->text.n;
+            from = at + skip;
         }
-        at += a ? a->text.n : 1;
     }
     return rc < 0 || from == n ? rc : rest(e, p + from, n - from, from == 0);
 }
@@ -293,33 +314,56 @@ static int after_normalized(struct encoding *e, const uint8_t *p, size_t n, bool
     return encode_segment(e, p, n);
 }
 
+static int grow_norm(struct encoding *e, size_t n)
+{
+    size_t cap = 3 * (n + 1), twice = e->user ? 2 : 1;
+    if (e->norm_cap >= cap)
+        return 0;
+    free(e->norm);
+    e->norm_cap = cap;
+    e->norm = malloc(twice * cap);
+    e->norm_user = e->user ? e->norm + cap : NULL;
+    return e->norm ? 0 : fail(e->err, ERR_OS, "text: out of memory for %zu bytes", twice * cap);
+}
+
+/* Writes at norm[to] and returns where it goes on. marks: of the n bytes, or NULL: the template's own. */
+static size_t put_norm(struct encoding *e, size_t to, const void *p, size_t n, const uint8_t *marks)
+{
+    memcpy(e->norm + to, p, n);
+    if (e->norm_user && marks)
+        memcpy(e->norm_user + to, marks, n);
+    else if (e->norm_user)
+        memset(e->norm_user + to, 0, n);
+    return to + n;
+}
+
 /* Spaces become U+2581, with one more in front where the vocabulary wants it. */
 static int normalise(struct encoding *e, const uint8_t *p, size_t n, bool first)
 {
     const struct vocab *v = e->t->v;
+    static const uint8_t ones[] = {1, 1, 1};
+    const uint8_t *base = e->base, *user = e->user, *marks = user ? user + (p - base) : NULL, *space;
     if (v->kind == VOCAB_BYTES)
         return split(e, p, n, true, after_normalized);
-    if (e->norm_cap < 3 * (n + 1)) {
-        free(e->norm);
-        e->norm_cap = 3 * (n + 1);
-        e->norm = malloc(e->norm_cap);
-        if (!e->norm)
-            return fail(e->err, ERR_OS, "text: out of memory for %zu bytes", e->norm_cap);
-    }
+    if (grow_norm(e, n))
+        return e->err->code;
     bool spaced = v->prefix_once && (p[0] == ' ' || (n >= 3 && memcmp(p, SPACE_MARK, 3) == 0));
-    uint8_t *to = e->norm;
-    if (!spaced && (v->prefix == PREFIX_SEGMENT || (v->prefix == PREFIX_START && first))) {
-        memcpy(to, SPACE_MARK, 3);
-        to += 3;
+    size_t to = 0;
+    if (!spaced && (v->prefix == PREFIX_SEGMENT || (v->prefix == PREFIX_START && first)))
+        to = put_norm(e, to, SPACE_MARK, 3, NULL);
+    for (size_t at = 0, end; at < n; at = end + (space != NULL)) {
+        space = memchr(p + at, ' ', n - at);
+        end = space ? (size_t)(space - p) : n;
+        to = put_norm(e, to, p + at, end - at, marks ? marks + at : NULL);
+        if (space)
+            to = put_norm(e, to, SPACE_MARK, 3, marks && marks[end] ? ones : NULL);
     }
-    for (size_t i = 0; i < n; i++)
-        if (p[i] == ' ') {
-            memcpy(to, SPACE_MARK, 3);
-            to += 3;
-        } else {
-            *to++ = p[i];
-        }
-    return split(e, e->norm, (size_t)(to - e->norm), true, after_normalized);
+    e->base = e->norm;
+    e->user = e->norm_user;
+    int rc = split(e, e->norm, to, true, after_normalized);
+    e->base = base;
+    e->user = user;
+    return rc;
 }
 
 static int replace_invalid(const uint8_t *p, size_t n, uint8_t **out, size_t *n_out, struct error *err)
@@ -361,7 +405,12 @@ static int encode_valid(struct encoding *e, const uint8_t *p, size_t n)
 
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags, int32_t *out, int cap, struct error *err)
 {
-    struct encoding e = {.t = t, .flags = flags, .out = out, .cap = cap < 0 ? 0 : cap, .last = -1, .err = err};
+    return tokenizer_encode_marked(t, text, n, NULL, flags, out, cap, err);
+}
+
+int tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t n, const uint8_t *user, unsigned flags, int32_t *out, int cap, struct error *err)
+{
+    struct encoding e = {.t = t, .flags = flags, .out = out, .cap = cap < 0 ? 0 : cap, .last = -1, .user = user, .err = err};
     struct bytes in = {(const uint8_t *)text, n};
     uint8_t *fixed = NULL;
     size_t bad;
@@ -374,7 +423,9 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsi
         if (rc < 0)
             return rc;
         in.p = fixed;
+        e.user = NULL;
     }
+    e.base = in.p;
     int rc = encode_valid(&e, in.p, in.n);
     merge_work_free(&e.work);
     free(e.norm);

@@ -20,6 +20,9 @@ void tokenizer_close(struct tokenizer *t); /* NULL is fine */
 /* How many tokens the text has; writes at most cap of them. */
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags, int32_t *out, int cap, struct error *err);
 
+/* The same, but no special token is found where user[i] is 1 for one of its bytes (user may be NULL). Not with ENCODE_REPLACE, which moves bytes. */
+int tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t n, const uint8_t *user, unsigned flags, int32_t *out, int cap, struct error *err);
+
 /* What the token stands for: real bytes, perhaps a part of a character, a space for U+2581; control tokens give their name. p == NULL: no such token. */
 struct bytes tokenizer_piece(const struct tokenizer *t, int32_t id);
 bool tokenizer_hidden(const struct tokenizer *t, int32_t id);                  /* control, unknown: no part of the text */

