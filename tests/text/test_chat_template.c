@@ -82,7 +82,7 @@ static const char *tokens_of(const char *template, const char *messages)
     json_t *list = json_loads(messages, 0, NULL);
     const struct chat_request ask = {.messages = list, .reply = true};
     struct jinja *j = jinja_open("t", as_bytes(template), &err);
-    struct marked text;
+    struct marked text = {0};
     if (!j || chat_render(j, s.t, &ask, &arena, &text, &err))
         fail_with(err.text);
     int n = chat_encode(s.t, text, ids, 256, &err);

@@ -20,6 +20,7 @@ enum { VOCAB = 258, BOS = 256, EOS = 257, LAYERS = 8, CONTEXT = 8192, BATCH = 16
 struct lsk_model {
     lsk_model_info info;
     int loaded, broken, ends, slow, dear, nan, mute, packed;
+    char path[];
 };
 
 struct lsk_session {
@@ -72,7 +73,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     }
     for (int64_t end = now() + 20000000000; strstr(path, "stuck") && now() < end;)
         usleep(1000);
-    lsk_model *m = calloc(1, sizeof *m);
+    lsk_model *m = calloc(1, sizeof *m + strlen(path) + 1);
     m->broken = strstr(path, "broken") != NULL;
     m->ends = strstr(path, "ends") != NULL;
     m->slow = strstr(path, "slow") != NULL;
@@ -80,7 +81,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     m->mute = strstr(path, "mute") != NULL;
     m->dear = strstr(path, "dear") != NULL;
     m->packed = strstr(path, "packed") != NULL;
-    m->info = (lsk_model_info){.path = strdup(path), /* kept for good: the process is short */
+    m->info = (lsk_model_info){.path = strcpy(m->path, path),
                                .format = "fake",
                                .family = "llama",
                                .name = strstr(path, "evil") ? "evil\x1b[31m\n|line" : "fake",

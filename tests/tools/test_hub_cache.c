@@ -70,7 +70,7 @@ static void places(void **state)
 
 static void a_revision_is_a_commit_or_none(void **state)
 {
-    static const char *const damaged[] = {"", "main", COMMIT "0", "0123456789ABCDEF0123456789abcdef01234567", "../../../../../../../../../../etc/xx", "\n" COMMIT};
+    static const char *const damaged[] = {"", "main", (COMMIT "0"), "0123456789ABCDEF0123456789abcdef01234567", "../../../../../../../../../../etc/xx", ("\n" COMMIT)};
     (void)state;
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
         put("models--a--b/refs/main", damaged[i]);
