@@ -15,10 +15,11 @@ run_tests() {
     list_skipped "$1/Testing/Temporary/LastTest.log"
     return $status
 }
-list_skipped() { # "skipped: PROGRAM: CASE", with the reason where the program gives one in a line that begins with that word
-    awk '/^[0-9]+\/[0-9]+ Test: / { program = $3; reason = "" }
+list_skipped() { # "skipped: PROGRAM: CASE", or "PROGRAM" alone, with the reason where the program gives one in a line that begins with that word
+    awk '/^[0-9]+\/[0-9]+ Test: / { program = $3; reason = ""; named = 0 }
         /^skipped: / { reason = " (" substr($0, 10) ")" }
-        /^\[  SKIPPED \] [A-Za-z0-9_]+$/ && !seen[program $4]++ { print "skipped: " program ": " $4 reason }' "$1"
+        /^\[  SKIPPED \] [A-Za-z0-9_]+$/ { named = 1; if (!seen[program $4]++) print "skipped: " program ": " $4 reason }
+        /^Test time/ && reason && !named { print "skipped: " program reason }' "$1"
 }
 each() { # runs COMMAND... NAME for every test program of FOLDER that is named
     local folder=$1 command=$2 name

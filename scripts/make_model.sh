@@ -7,7 +7,7 @@
 #   generate  the original's own replies to them, greedy and sampled
 #   train     layerskip train --recipe distill
 #   quantize  the GGUF, in parts, with a report of sizes and errors
-#   profile   the exit layer and drafts that are fastest here, written into the GGUF
+#   profile   the tokens that drafts are chosen among, then the exit layer and drafts that are fastest here, written into the GGUF
 #   measure   acceptance and perplexity of every exit, of the original and of the file as shipped; speed-up on bench/prompts30.jsonl
 #   card      models/README.md
 # A step whose result is there does nothing; one that was interrupted goes on where it was. So the same command, given again and on other machines, ends with the model.
@@ -28,7 +28,7 @@ prompts=${PROMPTS:-$1} held=${HELD:-$2} greedy=${GREEDY:-$3} warm=${WARM:-$4} ho
 batch=${BATCH:-$9} accumulate=${ACCUMULATE:-${10}} length=${LENGTH:-${11}} held_tokens=${HELD_TOKENS:-${12}}
 shift 12
 parallel=${PARALLEL:-64} rate=${RATE:-1.2e-3} exits=${EXITS-} seed=${SEED:-1} train_options=${TRAIN_OPTIONS---anchor 3 --floor 0.02}
-type=${TYPE:-q4_1} part=${PART:-50M} most=${MOST:-100000000} profile=${PROFILE-} reps=${REPS:-3}
+draft_tokens=${DRAFT_TOKENS:-4096} type=${TYPE:-q4_1} part=${PART:-50M} most=${MOST:-100000000} profile=${PROFILE-} reps=${REPS:-3}
 packages="r-cran-janeaustenr jargon-text python3.11-doc postgresql-doc-15 libpython3.11-stdlib wordnet-base"
 # How often a pass takes each text; the model's own replies count most.
 weights="greedy:2 warm:2 hot:1.5 prose:1 docs:0.4 code:0.5 words:0.2"
@@ -135,7 +135,12 @@ print("\n\n".join(json.loads(line)["response"] for line in sys.stdin)[:6000])' <
 step_profile() {
     here "$work/profile" && [[ -n $(shipped "$out") ]] && return
     local model best
-    model=$(shipped "$work/gguf")
+    mkdir -p "$work/measure"
+    cat "$work"/own/*.jsonl >"$work/measure/replies.jsonl"
+    mkdir -p "$work/listed"
+    rm -f "$work/listed"/*
+    run "$program" quantize "$(shipped "$work/gguf")" "$work/listed/$name.gguf" copy --draft-tokens "$work/measure/replies.jsonl:$draft_tokens" >/dev/null
+    model=$(shipped "$work/listed")
     generate "$work/measure/shipped-own.jsonl" "$model" "$work/prompts/held.txt" --temp 0
     if [[ -n $profile ]]; then
         best=${profile/,/ }
