@@ -8,6 +8,7 @@
 #   synth   the checkpoints that are not there yet           verify  drafted text against plain, token for token, greedy and sampled
 #   main    plain and drafted speed, median of five          rows    1 to 64 rows against one, prompts
 #   sweep   exit layers and drafts, then the best of them    q8      plain and drafted with 8-bit weights
+#   tree    the same, with the exit's other choices beside its chain
 #   memory  peak memory, load time, waits of the host        shapes  the other shapes, plain and drafted
 #   ceilings, transformers  the peers, by bench/gpu_peers.py table   what WORK/results holds, as one table
 # Each part leaves its raw numbers in WORK/results, so that parts may be run in several calls. Variables: DEVICE (cuda), MODEL (llama2-13b), SHAPES, EXIT (7), DRAFTS (4),
@@ -51,18 +52,24 @@ part_synth() {
     done
 }
 part_main() { bench main "$model" -n "$new" --exit-layer "$exit_layer" --num-speculations "$drafts" -r 5; }
-part_sweep() {
-    bench sweep "$model" -n $((new / 2)) --exit-layer "$exits" --num-speculations "$many" -r 1 || return
+# sweep NAME DRAFTER: all pairs with short replies to NAME.json, then the best of them as the other numbers are taken, to best-NAME.json
+sweep() {
+    bench "$1" "$model" -n $((new / 2)) --drafter "$2" --exit-layer "$exits" --num-speculations "$many" -r 1 || return
     local best
     best=$(python3 -c 'import json, sys
 best = max((t for t in json.load(open(sys.argv[1])) if t["num_speculations"]), key=lambda t: t["median_ts"])
-print(best["exit_layer"], best["num_speculations"])' "$results/sweep.json") || return
-    say "best of the sweep: exit layer ${best% *}, ${best#* } drafts"
-    bench best "$model" -n "$new" --exit-layer "${best% *}" --num-speculations "${best#* }" -r 5
+print(best["exit_layer"], best["num_speculations"])' "$results/$1.json") || return
+    say "best of the sweep with $2: exit layer ${best% *}, ${best#* } drafts"
+    bench "best-$1" "$model" -n "$new" --drafter "$2" --exit-layer "${best% *}" --num-speculations "${best#* }" -r 5
 }
+part_sweep() { sweep sweep exit; }
+part_tree() { sweep tree exit+recycle; }
 part_verify() {
-    run verify.txt 170 "$program" verify "$work/$model" -p "$text" -n "$new" --ignore-eos --exit-layer "$exit_layer" --num-speculations "$drafts" --temp 0,0.8 --seed 1
-    sed 's/^/        /' "$results/verify.txt" >&2
+    for drafter in exit exit+recycle; do
+        run "verify-$drafter.txt" 170 "$program" verify "$work/$model" -p "$text" -n "$new" --ignore-eos --drafter "$drafter" --exit-layer "$exit_layer" --num-speculations "$drafts" \
+            --temp 0,0.8 --seed 1
+        sed 's/^/        /' "$results/verify-$drafter.txt" >&2
+    done
 }
 part_rows() { run rows.jsonl 170 "$build/bench/bench_rows" "$work/$model" "$device" file 9 512 --json; }
 part_q8() { bench q8 "$model" -n "$new" --exit-layer "$exit_layer" --num-speculations "$drafts" -r 5 --weights q8; }
@@ -152,7 +159,8 @@ def speeds(what, name):
 
 
 speeds("bf16", "main.json")
-speeds("best of the sweep", "best.json")
+speeds("best of the sweep, chain", "best-sweep.json")
+speeds("best of the sweep, tree", "best-tree.json")
 speeds("q8", "q8.json")
 for t in (t for mode in ("plain", "early exit") for t in [find(peers, what="transformers", mode=mode)] if t):
     what = "transformers, " + ("plain" if t["mode"] == "plain" else f"early exit E{exit_layer} d{drafts}")
@@ -176,24 +184,24 @@ for name, what in (("plain-run", "plain"), ("drafted-run", "drafting")):
         seen = None
     row(f"GPU memory, {what}", own / 2**30, "GiB", note=f"the plan; of it only for drafting {s['draft_bytes'] / 2**20:.1f} MiB; nvidia-smi: " + (f"{seen:.2f} GiB" if seen else "not there"))
     row(f"loading, {what}", (s["load_ms"] or 0) / 1e3, "s", note=f"{s['weight_bytes'] / ((s['load_ms'] or 1) * 1e6):.1f} GB/s; {s['host_waits'] or 0} waits for {s['reply_tokens']} tokens")
-try:
-    text = (folder / "verify.txt").read_text()
+for path in sorted(folder.glob("verify-*.txt")):
+    text = path.read_text()
     for m in re.finditer(r"(?m)^ +(\d+) +(\d+) +(\d+) +(\d+) ", text):
-        row(f"drafted against plain, greedy and at 0.8, E{m[1]} d{m[2]}", f"{m[3]}", "tokens compared", note=f"{m[4]} replies differ: {text.strip().splitlines()[-1]}")
-except OSError:
-    pass
+        row(f"drafted by {path.stem[7:]} against plain, greedy and at 0.8, E{m[1]} d{m[2]}", f"{m[3]}", "tokens compared", note=f"{m[4]} replies differ: {text.strip().splitlines()[-1]}")
 for path in sorted(folder.glob("shape-*.json")):
     speeds(path.stem[6:], path.name)
-sweep = [t for t in load("sweep.json") if t["num_speculations"]]
-if sweep:
+for name in ("sweep", "tree"):
+    sweep = [t for t in load(name + ".json") if t["num_speculations"]]
+    if not sweep:
+        continue
     many = sorted({t["num_speculations"] for t in sweep})
-    print("\nTokens/s by exit layer and drafts\n\n| E | " + " | ".join(f"d{d}" for d in many) + " |\n| --: |" + " --: |" * len(many))
+    print(f"\nTokens/s by exit layer and drafts ({'a chain' if name == 'sweep' else 'a tree'})\n\n| E | " + " | ".join(f"d{d}" for d in many) + " |\n| --: |" + " --: |" * len(many))
     for e in sorted({t["exit_layer"] for t in sweep}):
         print(f"| {e} | " + " | ".join(f"{find(sweep, exit_layer=e, num_speculations=d).get('median_ts', 0):.1f}" for d in many) + " |")
 EOF
 }
 
-all=(synth main verify rows sweep q8 memory shapes ceilings transformers table)
+all=(synth main verify rows sweep tree q8 memory shapes ceilings transformers table)
 wanted=() left_out=" "
 for part in "$@"; do
     if [[ $part == -* ]]; then left_out+="${part#-} "; else wanted+=("$part"); fi

@@ -53,10 +53,12 @@ enum lsk_load {
     LSK_LOAD_PLAN       /* reads headers, computes the memory plan, allocates no weights; sessions are refused */
 };
 
+enum { LSK_FEW_DRAFTS = 15, LSK_MAX_DRAFTS = 32 }; /* drafts of one round: what memory is taken for unasked, and the most */
+
 /* How replies are drafted where nobody says otherwise. */
 typedef struct lsk_profile {
     int exit_layer;       /* layers that the draft runs, 1..L-1; 0: plain decoding */
-    int num_speculations; /* drafts in a round, at most 32; 0: 4 */
+    int num_speculations; /* drafts in a round, at most LSK_MAX_DRAFTS; 0: 4 */
 } lsk_profile;
 
 typedef struct lsk_model_options {
@@ -69,7 +71,7 @@ typedef struct lsk_model_options {
     int context;         /* tokens that one session may hold; 0: the model's maximum */
     int sessions;        /* how many may be open at once; 0: 1. Memory for the KV cache of all of them is taken at open */
     int batch;           /* prompt tokens in one step; 0: 256, on a GPU 2048 */
-    int max_drafts;      /* drafts of one round that memory is taken for; 0: 12, or the profile's if that is more (at most 32) */
+    int max_drafts;      /* drafts of one round that memory is taken for; 0: LSK_FEW_DRAFTS, or the profile's if that is more (at most LSK_MAX_DRAFTS) */
     int draft_head;      /* how many of the model's most frequent tokens drafts are chosen among, which makes drafts cheaper and the text no other; 0: all that it lists (see draft_tokens of
                             lsk_model_info), and where it has no list all tokens; below 0: all tokens */
     const lsk_profile *profile; /* as measured here: stands in for the checkpoint's own; NULL: that one */
@@ -182,7 +184,8 @@ typedef struct lsk_generate_options {
                              exit layer below `depth`), else "none" */
     int exit_layer;       /* layers that the draft runs, 1..L-1; 0: the profile's, else L/4 */
     int num_speculations; /* drafts in a round; 0: as long as a draft is worth its time as measured, at most the profile's, else 4 from the exit, and what the model
-                             was opened for with other drafters; below 0: none, whatever the drafter */
+                             was opened for with other drafters; below 0: none, whatever the drafter. Where others draft beside the exit, this many are the exit's:
+                             drafts that cost no pass come on top, as long as they are worth their time and the model was opened for so many */
     float draft_min_conf; /* drafting ends at a draft that its exit gives less than this probability; 0: never */
     int depth;            /* early-exit-only decoding: the first `depth` layers are the whole model; 0: all */
     float temperature;    /* 0: greedy */
@@ -212,7 +215,6 @@ typedef struct lsk_event {
     enum lsk_finish finish; /* of the reply; the last event of a reply has it non-zero */
 } lsk_event;
 
-enum { LSK_MAX_DRAFTS = 32 };
 
 typedef struct lsk_stats {
     int prompt_tokens, cached_tokens, reply_tokens;

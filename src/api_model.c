@@ -63,10 +63,10 @@ static int rows_in_flight(const lsk_model *m, const lsk_model_options *o, int dr
     return sessions * (1 + drafts) > m->batch ? sessions * (1 + drafts) : m->batch;
 }
 
-/* 12, or the profile's where that is more, unless the caller says. */
+/* A few, or the profile's where that is more, unless the caller says. */
 static int max_drafts(const lsk_model *m, const lsk_model_options *o)
 {
-    return o->max_drafts ? o->max_drafts : m->profile.num_speculations > 12 ? m->profile.num_speculations : 12;
+    return o->max_drafts ? o->max_drafts : m->profile.num_speculations > LSK_FEW_DRAFTS ? m->profile.num_speculations : LSK_FEW_DRAFTS;
 }
 
 static int by_id(const void *a, const void *b) { return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b); }

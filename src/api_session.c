@@ -78,6 +78,7 @@ static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o,
     r->n_drafts = o->num_speculations < 0 ? 0 : o->num_speculations ? o->num_speculations : p->num_speculations ? p->num_speculations : 4;
     if (!o->num_speculations && (r->n_drafts > e->max_drafts || r->drafters & ~(unsigned)DRAFT_EXIT))
         r->n_drafts = e->max_drafts; /* a default gives way, a wish is refused; free drafts are as many as pay */
+    r->n_free = r->drafters & DRAFT_EXIT && r->drafters & ~(unsigned)DRAFT_EXIT && e->max_drafts > r->n_drafts ? e->max_drafts - r->n_drafts : 0;
     r->weighed = !o->num_speculations && r->drafters;
     r->draft_min_conf = o->draft_min_conf;
     if (r->depth < 1 || r->depth > c->n_layers)

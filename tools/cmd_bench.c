@@ -504,9 +504,9 @@ static int most_drafts(const struct trial *t)
 static int measure(struct bench *b, lsk_error *err)
 {
     const struct bench_args *a = b->args;
-    lsk_model_options needs = {.context = b->room, .max_drafts = 1};
+    lsk_model_options needs = {.context = b->room};
     for (int i = 0; i < b->n_trials; i++)
-        needs.max_drafts = most_drafts(&b->trials[i]) > needs.max_drafts ? most_drafts(&b->trials[i]) : needs.max_drafts;
+        widen_drafts(&needs, most_drafts(&b->trials[i]));
     int r = apply_head(&a->head, &needs, err);
     r = r < 0 ? r : plan_model(b->model, &a->model, &needs, err);
     if (r >= 0 && a->read_gib && !strcmp(b->info->device, "cpu")) /* the host's memory says nothing of a GPU's */

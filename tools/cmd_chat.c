@@ -77,7 +77,8 @@ static int load(const struct chat_args *a, struct dialogue *d, lsk_error *err)
     if (r < 0)
         return r;
     struct profile profile = profile_find(info);
-    const lsk_model_options needs = {.context = context, .max_drafts = d->ask.num_speculations > 0 ? d->ask.num_speculations : 0, .profile = &profile.draft};
+    lsk_model_options needs = {.context = context, .profile = &profile.draft};
+    widen_drafts(&needs, d->ask.num_speculations);
     r = load_model(d->model, &a->model, &a->show, &needs, err);
     return r < 0 ? r : (d->session = lsk_session_open(d->model, err)) ? 0 : err->code;
 }

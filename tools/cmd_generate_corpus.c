@@ -332,8 +332,8 @@ static int open_sessions(struct corpus *c)
 {
     const struct corpus_args *k = &c->a->corpus;
     const size_t n = (size_t)k->parallel;
-    const int drafts = c->a->draft.num_speculations > 0 ? c->a->draft.num_speculations : 0;
-    lsk_model_options needs = {.context = c->context, .sessions = k->parallel, .max_drafts = drafts};
+    lsk_model_options needs = {.context = c->context, .sessions = k->parallel};
+    widen_drafts(&needs, c->a->draft.num_speculations);
     int r = apply_head(&c->a->head, &needs, c->err);
     r = r < 0 ? r : load_model(c->m, &c->a->model, &c->a->show, &needs, c->err);
     if (r < 0)

@@ -160,7 +160,8 @@ static int run(const void *args, lsk_error *err)
         r = context = plan_context(a, m, text, n, &tokens, &n_tokens, err);
     if (r >= 0) {
         struct profile profile = profile_find(lsk_model_about(m));
-        lsk_model_options needs = {.context = context, .max_drafts = o.num_speculations > 0 ? o.num_speculations : 0, .profile = &profile.draft};
+        lsk_model_options needs = {.context = context, .profile = &profile.draft};
+        widen_drafts(&needs, o.num_speculations);
         r = apply_head(&a->head, &needs, err);
         r = r < 0 ? r : load_model(m, &a->model, &a->show, &needs, err);
         r = r < 0 ? r : generate(a, m, &profile, tokens, n_tokens, &o, err);

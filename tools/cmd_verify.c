@@ -258,7 +258,7 @@ static int plan_drafts(const struct verify_args *a, const lsk_model_info *info, 
 /* Loads the model with room for the longest prompt and its reply. */
 static int load_for(const struct verify_args *a, lsk_model *m, const struct plan *p, lsk_error *err)
 {
-    lsk_model_options needs = {.max_drafts = 1};
+    lsk_model_options needs = {0};
     if (apply_head(&a->head, &needs, err) < 0)
         return err->code;
     for (int i = 0; i < p->n_prompts; i++)
@@ -267,7 +267,7 @@ static int load_for(const struct verify_args *a, lsk_model *m, const struct plan
     for (int i = 0; i < p->n_prompts; i++)
         needs.context = p->prompts[i].n + a->n_predict > needs.context ? p->prompts[i].n + a->n_predict : needs.context;
     for (int i = 0; i < p->drafts.n; i++)
-        needs.max_drafts = p->drafts.value[i] > needs.max_drafts ? p->drafts.value[i] : needs.max_drafts;
+        widen_drafts(&needs, p->drafts.value[i]);
     return load_model(m, &a->model, &a->show, &needs, err);
 }
 

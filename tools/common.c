@@ -64,7 +64,8 @@ const struct option draft_options[] = {
     {"exit-layer", OPT_INT, offsetof(struct draft_args, exit_layer), "E", "-1", -1, 1023,
      .help = "layers that a draft runs; -1 or 0 is the model's profile, else a quarter of its layers"},
     {"num-speculations num-assistant-tokens spec-draft-n-max draft-max", OPT_INT, offsetof(struct draft_args, num_speculations), "D", "-1", -1,
-     LSK_MAX_DRAFTS, .help = "drafts in a round; 0 is plain decoding, -1 as many as are worth their time, from the exit layer at most the profile's, else 4"},
+     LSK_MAX_DRAFTS, .help = "drafts in a round; 0 is plain decoding, -1 as many as are worth their time, from the exit layer at most the profile's, else 4. Beside them other drafters "
+             "add what is worth its time"},
     {"generation-strategy", OPT_CHOICE, offsetof(struct draft_args, strategy), NULL, "auto", .choices = "auto autoregressive self_speculative",
      .help = "auto drafts where the model has a LayerSkip profile or one of these options asks for it; autoregressive with --exit-layer E is --depth "
              "E, as in the original scripts"},
@@ -123,6 +124,12 @@ static void print_plan(const lsk_model_info *i)
     char b[4][32];
     fprintf(stderr, "plan       %s: weights %s, KV cache %s, activations %s: %s in all\n", i->device, bytes_text(i->memory.weights, b[0], 32), bytes_text(i->memory.kv, b[1], 32),
             bytes_text(i->memory.scratch, b[2], 32), bytes_text(i->memory.weights + i->memory.kv + i->memory.scratch, b[3], 32));
+}
+
+void widen_drafts(lsk_model_options *needs, int drafts)
+{
+    if (drafts > LSK_FEW_DRAFTS && drafts > needs->max_drafts)
+        needs->max_drafts = drafts;
 }
 
 static lsk_model_options options_of(const struct model_args *a, const lsk_model_options *needs, struct progress *progress)

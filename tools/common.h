@@ -40,6 +40,9 @@ extern const struct option model_options[], show_options[], prompt_options[], sa
 /* The model that the options name: headers and tokenizer; it may be downloaded first. NULL with err set. */
 lsk_model *open_model(const struct model_args *a, const struct show_args *show, lsk_error *err);
 
+/* Room for so many drafts in a round; what the library takes without being asked is enough for few, and leaves some to free drafts. */
+void widen_drafts(lsk_model_options *needs, int drafts);
+
 /* Then its weights (or their plan); `needs` brings context, max_drafts, sessions, profile and load. A GPU's memory plan is said on stderr before memory is taken. */
 int load_model(lsk_model *m, const struct model_args *a, const struct show_args *show, const lsk_model_options *needs, lsk_error *err);
 int plan_model(lsk_model *m, const struct model_args *a, const lsk_model_options *needs, lsk_error *err); /* the plan alone, without a word */

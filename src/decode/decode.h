@@ -51,6 +51,7 @@ enum { DRAFT_NGRAM = 1, DRAFT_EXIT = 2, DRAFT_RECYCLE = 4 };
 struct request {
     unsigned drafters;
     int exit_layer, n_drafts, depth; /* layers of a draft, drafts in a round, layers of the whole */
+    int n_free;                      /* drafts beyond those in a round that cost no pass, as far as they are worth their time */
     float draft_min_conf;
     bool weighed; /* only drafts that are worth their time, n_drafts at most; else as many as there are */
     struct sampling sampling;
@@ -126,6 +127,7 @@ void timeline_forget(struct timeline *t, struct engine *e); /* as if it had neve
 bool timeline_has_prompt_left(const struct timeline *t); /* tokens before the pending one that no layer has seen */
 int timeline_prefill(struct timeline *t, struct engine *e, struct error *err); /* one batch of them */
 int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that the tree may still grow by */
+int timeline_passes(const struct timeline *t, const struct engine *e); /* those of them that may cost a pass */
 
 /* The only place where a timeline grows. Tokens go one by one through one stop check; what lies behind a stop leaves timeline and statistics. */
 int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
@@ -134,7 +136,8 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err);
 
 /* ---- worth.c ---- */
-void worth_keep(struct engine *e, struct timeline *t, int from);           /* of the nodes from that one on, whose chances fall, keeps the first that are worth verifying */
+void worth_keep(struct engine *e, struct timeline *t, int from);           /* of the free drafts from that one on, whose chances fall, keeps the first that are worth verifying */
+void worth_take(struct engine *e, struct timeline *t, int from);           /* the same for drafts that were passed through layers: all, where none is weighed */
 bool worth_pass(const struct engine *e, const struct timeline *t);         /* one more draft from the exit layer? */
 
 /* ---- walk.c ---- */

@@ -18,7 +18,7 @@ static int gather(struct engine *e, struct timeline **t, int n)
 {
     int m = 0;
     for (int i = 0; i < n; i++) {
-        if (t[i]->draft_ended || !stands(t[i]) || timeline_budget(t[i], e) == 0 || !worth_pass(e, t[i]))
+        if (t[i]->draft_ended || !stands(t[i]) || timeline_passes(t[i], e) == 0 || !worth_pass(e, t[i]))
             continue;
         e->list[m] = last_node(t[i]);
         e->to[m] = (int16_t)t[i]->ask.exit_layer;
@@ -35,7 +35,7 @@ static void add(struct engine *e, struct timeline *t, const struct pick *p)
     trust_found(&e->trust, chance);
     if (p->token >= 0 && p->conf >= t->ask.draft_min_conf) {
         tree_add(&t->tree, from - 1, p->token, kind, chance);
-        worth_keep(e, t, from);
+        worth_take(e, t, from);
     }
     t->draft_ended = t->tree.n == from || reply_ends(&t->reply, p->token); /* an end of text is still verified; but nothing follows it */
 }
@@ -55,13 +55,13 @@ static struct row next_row(const struct timeline *t, const struct row *above, in
     return r;
 }
 
-/* Rows and asks of all steps, one step behind the other; the timelines' budgets fall, so the i-th keeps its place in all its steps. Returns the number of steps. */
+/* Rows and asks of all steps, one step behind the other; the timelines' passes fall, so the i-th keeps its place in all its steps. Returns the number of steps. */
 static int fill_chain(struct engine *e, struct timeline **t, int n, int *count)
 {
     int rows = 0, steps = 0;
     for (; steps < DRAFTS_MAX; steps++) {
         count[steps] = 0;
-        for (int i = 0; i < n && timeline_budget(t[i], e) > steps; i++, count[steps]++) {
+        for (int i = 0; i < n && timeline_passes(t[i], e) > steps; i++, count[steps]++) {
             int at = rows + i;
             e->rows[at] = steps ? next_row(t[i], &e->rows[at - count[steps - 1]], t[i]->tree.n + steps - 1, i) : last_node(t[i])->row;
             e->asks[at] = engine_ask(t[i], true);
@@ -91,7 +91,7 @@ static int run_chain(struct engine *e, struct timeline **t, int n, struct error 
 {
     int count[DRAFTS_MAX + 1], steps;
     for (int i = 1; i < n; i++)
-        for (int j = i; j > 0 && timeline_budget(t[j], e) > timeline_budget(t[j - 1], e); j--) {
+        for (int j = i; j > 0 && timeline_passes(t[j], e) > timeline_passes(t[j - 1], e); j--) {
             struct timeline *less = t[j - 1];
             t[j - 1] = t[j];
             t[j] = less;

@@ -19,7 +19,7 @@ static int find_best(const struct trust *trust, const struct timeline *t, const 
         if (next[i] == PICK_TOP)
             continue;
         const struct guess *g = &t->recycle.after[node->row.token][next[i]];
-        int kind = trust_kind(next[i] ? TRUST_OTHER : TRUST_FIRST, g->conf);
+        int kind = trust_kind(TRUST_FIRST + (next[i] < 2 ? next[i] : 2) * TRUST_LEVELS, g->conf);
         float chance = trust_chance(trust, kind);
         if (g->conf > 0 && node->reach * chance > most) {
             most = node->reach * chance;

@@ -89,12 +89,18 @@ int timeline_prefill(struct timeline *t, struct engine *e, struct error *err)
 
 int timeline_budget(const struct timeline *t, const struct engine *e)
 {
-    int reply_left = t->ask.max_tokens - t->stats.reply_tokens, room = e->n_slots - t->n, d = t->ask.drafters ? t->ask.n_drafts : 0;
+    int reply_left = t->ask.max_tokens - t->stats.reply_tokens, room = e->n_slots - t->n, d = t->ask.drafters ? t->ask.n_drafts + t->ask.n_free : 0;
     d = d < t->tree.cap - 1 ? d : t->tree.cap - 1;
     d = d < reply_left - 1 ? d : reply_left - 1;
     d = d < room - 1 ? d : room - 1;
     d -= t->tree.n - 1;
     return d > 0 ? d : 0;
+}
+
+int timeline_passes(const struct timeline *t, const struct engine *e)
+{
+    int budget = timeline_budget(t, e), left = t->ask.n_drafts - (t->tree.n - 1);
+    return left < budget ? (left > 0 ? left : 0) : budget;
 }
 
 /* kept: how many of the walk's tokens joined the timeline. Drafts behind the first mismatch count as drafted; what lies behind a stop never was. */

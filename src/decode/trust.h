@@ -7,8 +7,9 @@
 
 #include "decode/ngram.h"
 
-/* Kinds of draft: copies by the length of the match, exits by their confidence, recycled ones by the confidence of then, the first of a list apart from the rest. */
-enum { TRUST_LEVELS = 16, TRUST_NGRAM = 0, TRUST_EXIT = NGRAM_MAX + 1, TRUST_FIRST = TRUST_EXIT + TRUST_LEVELS, TRUST_OTHER = TRUST_FIRST + TRUST_LEVELS, TRUST_KINDS = TRUST_OTHER + TRUST_LEVELS, TRUST_FAMILIES = 4 };
+/* Kinds of draft: copies by the length of the match, exits by their confidence, recycled ones by the confidence of then and their place in the list: first, second, others. */
+enum { TRUST_LEVELS = 16, TRUST_NGRAM = 0, TRUST_EXIT = NGRAM_MAX + 1, TRUST_FIRST = TRUST_EXIT + TRUST_LEVELS, TRUST_SECOND = TRUST_FIRST + TRUST_LEVELS,
+       TRUST_OTHER = TRUST_SECOND + TRUST_LEVELS, TRUST_KINDS = TRUST_OTHER + TRUST_LEVELS, TRUST_FAMILIES = 5 };
 
 struct trust {
     float tried[TRUST_KINDS], right[TRUST_KINDS];             /* older drafts weigh less */

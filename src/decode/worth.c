@@ -11,11 +11,11 @@ static double row_ns(const struct engine *e, const struct timeline *t, int first
     return (t->ask.depth - first) * layer + head;
 }
 
-void worth_keep(struct engine *e, struct timeline *t, int from)
+static void keep_first(struct engine *e, struct timeline *t, int from, bool weighed)
 {
-    int keep = t->ask.weighed ? from : t->tree.n;
+    int keep = weighed ? from : t->tree.n;
     double rate = pace_rate(&e->pace, t->ask.depth), gain = 0, most = 0;
-    for (int i = from; i < t->tree.n && t->ask.weighed; i++) {
+    for (int i = from; i < t->tree.n && weighed; i++) {
         gain += (double)t->tree.node[i].reach - rate * row_ns(e, t, 0, e->n_rows + i - from);
         if (gain > most) {
             most = gain;
@@ -25,6 +25,9 @@ void worth_keep(struct engine *e, struct timeline *t, int from)
     e->n_rows += keep - from;
     t->tree.n = keep;
 }
+
+void worth_keep(struct engine *e, struct timeline *t, int from) { keep_first(e, t, from, t->ask.weighed || t->ask.n_free > 0); }
+void worth_take(struct engine *e, struct timeline *t, int from) { keep_first(e, t, from, t->ask.weighed); }
 
 bool worth_pass(const struct engine *e, const struct timeline *t)
 {

@@ -89,8 +89,8 @@ static void item_30_exit_layers_and_drafts_out_of_range(void **state)
         {{.exit_layer = 4}, "exit layer 4: must be 1 to 3"},
         {{.drafter = "exit", .exit_layer = -1}, "exit layer -1: must be 1 to 3"},
         {{.drafter = "exit", .exit_layer = 2, .depth = 2}, "exit layer 2: must be 1 to 1"},
-        {{.drafter = "exit", .num_speculations = 13}, "13 drafts in a round: this model was opened for at most 12"},
-        {{.num_speculations = 33}, "33 drafts in a round: this model was opened for at most 12"},
+        {{.drafter = "exit", .num_speculations = 16}, "16 drafts in a round: this model was opened for at most 15"},
+        {{.num_speculations = 33}, "33 drafts in a round: this model was opened for at most 15"},
     };
     refuse_options(bad, sizeof bad / sizeof *bad);
 }

@@ -197,6 +197,32 @@ static void last_candidates_grow_a_tree(void **state)
     toy_teardown(f);
 }
 
+/* The exit drafts as many as it is told to; what other drafters know comes on top. */
+static void free_drafts_grow_beside_a_chain(void **state)
+{
+    (void)state;
+    struct toy *f = toy_setup(1, TOY_NO_FAULT);
+    struct request ask = {.drafters = DRAFT_EXIT | DRAFT_RECYCLE, .exit_layer = 3, .n_drafts = 3, .n_free = 4, .depth = TOY_LAYERS, .max_tokens = 100};
+    struct reply_rules rules = {0};
+    struct timeline *t = &f->t[0];
+    plant(f, &ask, &rules);
+    assert_int_equal(drafter_exit.propose(&f->engine, &t, 1, NULL), 0);
+    assert_int_equal(t->tree.n, 1 + 3);
+    for (int i = 0; i < t->tree.n; i++)
+        know(t, (char)('A' + t->tree.node[i].row.token), "QRSTUV", (float[]){.3f, .2f, .1f, .1f, .1f, .1f});
+    drafter_recycle.propose(&f->engine, &t, 1, NULL);
+    assert_int_equal(t->tree.n, 1 + 3 + 4);
+    for (int i = 4; i < t->tree.n; i++)
+        assert_true(t->tree.node[i].at == 0 && t->tree.node[i].parent < i);
+    assert_int_equal(timeline_passes(t, &f->engine), 0);
+    assert_int_equal(timeline_budget(t, &f->engine), 0);
+    t->ask.n_free = 0;
+    t->tree.n = 4;
+    drafter_recycle.propose(&f->engine, &t, 1, NULL);
+    assert_int_equal(t->tree.n, 4);
+    toy_teardown(f);
+}
+
 /* Four timelines with budgets of their own, a doubtful pick and an end of text among them: what a chain in one go leaves in the trees, and what is written in the end. */
 static struct toy *draft_four(const struct backend *b, int32_t *eos)
 {
@@ -249,7 +275,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_drafter_proposes_nothing),
-        cmocka_unit_test(the_exit_drafter_grows_a_chain), cmocka_unit_test(a_chain_in_one_go_proposes_the_same),
+        cmocka_unit_test(the_exit_drafter_grows_a_chain), cmocka_unit_test(free_drafts_grow_beside_a_chain), cmocka_unit_test(a_chain_in_one_go_proposes_the_same),
         cmocka_unit_test(an_end_of_text_ends_the_draft_but_is_in_it),
         cmocka_unit_test(what_followed_before_is_proposed_again),
         cmocka_unit_test(last_candidates_grow_a_tree),

@@ -27,10 +27,10 @@ static const struct sampling samplings[] = {
 };
 static const struct team {
     unsigned drafters;
-    bool weighed;
+    bool weighed, free;
 } teams[] = {
-    {DRAFT_EXIT, false}, {DRAFT_NGRAM, false}, {DRAFT_RECYCLE, false}, {DRAFT_EXIT | DRAFT_RECYCLE, false}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, false},
-    {DRAFT_EXIT, true}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, true},
+    {DRAFT_EXIT, false, false}, {DRAFT_NGRAM, false, false}, {DRAFT_RECYCLE, false, false}, {DRAFT_EXIT | DRAFT_RECYCLE, false, true}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, false, true},
+    {DRAFT_EXIT, true, false}, {DRAFT_NGRAM | DRAFT_EXIT | DRAFT_RECYCLE, true, false},
 };
 static const int prompts[] = {1, 2, 30, 230, 500}; /* the replies of the last two cross the edges of attention blocks inside drafts */
 static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
@@ -194,6 +194,7 @@ static void finish(struct rig *r, int n, struct text *out, int n_out)
 static struct request ask_of(const struct rig *r, const struct combination *c, bool drafted)
 {
     return (struct request){.drafters = drafted ? teams[c->team].drafters : 0, .weighed = teams[c->team].weighed, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
+                            .n_free = teams[c->team].free ? MAX_DRAFTS - c->drafts : 0,
                             .depth = r->s.model.config.n_layers, .sampling = samplings[c->sampling], .max_tokens = NEW};
 }
 
