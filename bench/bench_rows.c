@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What several rows cost on any device: forward and choice of 1 to 64 rows of one timeline at a context, and prompts. Rows that are compared are timed in turns; medians.
-   Run: build/bench/bench_rows [FOLDER (a temporary 1B shape)] [DEVICE (auto)] [WEIGHTS (file)] [TURNS (9)] [CONTEXT (512)] [--json] */
+   Run: build/bench/bench_rows [MODEL (a temporary 1B shape)] [DEVICE (auto)] [WEIGHTS (file)] [TURNS (9)] [CONTEXT (512)] [--json] [--threads N] [--kernels NAME] [--serve]
+   --serve: measures what lines on stdin ask for, beside another program that does the same (bench/llama_cpp.py): see serve below. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,9 @@ struct bench {
     int seq, batch, context, n_text;
     int32_t text[TEXT_MAX];
     double load_s;
-    bool json;
+    bool json, serve;
+    int threads;
+    const char *kernels;
     struct row rows[PROMPT_MAX];
 };
 
@@ -58,7 +61,7 @@ static void open_bench(struct bench *b, const char *folder, const char *device, 
         die(err.text);
     b->batch = b->b->prefill ? 2048 : 256;
     int most = b->context + ROWS_MAX > PROMPT_MAX + 2 ? b->context + ROWS_MAX : PROMPT_MAX + 2;
-    struct device_options o = {.weights = weights, .ordinal = backend_ordinal(device), .n_slots = most, .n_seqs = 1, .n_hidden = b->batch};
+    struct device_options o = {.weights = weights, .kernels = b->kernels, .threads = b->threads, .ordinal = backend_ordinal(device), .n_slots = most, .n_seqs = 1, .n_hidden = b->batch};
     if (most > b->model.config.context)
         die("the model's context is too small for that");
     int64_t start = clock_ns();
@@ -172,6 +175,32 @@ static void bench_prompts(struct bench *b, int turns)
     }
 }
 
+/* The text's tokens, then for every line "prompt N", "reply N" (N rows one after the other) or "rows N" (at once) the seconds it takes; the last two behind the context. */
+static void serve(struct bench *b)
+{
+    char line[64], what[16];
+    int n;
+    for (int i = 0; i < b->n_text; i++)
+        printf(" %d" + !i, b->text[i]);
+    printf("\n");
+    prompt(b, b->context);
+    while (fflush(stdout), fgets(line, sizeof line, stdin)) {
+        double s = 0;
+        if (sscanf(line, "%15s %d", what, &n) != 2 || n < 1 || n > (*what == 'p' ? PROMPT_MAX : ROWS_MAX))
+            die("asked for what it cannot measure");
+        if (!strcmp(what, "prompt"))
+            s = prompt(b, n);
+        else if (!strcmp(what, "rows"))
+            s = pass(b, b->context, n);
+        else
+            for (int i = 0; i < n; i++)
+                s += pass(b, b->context + i, 1);
+        printf("%.9f\n", s);
+        if (*what == 'p' && n < b->context)
+            prompt(b, b->context);
+    }
+}
+
 static void print_head(const struct bench *b, const char *weights)
 {
     double gib = 1.0 / (1 << 30);
@@ -193,6 +222,12 @@ int main(int argc, char **argv)
     for (int i = 1, n = 0; i < argc; i++)
         if (!strcmp(argv[i], "--json"))
             b.json = true;
+        else if (!strcmp(argv[i], "--serve"))
+            b.serve = true;
+        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
+            b.threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--kernels") && i + 1 < argc)
+            b.kernels = argv[++i];
         else if (n < 5)
             arg[n++] = argv[i];
     int turns = atoi(arg[3]);
@@ -208,9 +243,13 @@ int main(int argc, char **argv)
             die(err.text);
     }
     open_bench(&b, arg[0] ? arg[0] : folder, arg[1], arg[2]);
-    print_head(&b, arg[2]);
-    bench_rows(&b, turns);
-    bench_prompts(&b, turns);
+    if (b.serve) {
+        serve(&b);
+    } else {
+        print_head(&b, arg[2]);
+        bench_rows(&b, turns);
+        bench_prompts(&b, turns);
+    }
     b.b->kv_close(b.kv);
     b.b->close(b.d);
     model_close(&b.model);
