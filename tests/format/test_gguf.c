@@ -129,8 +129,8 @@ static void other_quantised_types_are_refused_by_name(void **state)
 {
     (void)state;
     struct gguf_parts g = gguf_model("");
-    tensor_info(&g, "blk.0.q6", 14, 0, 2, (uint64_t)256, (uint64_t)4);
-    refused(&g, "blk.0.q6", "Q6_K: not supported; convert");
+    tensor_info(&g, "blk.0.q5", 13, 0, 2, (uint64_t)256, (uint64_t)4);
+    refused(&g, "blk.0.q5", "Q5_K: not supported; convert");
 }
 
 static void item_15_magic_and_version(void **state)

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Q4_K and Q6_K: super-blocks of 256 values whose stretches have scales of few bits, which share a 16-bit one. base/dtype.h says what the fields are. */
+#ifndef BASE_KQUANTS_H
+#define BASE_KQUANTS_H
+
+#include <stdint.h>
+#include <string.h>
+
+enum { KQUANT_K = 256, Q4_K_STRETCH = 32, Q6_K_STRETCH = 16, Q4_K_STRETCHES = 8, Q6_K_STRETCHES = 16 };
+enum { Q4_K_CODES = 16, Q4_K_BYTES = 144, Q6_K_HIGH = 128, Q6_K_SCALES = 192, Q6_K_D = 208, Q6_K_BYTES = 210 }; /* offsets and sizes */
+
+/* The 6-bit scale and minimum of stretch b of a Q4_K block. */
+static inline void q4_k_scale(const uint8_t *block, int b, int *scale, int *minimum)
+{
+    const uint8_t *s = block + 4;
+    *scale = b < 4 ? s[b] & 63 : (s[b + 4] & 15) | s[b - 4] >> 6 << 4;
+    *minimum = b < 4 ? s[b + 4] & 63 : s[b + 4] >> 4 | s[b] >> 6 << 4;
+}
+
+static inline uint32_t kquant_word(const uint8_t *p)
+{
+    uint32_t w;
+    memcpy(&w, p, 4);
+    return w;
+}
+
+/* Codes 4j..4j+3 of stretch b, one in each byte, in the order in which bytes lie in memory. */
+static inline uint32_t q4_k_codes(const uint8_t *block, int b, int j) { return kquant_word(block + Q4_K_CODES + b / 2 * 32 + 4 * j) >> 4 * (b % 2) & 0x0f0f0f0fu; }
+
+static inline uint32_t q6_k_codes(const uint8_t *block, int b, int j)
+{
+    int half = b / 8, quarter = b % 8 / 2, at = b % 2 * 16 + 4 * j;
+    uint32_t low = kquant_word(block + 64 * half + quarter % 2 * 32 + at) >> quarter / 2 * 4, high = kquant_word(block + Q6_K_HIGH + 32 * half + at) >> 2 * quarter;
+    return (low & 0x0f0f0f0fu) | (high & 0x03030303u) << 4;
+}
+
+/* One block. */
+void q4_k_to_f32(const uint8_t *block, float *out);
+void q6_k_to_f32(const uint8_t *block, float *out);
+void q4_k_from_f32(const float *x, uint8_t *block);
+void q6_k_from_f32(const float *x, uint8_t *block);
+
+#endif
