@@ -48,6 +48,18 @@ void q6_k_to_f32(const uint8_t *block, float *out)
     }
 }
 
+void q4_k_to_q4_1(const uint8_t *block, uint8_t *out)
+{
+    for (int b = 0; b < Q4_K_STRETCHES; b++, out += 20) {
+        int scale, minimum;
+        q4_k_scale(block, b, &scale, &minimum);
+        put_f16(out, get_f16(block) * (float)scale);
+        put_f16(out + 2, -get_f16(block + 2) * (float)minimum);
+        for (int j = 0; j < 4; j++)
+            memcpy(out + 4 + 4 * j, &(uint32_t){q4_k_codes(block, b, j) | q4_k_codes(block, b, j + 4) << 4}, 4);
+    }
+}
+
 /* ---- rounding ---- */
 
 /* A stretch of values, and how a line turns codes 0..top into values: scale * (code - middle) + low; low is 0 where the type has no minima. */

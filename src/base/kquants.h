@@ -40,4 +40,7 @@ void q6_k_to_f32(const uint8_t *block, float *out);
 void q4_k_from_f32(const float *x, uint8_t *block);
 void q6_k_from_f32(const float *x, uint8_t *block);
 
+/* The same codes in 8 blocks of Q4_1, whose scales and minima are d s and -m t rounded to 16 bits. */
+void q4_k_to_q4_1(const uint8_t *block, uint8_t *out);
+
 #endif

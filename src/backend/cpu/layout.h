@@ -15,7 +15,8 @@ extern const struct kernels kernels_plain;
 extern const struct kernels kernels_avx512, kernels_avx2;
 #endif
 
-/* Quantised kinds: stretches of columns that have one scale, and groups of them: first the codes of all, then their scales, 16 rows each. */
+/* Quantised kinds: stretches of columns that have one scale, and groups of them: first the codes of all, then their scales, 16 rows each. Large groups, whose scales
+   are many lines, have them first: memory is fastest in order. */
 enum { QUANT_K = 32, GROUP_K = 64, SCALE_BYTES = 2 * MATRIX_ROWS }; /* columns of a block of activations, and what all groups are multiples of; 16 bits for each row */
 
 static const struct quant {
@@ -35,8 +36,8 @@ static inline int group_k(enum matrix_kind kind) { return matrix_quantised(kind)
 static inline size_t group_bytes(enum matrix_kind kind) { return 64 * (size_t)(quants[kind].lines * quants[kind].stretches + quants[kind].scale_lines); }
 
 /* In a group, where what belongs to stretch b begins: codes [lines][16][4], scale [16], minimum [16]; and the factors of scales and minima, [16] f16 each. */
-static inline size_t codes_at(enum matrix_kind kind, size_t b) { return b * 64 * (size_t)quants[kind].lines; }
-static inline size_t scale_at(enum matrix_kind kind, size_t b) { return codes_at(kind, (size_t)quants[kind].stretches) + b * (quants[kind].factors ? MATRIX_ROWS : SCALE_BYTES); }
+static inline size_t codes_at(enum matrix_kind kind, size_t b) { return 64 * (b * (size_t)quants[kind].lines + (size_t)(quants[kind].factors ? quants[kind].scale_lines : 0)); }
+static inline size_t scale_at(enum matrix_kind kind, size_t b) { return quants[kind].factors ? b * MATRIX_ROWS : codes_at(kind, (size_t)quants[kind].stretches) + b * SCALE_BYTES; }
 static inline size_t minimum_at(enum matrix_kind kind, size_t b) { return scale_at(kind, b + (size_t)quants[kind].stretches); }
 static inline size_t factor_at(enum matrix_kind kind) { return (quants[kind].minima ? minimum_at : scale_at)(kind, (size_t)quants[kind].stretches); }
 

@@ -139,15 +139,20 @@ struct spot {
 /* dot[r][b] = the exact dots at a spot. Each set's own. */
 INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes x, struct spot at, struct dots dot[][MAX_B], const int R, const int B);
 
-/* Stretch `i` of a group of the slice: dots, then the scaled sums. */
-INLINE void quant_block(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t i, struct sums acc[][MAX_B], const int R, const int B)
+/* The dots of stretch i of a group of the slice. */
+INLINE void dot_stretch(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t i, struct dots dot[][MAX_B], const int R, const int B)
 {
-    const size_t k = group * (size_t)group_k(kind) + i * (size_t)quants[kind].k, from = group * group_bytes(kind), all = (size_t)s->x_k / QUANT_K;
-    const size_t column = (size_t)s->k + k, block = column / QUANT_K;
-    const uint8_t *scales = s->x + s->x_k, *dx = scales + 4 * block, *part = scales + 8 * all + 4 * block;
-    const uint8_t *sum = quants[kind].k == QUANT_K ? scales + 4 * all + 4 * block : scales + 12 * all + 4 * (column / (QUANT_K / 2));
-    struct dots dot[MAX_R][MAX_B];
-    dot_block(s, kind, x, (struct spot){k, (from + codes_at(kind, i)) / 64, sum}, dot, R, B);
+    const size_t k = group * (size_t)group_k(kind) + i * (size_t)quants[kind].k, column = (size_t)s->k + k, all = (size_t)s->x_k / QUANT_K;
+    const uint8_t *sums = s->x + s->x_k + 4 * all, *halves = sums + 8 * all;
+    const uint8_t *sum = quants[kind].k == QUANT_K ? sums + 4 * (column / QUANT_K) : halves + 4 * (column / (QUANT_K / 2));
+    dot_block(s, kind, x, (struct spot){k, (group * group_bytes(kind) + codes_at(kind, i)) / 64, sum}, dot, R, B);
+}
+
+/* acc += scale * dx * dots, and minimum * (dx * sum of activations). */
+INLINE void add_stretch(const struct slice *s, enum matrix_kind kind, size_t group, size_t i, struct dots dot[][MAX_B], struct sums acc[][MAX_B], const int R, const int B)
+{
+    const size_t block = ((size_t)s->k + group * (size_t)group_k(kind) + i * (size_t)quants[kind].k) / QUANT_K, from = group * group_bytes(kind);
+    const uint8_t *dx = s->x + s->x_k + 4 * block, *part = dx + 8 * ((size_t)s->x_k / QUANT_K);
     EACH(b, B) EACH_PART(p)
     {
         lanes scale = stretch_scale(kind, s->w[b] + from, i, p);
@@ -163,15 +168,30 @@ INLINE void quant_block(const struct slice *s, enum matrix_kind kind, struct cod
     }
 }
 
+/* Stretches i and i + 1. One row runs at the speed of memory, which is fastest in order: codes are all loaded before the scales that lie behind them. */
+INLINE void quant_pair(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t i, struct sums acc[][MAX_B], const int R, const int B)
+{
+    const bool behind = R == 1 && !quants[kind].factors;
+    struct dots dot[2][MAX_R][MAX_B];
+    EACH(j, 2)
+    {
+        dot_stretch(s, kind, x, group, i + (size_t)j, dot[j], R, B);
+        if (!behind)
+            add_stretch(s, kind, group, i + (size_t)j, dot[j], acc, R, B);
+    }
+    if (!behind)
+        return;
+    __asm__ volatile("" ::: "memory");
+    EACH(j, 2) add_stretch(s, kind, group, i + (size_t)j, dot[j], acc, R, B);
+}
+
 INLINE void tile_codes(const struct slice *s, enum matrix_kind kind, struct codes x, const int R, const int B)
 {
     struct sums acc[MAX_R][MAX_B];
     load_acc(s, acc, R, B);
     for (size_t group = 0; group < (size_t)(s->n / group_k(kind)); group++) {
-        for (size_t i = 0; i < (size_t)quants[kind].stretches; i += 2) {
-            quant_block(s, kind, x, group, i, acc, R, B);
-            quant_block(s, kind, x, group, i + 1, acc, R, B);
-        }
+        for (size_t i = 0; i < (size_t)quants[kind].stretches; i += 2)
+            quant_pair(s, kind, x, group, i, acc, R, B);
         for (size_t line = 0; line < (size_t)quants[kind].scale_lines; line++)
             fetch(s, (group * group_bytes(kind) + scale_at(kind, 0)) / 64 + line, R, B);
     }
