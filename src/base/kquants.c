@@ -128,7 +128,9 @@ INLINE struct line fit(const struct stretch *s, const int n, struct line l)
     struct line best = {sqq > 0 ? sqx / sqq : 0, 0, sqq > 0 ? sqx / sqq * sqx : 0};
     if (s->has_low) {
         float sw = sums_total(&w), sq = sums_total(&q), sx = sums_total(&x), det = sw * sqq - sq * sq, low = (sqq * sx - sq * sqx) / det, scale = (sw * sqx - sq * sx) / det;
-        if (det > 0 && low < 0)
+        if (!(sqq > 0) && sx < 0) /* one value throughout */
+            best = (struct line){0, sx / sw, sx / sw * sx};
+        else if (det > 1e-5f * sw * sqq && low < 0) /* not so when codes are nearly all the same: rounding errors would be the slope */
             best = (struct line){scale, low, scale * sqx + low * sx};
     }
     return best;
@@ -139,9 +141,9 @@ INLINE struct line find_line(const struct stretch *s, const int n, float range, 
 {
     enum { STARTS = 9 };
     const float steps = s->has_low ? s->top : s->middle;
-    struct line best = fit(s, n, (struct line){.scale = range / steps, .low = low});
+    struct line best = {.scale = range / steps, .low = low}; /* stays where values are so large that their squares are no numbers: the scale shows it */
     for (int i = 0; i < STARTS; i++) {
-        struct line l = fit(s, n, (struct line){.scale = range / (steps + 0.25f * (float)(i - STARTS / 2 - 1)), .low = low});
+        struct line l = fit(s, n, (struct line){.scale = range / (steps + 0.25f * (float)(i - STARTS / 2)), .low = low});
         best = l.gain > best.gain ? l : best;
     }
     struct line again = fit(s, n, best);
