@@ -3,6 +3,7 @@
 #include "packed_check.h"
 
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/pack.h"
 #include "model/quantize.h"
 #include "tiny_device.h"
 
