@@ -39,10 +39,10 @@ void q6_k_to_f32(const uint8_t *block, float *out)
     const float d = get_f16(block + Q6_K_D);
     for (int b = 0; b < Q6_K_STRETCHES; b++) {
         float step = d * (float)(int8_t)block[Q6_K_SCALES + b];
-        for (int j = 0; j < Q6_K_STRETCH / 4; j++) {
-            uint8_t code[4];
-            memcpy(code, &(uint32_t){q6_k_codes(block, b, j)}, sizeof code);
-            for (int k = 0; k < 4; k++)
+        for (int j = 0; j < Q6_K_STRETCH / 8; j++) {
+            uint8_t code[8];
+            memcpy(code, &(uint64_t){q6_k_low(block, b, j) | q6_k_high(block, b, j) << 4}, sizeof code);
+            for (int k = 0; k < 8; k++)
                 *out++ = step * (float)(code[k] - 32);
         }
     }
@@ -55,8 +55,8 @@ void q4_k_to_q4_1(const uint8_t *block, uint8_t *out)
         q4_k_scale(block, b, &scale, &minimum);
         put_f16(out, get_f16(block) * (float)scale);
         put_f16(out + 2, -get_f16(block + 2) * (float)minimum);
-        for (int j = 0; j < 4; j++)
-            memcpy(out + 4 + 4 * j, &(uint32_t){q4_k_codes(block, b, j) | q4_k_codes(block, b, j + 4) << 4}, 4);
+        for (int j = 0; j < 2; j++)
+            memcpy(out + 4 + 8 * j, &(uint64_t){q4_k_codes(block, b, j) | q4_k_codes(block, b, j + 2) << 4}, 8);
     }
 }
 

@@ -17,21 +17,25 @@ static inline void q4_k_scale(const uint8_t *block, int b, int *scale, int *mini
     *minimum = b < 4 ? s[b + 4] & 63 : s[b + 4] >> 4 | s[b] >> 6 << 4;
 }
 
-static inline uint32_t kquant_word(const uint8_t *p)
+static inline uint64_t kquant_bytes(const uint8_t *p)
 {
-    uint32_t w;
-    memcpy(&w, p, 4);
+    uint64_t w;
+    memcpy(&w, p, 8);
     return w;
 }
 
-/* Codes 4j..4j+3 of stretch b, one in each byte, in the order in which bytes lie in memory. */
-static inline uint32_t q4_k_codes(const uint8_t *block, int b, int j) { return kquant_word(block + Q4_K_CODES + b / 2 * 32 + 4 * j) >> 4 * (b % 2) & 0x0f0f0f0fu; }
+/* Codes 8j..8j+7 of stretch b, one in each byte, in the order in which bytes lie in memory. */
+static inline uint64_t q4_k_codes(const uint8_t *block, int b, int j) { return kquant_bytes(block + Q4_K_CODES + b / 2 * 32 + 8 * j) >> 4 * (b % 2) & 0x0f0f0f0f0f0f0f0fu; }
 
-static inline uint32_t q6_k_codes(const uint8_t *block, int b, int j)
+/* Of these of Q6_K the low four bits, and the two above them. */
+static inline uint64_t q6_k_low(const uint8_t *block, int b, int j)
 {
-    int half = b / 8, quarter = b % 8 / 2, at = b % 2 * 16 + 4 * j;
-    uint32_t low = kquant_word(block + 64 * half + quarter % 2 * 32 + at) >> quarter / 2 * 4, high = kquant_word(block + Q6_K_HIGH + 32 * half + at) >> 2 * quarter;
-    return (low & 0x0f0f0f0fu) | (high & 0x03030303u) << 4;
+    return kquant_bytes(block + b / 8 * 64 + b % 4 * 16 + 8 * j) >> b % 8 / 4 * 4 & 0x0f0f0f0f0f0f0f0fu;
+}
+
+static inline uint64_t q6_k_high(const uint8_t *block, int b, int j)
+{
+    return kquant_bytes(block + Q6_K_HIGH + b / 8 * 32 + b % 2 * 16 + 8 * j) >> b % 8 / 2 * 2 & 0x0303030303030303u;
 }
 
 /* One block. */

@@ -157,6 +157,14 @@ static void pack_stretch(enum matrix_kind kind, uint8_t *group, size_t b, const 
     }
 }
 
+/* Two words of a row, in lines one behind the other. */
+static void put_words(uint8_t *to, uint64_t two)
+{
+    uint32_t word[2] = {(uint32_t)two, (uint32_t)(two >> 32)};
+    memcpy(to, &word[0], 4);
+    memcpy(to + 64, &word[1], 4);
+}
+
 /* One row of a group of Q4_K. The minima's factor turns its sign: they are subtracted in a file, and added here. */
 static void pack_q4_k(uint8_t *group, const uint8_t *src, int i)
 {
@@ -165,10 +173,8 @@ static void pack_q4_k(uint8_t *group, const uint8_t *src, int i)
         q4_k_scale(src, b, &scale, &minimum);
         group[scale_at(MATRIX_Q4_K, (size_t)b) + (size_t)i] = (uint8_t)scale;
         group[minimum_at(MATRIX_Q4_K, (size_t)b) + (size_t)i] = (uint8_t)minimum;
-        for (int j = 0; j < 4; j++) {
-            uint32_t word = q4_k_codes(src, b, j) | q4_k_codes(src, b, j + 4) << 4;
-            memcpy(group + codes_at(MATRIX_Q4_K, (size_t)b) + j * 64 + i * 4, &word, 4);
-        }
+        for (int j = 0; j < 2; j++)
+            put_words(group + codes_at(MATRIX_Q4_K, (size_t)b) + j * 128 + i * 4, q4_k_codes(src, b, j) | q4_k_codes(src, b, j + 2) << 4);
     }
     uint8_t *factor = group + factor_at(MATRIX_Q4_K) + 2 * i;
     memcpy(factor, src, 2);
@@ -179,15 +185,12 @@ static void pack_q4_k(uint8_t *group, const uint8_t *src, int i)
 static void pack_q6_k(uint8_t *group, const uint8_t *src, int i)
 {
     for (int b = 0; b < Q6_K_STRETCHES; b++) {
-        uint32_t line[3] = {0};
+        uint64_t high = q6_k_high(src, b, 0) | q6_k_high(src, b, 1) << 4; /* of words 0 and 2, 1 and 3 */
+        uint32_t pairs = (uint32_t)high | (uint32_t)(high >> 32) << 2;
+        uint8_t *codes = group + codes_at(MATRIX_Q6_K, (size_t)b) + i * 4;
         group[scale_at(MATRIX_Q6_K, (size_t)b) + (size_t)i] = src[Q6_K_SCALES + b];
-        for (int j = 0; j < 4; j++) {
-            uint32_t word = q6_k_codes(src, b, j);
-            line[nibble_line(MATRIX_Q6_K, j)] |= (word & 0x0f0f0f0fu) << nibble_shift(MATRIX_Q6_K, j);
-            line[2] |= (word >> 4 & 0x03030303u) << 2 * j;
-        }
-        for (int j = 0; j < 3; j++)
-            memcpy(group + codes_at(MATRIX_Q6_K, (size_t)b) + j * 64 + i * 4, &line[j], 4);
+        put_words(codes, q6_k_low(src, b, 0) | q6_k_low(src, b, 1) << 4);
+        memcpy(codes + 128, &pairs, 4);
     }
     memcpy(group + factor_at(MATRIX_Q6_K) + 2 * i, src + Q6_K_D, 2);
 }
