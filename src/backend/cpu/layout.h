@@ -80,7 +80,7 @@ static inline float quant_minimum(enum matrix_kind kind, const uint8_t *group, s
     return !quants[kind].factors ? half_at(at + 2 * i) : half_at(group + factor_at(kind) + SCALE_BYTES + 2 * i) * (float)at[i];
 }
 
-/* The weight of row i at column k of a packed block, exactly (with a minimum: the sum is rounded, and the product in Q4_1, as dtype_to_f32 does). */
+/* The weight of row i at column k of a packed block, exactly (with a minimum the sum is rounded, as dtype_to_f32 does). */
 float matrix_weight(enum matrix_kind kind, const uint8_t *data, int i, int k);
 
 /* Bytes of an operand's row that are used. */

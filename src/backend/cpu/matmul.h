@@ -30,7 +30,7 @@ enum { MATRIX_ROWS = 16, MATRIX_K_ALIGN = 64, MATMUL_MAX_ROWS = 64 };
    Q4_1  [k/64]{ [2][4][16][4] nibbles, [2][16] f16 d, [2][16] f16 m }   acc = fma(d * dx, (float)s, acc), then acc = fma(m, dx * (float)sum(xq), acc)
    Q4_K  [k/256]{ [8][16] u8 s, [8][16] u8 t, [16] f16 d, [16] f16 -m, [8][4][16][4] nibbles }   as Q4_1, with d s for d and -m t for m (both exact)
    Q6_K  [k/256]{ [16][16] i8 s, [16] f16 d, 32 bytes of padding, [16][3][16][4] 6 bits }         as Q8, with dots of 16 and w = d s (q - 32) (d s is exact)
-   With --compute f32 the quantised kinds widen w (as dtype_to_f32 does: d q rounded, then + m rounded) and use the F32 chain. */
+   With --compute f32 the quantised kinds widen w (as dtype_to_f32 does: d q is exact, + m rounded) and use the F32 chain. */
 enum matrix_kind { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4_0, MATRIX_Q4_1, MATRIX_Q4_K, MATRIX_Q6_K, MATRIX_KINDS };
 
 struct matrix {

@@ -82,6 +82,8 @@ static void random_row(enum dtype type, enum numbers how, uint32_t i, int cols, 
     for (size_t b = 0; b < bytes / block; b++)
         for (size_t s = 0; s < 2 * scales; s += 2) {
             uint16_t scale = f32_to_f16(how == NEAR_UNDERFLOW ? 0x1p-24f : number(ORDINARY, 3 + (uint32_t)s, i, (uint32_t)b));
+            if (how == ANY_BITS && i % 2)
+                scale = (uint16_t)random_bits(3 + (uint32_t)s, i, (uint32_t)b);
             memcpy(out + b * block + first + s, &scale, 2);
         }
 }
