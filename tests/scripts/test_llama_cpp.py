@@ -6,6 +6,9 @@ The two engines round activations differently (llama.cpp takes Q4_K and Q6_K wit
 go either way. What is asked: every token that ours picks greedily is, in the eyes of llama.cpp behind the same tokens, its own pick too or less likely by a small bound only. Where
 margins are clear the texts are therefore the same.
 
+How small: 0.13 was met with synthetic weights, and 0.62 once in 96 tokens with SmolLM2 (0.02 in the mean), whose few large activations make 8 bits coarse in either engine: at the three
+places with more than 0.4, float activations (--compute f32) gave our pick twice and llama.cpp's once. BF16 files, with activations of 16 bits, give the same text.
+
 The model is synthetic; LSK_SMOLLM2, the path of a SmolLM2-135M in F16, BF16, F32 or Q4_1, adds a real one."""
 import ctypes
 import json
@@ -117,7 +120,7 @@ class Test(unittest.TestCase):
                 with self.subTest(type=type_name):
                     out = work / f"{type_name}.gguf"
                     run("quantize", "--allow-requantize", os.environ["LSK_SMOLLM2"], out, type_name)
-                    self.compare(out, work, 0.3, 0.01)
+                    self.compare(out, work, 0.8, 0.03)
                     out.unlink()
 
 
