@@ -155,7 +155,8 @@ static const struct kind {
     double dot_macs; /* of one instruction */
 } kinds[] = {
     {"bf16", MATRIX_BF16, false, dot_bf16, 32}, {"q8", MATRIX_Q8, false, dot_int8, 64},      {"q4_0", MATRIX_Q4_0, false, dot_int8, 64},
-    {"q4_1", MATRIX_Q4_1, false, dot_int8, 64}, {"f32", MATRIX_F32, true, dot_f32, 16},      {"f16", MATRIX_F16, true, dot_f32, 16},
+    {"q4_1", MATRIX_Q4_1, false, dot_int8, 64}, {"q4_k", MATRIX_Q4_K, false, dot_int8, 64},  {"q6_k", MATRIX_Q6_K, false, dot_int8, 64},
+    {"f32", MATRIX_F32, true, dot_f32, 16},      {"f16", MATRIX_F16, true, dot_f32, 16},
     {"bf16 wide", MATRIX_BF16, true, dot_f32, 16}, {"q8 wide", MATRIX_Q8, true, dot_f32, 16}, {"q4_0 wide", MATRIX_Q4_0, true, dot_f32, 16},
 };
 

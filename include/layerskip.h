@@ -282,8 +282,10 @@ typedef struct lsk_quantize_row {
 } lsk_quantize_row;
 
 typedef struct lsk_quantize_options {
-    const char *type;        /* required: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", or "copy": as stored; case does not count. Norms and biases are F32 */
-    const char *embed_type, *output_type; /* of embedding and head (one type where they are one); NULL: like the others, but q8_0 where those have 4 bits, since they decide every token */
+    const char *type;        /* required: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", the mixes "q4_k_s" and "q4_k_m" of these two, or "copy": as stored;
+                                case does not count. Norms and biases are F32; rows that make no whole blocks of a type get another, and a note says so */
+    const char *embed_type, *output_type; /* of embedding and head (one type where they are one); NULL: like the others, but q8_0 (with q4_k and the head of its mixes: q6_k) where those
+                                have 4 bits, since they decide every token */
     int pure;                /* non-zero: like the others even then */
     int allow_requantize;    /* non-zero: also from one quantised type to another */
     int force;               /* non-zero: replace files that are there */

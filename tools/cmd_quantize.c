@@ -16,7 +16,8 @@ struct quantize_args {
     struct show_args show;
 };
 
-#define TYPES "f32 f16 bf16 q8_0 q4_0 q4_1 copy"
+#define TYPES "f32 f16 bf16 q8_0 q4_0 q4_1 q4_k q6_k copy"
+#define MIXES TYPES " q4_k_s q4_k_m"
 #define AT(field) offsetof(struct quantize_args, field)
 
 static const struct option files[] = {
@@ -28,8 +29,9 @@ static const struct option files[] = {
     {0}};
 
 static const struct option weights[] = {
-    {"type", OPT_TEXT, AT(type), .choices = TYPES, .help = "type of the matrices, in small or capital letters; copy: each as it is stored. Norms and biases are F32"},
-    {"embed-type token-embedding-type", OPT_TEXT, AT(embed_type), .choices = TYPES, .help = "type of the embedding; without it that of the matrices, but q8_0 where they have 4 bits"},
+    {"type", OPT_TEXT, AT(type), .choices = MIXES, .help = "type of the matrices, in small or capital letters; copy: each as it is stored; q4_k_s and q4_k_m: q4_k, and q6_k "
+     "for the head and for the values and ffn_down of some layers. Norms and biases are F32"},
+    {"embed-type token-embedding-type", OPT_TEXT, AT(embed_type), .choices = TYPES, .help = "type of the embedding; without it that of the matrices, but q8_0 where they have 4 bits (q6_k with q4_k)"},
     {"output-type output-tensor-type", OPT_TEXT, AT(output_type), .choices = TYPES, .help = "the same for the head (the embedding too where it is the head)"},
     {"leave-output-tensor", OPT_FLAG, AT(leave_output), .help = "the same as --output-type copy"},
     {"pure", OPT_FLAG, AT(pure), .help = "embedding and head have the matrices' type also where that has 4 bits"},
@@ -165,7 +167,7 @@ static int quantize(const void *args, lsk_error *err)
     if (!n && !a->out && !a->dry_run)
         n = complain(err, LSK_EUSAGE, "no output given: which file shall be written?");
     if (!n && !a->type)
-        n = complain(err, LSK_EUSAGE, "no type given: --type one of " TYPES);
+        n = complain(err, LSK_EUSAGE, "no type given: --type one of " MIXES);
     if (n)
         return n;
     n = lsk_quantize(a->in, a->out, &o, err);
@@ -184,11 +186,12 @@ static int quantize(const void *args, lsk_error *err)
 
 const struct command command_quantize = {
     "quantize",
-    "writes a checkpoint as GGUF, with weights of 32, 16, 8 or 4 bits",
+    "writes a checkpoint as GGUF, with weights of 32, 16, 8, 6 or 4 bits",
     "[OPTIONS] IN OUT [TYPE [THREADS]]",
     "From a Hugging Face folder or a GGUF file to GGUF: what this program and llama.cpp and its kin load. A weight is rounded once, to the nearest value of the\n"
     "type, as --weights does it while loading. The report says for each kind of tensor what it takes and how far values moved.",
     "  layerskip quantize ./layerskip-llama3.2-1B layerskip-1b-q8_0.gguf --type q8_0\n"
+    "  layerskip quantize ./layerskip-llama3.2-1B layerskip-1b.gguf Q4_K_M\n"
     "  layerskip quantize model.gguf small.gguf q4_0 --output-type f16 --split-max-size 50M\n",
     "in out type threads",
     groups,

@@ -6,10 +6,12 @@
 
 #include "base/checked.h"
 #include "base/half.h"
+#include "base/kquants.h"
 
 const struct dtype_info dtype_table[DT_COUNT] = {
     [DT_F32] = {"F32", 1, 4},    [DT_F16] = {"F16", 1, 2},    [DT_BF16] = {"BF16", 1, 2},
     [DT_Q8_0] = {"Q8_0", 32, 34}, [DT_Q4_0] = {"Q4_0", 32, 18}, [DT_Q4_1] = {"Q4_1", 32, 20},
+    [DT_Q4_K] = {"Q4_K", KQUANT_K, Q4_K_BYTES}, [DT_Q6_K] = {"Q6_K", KQUANT_K, Q6_K_BYTES},
 };
 
 uint64_t dtype_row_bytes(enum dtype type, uint64_t n)
@@ -29,33 +31,37 @@ static void put_u16(uint8_t *p, uint16_t v)
     p[1] = (uint8_t)(v >> 8);
 }
 
-/* w = d q + m for 32 nibbles */
-static void nibbles_to_f32(const uint8_t *q, float d, float m, float *out)
+static void q8_to_f32(const uint8_t *p, float *out)
 {
+    float d = f16_to_f32(get_u16(p));
+    for (int j = 0; j < 32; j++)
+        out[j] = d * (float)(int8_t)p[2 + j];
+}
+
+static void q4_0_to_f32(const uint8_t *p, float *out)
+{
+    float d = f16_to_f32(get_u16(p));
     for (int j = 0; j < 16; j++) {
-        out[j] = d * (float)(q[j] & 15) + m;
-        out[j + 16] = d * (float)(q[j] >> 4) + m;
+        out[j] = d * (float)((p[2 + j] & 15) - 8);
+        out[j + 16] = d * (float)((p[2 + j] >> 4) - 8);
     }
 }
 
-static void block_to_f32(enum dtype type, const uint8_t *p, float *out)
+/* w = d q + m */
+static void q4_1_to_f32(const uint8_t *p, float *out)
 {
-    float d = f16_to_f32(get_u16(p));
-    if (type == DT_Q8_0) {
-        for (int j = 0; j < 32; j++)
-            out[j] = d * (float)(int8_t)p[2 + j];
-    } else if (type == DT_Q4_0) {
-        for (int j = 0; j < 16; j++) {
-            out[j] = d * (float)((p[2 + j] & 15) - 8);
-            out[j + 16] = d * (float)((p[2 + j] >> 4) - 8);
-        }
-    } else {
-        nibbles_to_f32(p + 4, d, f16_to_f32(get_u16(p + 2)), out);
+    float d = f16_to_f32(get_u16(p)), m = f16_to_f32(get_u16(p + 2));
+    for (int j = 0; j < 16; j++) {
+        out[j] = d * (float)(p[4 + j] & 15) + m;
+        out[j + 16] = d * (float)(p[4 + j] >> 4) + m;
     }
 }
 
 void dtype_to_f32(enum dtype type, const void *src, float *out, uint64_t n)
 {
+    static void (*const block_to_f32[DT_COUNT])(const uint8_t *, float *) = {
+        [DT_Q8_0] = q8_to_f32, [DT_Q4_0] = q4_0_to_f32, [DT_Q4_1] = q4_1_to_f32, [DT_Q4_K] = q4_k_to_f32, [DT_Q6_K] = q6_k_to_f32};
+    const uint64_t block = (uint64_t)dtype_table[type].block, bytes = (uint64_t)dtype_table[type].bytes;
     const uint8_t *p = src;
     switch (type) {
     case DT_F32:
@@ -70,8 +76,8 @@ void dtype_to_f32(enum dtype type, const void *src, float *out, uint64_t n)
             out[i] = bf16_to_f32(get_u16(p + 2 * i));
         return;
     default:
-        for (uint64_t b = 0; b < n / 32; b++)
-            block_to_f32(type, p + b * (uint64_t)dtype_table[type].bytes, out + 32 * b);
+        for (uint64_t b = 0; b < n / block; b++)
+            block_to_f32[type](p + b * bytes, out + b * block);
     }
 }
 
@@ -100,7 +106,7 @@ static void to_codes(const float *x, float lo, float hi, int32_t *q)
     }
 }
 
-static void block_to_q8(const float *x, uint8_t *p)
+static void q8_from_f32(const float *x, uint8_t *p)
 {
     float t[32];
     int32_t q[32];
@@ -128,7 +134,7 @@ static float find_peak(const float *x, float lo, float hi)
 }
 
 /* Codes q = (x - m) / d rounded half up, 0..15, packed low nibbles first. */
-static void block_to_q4(enum dtype type, const float *x, uint8_t *p)
+static void q4_from_f32(enum dtype type, const float *x, uint8_t *p)
 {
     float t[32];
     int32_t q[32];
@@ -148,8 +154,14 @@ static void block_to_q4(enum dtype type, const float *x, uint8_t *p)
         p[j] = (uint8_t)(q[j] | q[j + 16] << 4);
 }
 
+static void q4_0_from_f32(const float *x, uint8_t *p) { q4_from_f32(DT_Q4_0, x, p); }
+static void q4_1_from_f32(const float *x, uint8_t *p) { q4_from_f32(DT_Q4_1, x, p); }
+
 void dtype_from_f32(enum dtype type, const float *src, void *out, uint64_t n)
 {
+    static void (*const block_from_f32[DT_COUNT])(const float *, uint8_t *) = {
+        [DT_Q8_0] = q8_from_f32, [DT_Q4_0] = q4_0_from_f32, [DT_Q4_1] = q4_1_from_f32, [DT_Q4_K] = q4_k_from_f32, [DT_Q6_K] = q6_k_from_f32};
+    const uint64_t block = (uint64_t)dtype_table[type].block, bytes = (uint64_t)dtype_table[type].bytes;
     uint8_t *p = out;
     switch (type) {
     case DT_F32:
@@ -164,12 +176,7 @@ void dtype_from_f32(enum dtype type, const float *src, void *out, uint64_t n)
             put_u16(p + 2 * i, f32_to_bf16(src[i]));
         return;
     default:
-        for (uint64_t b = 0; b < n / 32; b++) {
-            uint8_t *to = p + b * (uint64_t)dtype_table[type].bytes;
-            if (type == DT_Q8_0)
-                block_to_q8(src + 32 * b, to);
-            else
-                block_to_q4(type, src + 32 * b, to);
-        }
+        for (uint64_t b = 0; b < n / block; b++)
+            block_from_f32[type](src + b * block, p + b * bytes);
     }
 }

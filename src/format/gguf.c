@@ -31,8 +31,8 @@ static const struct {
     int type;
 } tensor_types[] = {
     [0] = {"F32", DT_F32},    [1] = {"F16", DT_F16},    [2] = {"Q4_0", DT_Q4_0}, [3] = {"Q4_1", DT_Q4_1}, [6] = {"Q5_0", -1},    [7] = {"Q5_1", -1},
-    [8] = {"Q8_0", DT_Q8_0},  [9] = {"Q8_1", -1},       [10] = {"Q2_K", -1},     [11] = {"Q3_K", -1},     [12] = {"Q4_K", -1},   [13] = {"Q5_K", -1},
-    [14] = {"Q6_K", -1},      [15] = {"Q8_K", -1},      [16] = {"IQ2_XXS", -1},  [17] = {"IQ2_XS", -1},   [18] = {"IQ3_XXS", -1}, [19] = {"IQ1_S", -1},
+    [8] = {"Q8_0", DT_Q8_0},  [9] = {"Q8_1", -1},       [10] = {"Q2_K", -1},     [11] = {"Q3_K", -1},     [12] = {"Q4_K", DT_Q4_K},   [13] = {"Q5_K", -1},
+    [14] = {"Q6_K", DT_Q6_K},      [15] = {"Q8_K", -1},      [16] = {"IQ2_XXS", -1},  [17] = {"IQ2_XS", -1},   [18] = {"IQ3_XXS", -1}, [19] = {"IQ1_S", -1},
     [20] = {"IQ4_NL", -1},    [21] = {"IQ3_S", -1},     [22] = {"IQ2_S", -1},    [23] = {"IQ4_XS", -1},   [24] = {"I8", -1},     [25] = {"I16", -1},
     [26] = {"I32", -1},       [27] = {"I64", -1},       [28] = {"F64", -1},      [29] = {"IQ1_M", -1},    [30] = {"BF16", DT_BF16}, [34] = {"TQ1_0", -1},
     [35] = {"TQ2_0", -1},     [39] = {"MXFP4", -1},
@@ -361,7 +361,7 @@ static int take_type(struct gguf *g, struct view *v)
         return refuse_tensor(g, v->file_name, "type", type, "no such tensor type (removed, or newer than this program)");
     const char *name = tensor_types[type].name;
     if (tensor_types[type].type < 0)
-        return fail(g->err, ERR_DATA, "%s: tensor \"%s\": type %s: not supported; convert the file to F32, F16, BF16, Q8_0, Q4_0 or Q4_1 (llama-quantize, or make it anew from the original)",
+        return fail(g->err, ERR_DATA, "%s: tensor \"%s\": type %s: not supported; convert the file to F32, F16, BF16, Q8_0, Q6_K, Q4_K, Q4_0 or Q4_1 (llama-quantize, or make it anew from the original)",
                     g->file->path, v->file_name, name);
     v->type = (enum dtype)tensor_types[type].type;
     if (v->dim[1] % (uint64_t)dtype_table[v->type].block)

@@ -17,11 +17,23 @@
 
 enum { CHUNK = 1 << 18, NAME_BYTES = 64 }; /* values that a thread converts and writes at a time; a name's zero included */
 
-/* file_type: llama.cpp's number of a file whose matrices are mostly of this type. */
-static const struct {
+/* What a file may be asked to be: types by number, then named mixes of them. Embedding and head decide every token, so in a file of 4 bits they get more.
+   file_type: llama.cpp's number of such a file. more: V and DOWN of some layers get 6 bits, as in llama.cpp (which gives those of q4_k_s five). */
+enum more { MORE_NEVER, MORE_FIRST, MORE_SPREAD };
+static const struct type {
     const char *name;
+    enum dtype type, embed, head;
     uint32_t file_type;
-} types[] = {[DT_F32] = {"f32", 0}, [DT_F16] = {"f16", 1}, [DT_BF16] = {"bf16", 32}, [DT_Q8_0] = {"q8_0", 7}, [DT_Q4_0] = {"q4_0", 2}, [DT_Q4_1] = {"q4_1", 3}, [COPY] = {"copy", 0}};
+    enum more more;
+} types[] = {
+    [DT_F32] = {"f32", DT_F32, DT_F32, DT_F32, 0, MORE_NEVER},     [DT_F16] = {"f16", DT_F16, DT_F16, DT_F16, 1, MORE_NEVER},
+    [DT_BF16] = {"bf16", DT_BF16, DT_BF16, DT_BF16, 32, MORE_NEVER}, [DT_Q8_0] = {"q8_0", DT_Q8_0, DT_Q8_0, DT_Q8_0, 7, MORE_NEVER},
+    [DT_Q4_0] = {"q4_0", DT_Q4_0, DT_Q8_0, DT_Q8_0, 2, MORE_NEVER}, [DT_Q4_1] = {"q4_1", DT_Q4_1, DT_Q8_0, DT_Q8_0, 3, MORE_NEVER},
+    [DT_Q4_K] = {"q4_k", DT_Q4_K, DT_Q6_K, DT_Q6_K, 15, MORE_NEVER}, [DT_Q6_K] = {"q6_k", DT_Q6_K, DT_Q6_K, DT_Q6_K, 18, MORE_NEVER},
+    [COPY] = {"copy", COPY, COPY, COPY, 0, MORE_NEVER},
+    {"q4_k_s", DT_Q4_K, DT_Q4_K, DT_Q6_K, 14, MORE_FIRST},           {"q4_k_m", DT_Q4_K, DT_Q4_K, DT_Q6_K, 15, MORE_SPREAD},
+};
+enum { N_TYPES = sizeof types / sizeof *types };
 
 enum kind { K_EMBED, K_HEAD, K_LAYER, K_NORMS = K_LAYER + W_COUNT, K_BIASES, K_ROPE, K_COUNT };
 static const char *const kind_names[K_COUNT] = {
@@ -33,7 +45,7 @@ static const char *const kind_names[K_COUNT] = {
 struct item {
     const struct view *v;  /* or NULL: */
     const float *values;   /* [rows] */
-    int kind;
+    int kind, layer;       /* layer: of a matrix */
     enum dtype from, to;
     uint64_t rows, cols;   /* a vector has one column */
     uint64_t head_dim;     /* 0, or: rows go into the order of adjacent-pair rotary, by heads of so many */
@@ -51,8 +63,10 @@ struct job {
     struct item *item;        /* [n] */
     struct tensor_out *tensor; /* [n] */
     float *rope;              /* [head_dim / 2] or NULL */
+    unsigned told[K_COUNT];   /* bits by type: the user knows what became of it */
     int n, most;
-    enum dtype type, embed, head; /* COPY: as stored */
+    const struct type *mix;
+    enum dtype embed, head; /* COPY: as stored */
     struct gguf_bytes keys;
     struct gguf_out out;
     uint64_t n_chunks, total;
@@ -71,48 +85,65 @@ static void say(void *ud, const char *line)
 
 /* ---- types ---- */
 
-static int find_type(const char *what, const char *name, enum dtype *out, struct error *err)
+/* One of the first n. */
+static const struct type *find_type(const char *what, const char *name, int n, struct error *err)
 {
-    for (int t = 0; name && t <= COPY; t++)
-        if (!strcasecmp(types[t].name, name)) {
-            *out = (enum dtype)t;
-            return 0;
-        }
-    return fail(err, ERR_USAGE, "%s \"%s\": must be one of f32, f16, bf16, q8_0, q4_0, q4_1, copy", what, name ? name : "(none)");
+    char list[160] = "";
+    for (int t = 0; t < n; t++) {
+        if (name && !strcasecmp(types[t].name, name))
+            return &types[t];
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", t ? ", " : "", types[t].name);
+    }
+    fail(err, ERR_USAGE, "%s \"%s\": must be one of %s", what, name ? name : "(none)", list);
+    return NULL;
 }
 
 static bool is_quantised(enum dtype t) { return t != COPY && dtype_table[t].block > 1; }
 
-/* Embedding and head decide every token: in a file of 4 bits they keep 8. A tied embedding is both. */
+/* A tied embedding is the head, too. */
 static int choose_types(struct job *j, struct error *err)
 {
     const struct quantize_options *o = j->o;
-    const char *embed = o->embed_type, *head = o->output_type;
-    int rc = find_type("type", o->type, &j->type, err);
-    if (rc)
-        return rc;
-    j->embed = j->head = !o->pure && (j->type == DT_Q4_0 || j->type == DT_Q4_1) ? DT_Q8_0 : j->type;
-    if (head)
-        rc = find_type("output type", head, &j->head, err);
-    if (!rc && embed)
-        rc = find_type("embedding type", embed, &j->embed, err);
-    if (!rc && j->model.config.tied && head && embed && j->embed != j->head)
-        rc = fail(err, ERR_USAGE, "%s: the embedding is the head too: give one type for it", j->model.file->path);
-    if (!rc && j->model.config.tied && head)
+    const bool tied = j->model.config.tied;
+    const struct type *all = j->mix = find_type("type", o->type, N_TYPES, err);
+    const struct type *head = all && o->output_type ? find_type("output type", o->output_type, COPY + 1, err) : all;
+    const struct type *embed = head && o->embed_type ? find_type("embedding type", o->embed_type, COPY + 1, err) : head ? all : NULL;
+    if (!embed)
+        return ERR_USAGE;
+    j->head = o->output_type ? head->type : o->pure ? all->type : all->head;
+    j->embed = o->embed_type ? embed->type : o->pure ? all->type : all->embed;
+    if (tied && o->output_type && o->embed_type && j->embed != j->head)
+        return fail(err, ERR_USAGE, "%s: the embedding is the head too: give one type for it", j->model.file->path);
+    if (tied && !o->embed_type)
         j->embed = j->head;
-    return rc;
+    return 0;
 }
 
-/* The type that an item gets: vectors stay exact; rows that make no whole blocks get F16, as llama.cpp does it. */
+/* Do V and DOWN of a layer get more bits? The first eighth of layers, of V at least four; or also the last eighth, and every third between. */
+static bool gets_more(const struct job *j, int kind, int layer)
+{
+    const int n = j->model.config.n_layers, eighth = n / 8;
+    if (j->mix->more == MORE_FIRST)
+        return (kind == K_LAYER + W_V && layer < 4) || (kind == K_LAYER + W_DOWN && layer < eighth);
+    return j->mix->more == MORE_SPREAD && (kind == K_LAYER + W_V || kind == K_LAYER + W_DOWN) && (layer < eighth || layer >= 7 * n / 8 || (layer - eighth) % 3 == 2);
+}
+
+/* Types for rows that make no whole blocks of another: those of 256 become the next of 32, those F16, as in llama.cpp. */
+static enum dtype next_type(enum dtype t) { return t == DT_Q4_K ? DT_Q4_1 : t == DT_Q6_K ? DT_Q8_0 : DT_F16; }
+
+/* The type that an item gets: vectors stay exact. The user hears once of each kind of tensor that does not get the type it should. */
 static int settle_type(struct job *j, struct item *it, struct error *err)
 {
-    enum dtype want = it->kind == K_EMBED ? j->embed : it->kind == K_HEAD ? j->head : j->type;
-    it->to = it->kind >= K_NORMS ? DT_F32 : want == COPY ? it->from : want;
-    if (it->cols % (uint64_t)dtype_table[it->to].block) {
-        char line[200];
-        snprintf(line, sizeof line, "%s: rows of %llu values make no blocks of %d: it gets F16", j->tensor[it - j->item].name, ULL(it->cols), dtype_table[it->to].block);
+    enum dtype want = it->kind == K_EMBED ? j->embed : it->kind == K_HEAD ? j->head : gets_more(j, it->kind, it->layer) ? DT_Q6_K : j->mix->type;
+    want = it->to = it->kind >= K_NORMS ? DT_F32 : want == COPY ? it->from : want;
+    while (it->cols % (uint64_t)dtype_table[it->to].block)
+        it->to = next_type(it->to);
+    if (it->to != want && !(j->told[it->kind] >> want & 1)) {
+        char line[240];
+        snprintf(line, sizeof line, "%s%s: rows of %llu values make no blocks of %d for %s: %s %s", j->tensor[it - j->item].name, it->kind >= K_LAYER ? " and its like" : "", ULL(it->cols),
+                 dtype_table[want].block, dtype_table[want].name, it->kind >= K_LAYER ? "they get" : "it gets", dtype_table[it->to].name);
         say(j, line);
-        it->to = DT_F16;
+        j->told[it->kind] |= 1u << want;
     }
     if (is_quantised(it->from) && is_quantised(it->to) && it->from != it->to && !j->o->allow_requantize)
         return fail(err, ERR_USAGE, "tensor %s: is %s already, rounding it again to %s adds one error to another: take the original, or say --allow-requantize",
@@ -144,12 +175,12 @@ static int add(struct job *j, const char *name, struct item it, struct error *er
     return rc;
 }
 
-static int add_view(struct job *j, const char *name, int kind, int heads, struct error *err)
+static int add_view(struct job *j, const char *name, int kind, int layer, int heads, struct error *err)
 {
     const struct view *v = checkpoint_find(j->model.file, name);
     if (!v)
         return 0;
-    return add(j, name, (struct item){.v = v, .kind = kind, .from = v->type, .rows = v->dim[0], .cols = v->dim[1], .head_dim = heads ? v->dim[0] / (uint64_t)heads : 0}, err);
+    return add(j, name, (struct item){.v = v, .kind = kind, .layer = layer, .from = v->type, .rows = v->dim[0], .cols = v->dim[1], .head_dim = heads ? v->dim[0] / (uint64_t)heads : 0}, err);
 }
 
 static int add_layer(struct job *j, int layer, struct error *err)
@@ -161,10 +192,10 @@ static int add_layer(struct job *j, int layer, struct error *err)
     for (int w = 0; w < W_COUNT && !rc; w++) {
         int heads = w == W_Q ? c->n_heads : w == W_K ? c->n_kv_heads : 0;
         snprintf(name, sizeof name, "layers.%d.%s", layer, names[w]);
-        rc = add_view(j, name, w == W_ATTN_NORM || w == W_FFN_NORM ? K_NORMS : K_LAYER + w, heads, err);
+        rc = add_view(j, name, w == W_ATTN_NORM || w == W_FFN_NORM ? K_NORMS : K_LAYER + w, layer, heads, err);
         snprintf(name, sizeof name, "layers.%d.%s.bias", layer, names[w]);
         if (!rc)
-            rc = add_view(j, name, K_BIASES, heads, err);
+            rc = add_view(j, name, K_BIASES, layer, heads, err);
     }
     return rc;
 }
@@ -175,7 +206,7 @@ static int add_rope(struct job *j, struct error *err)
     const struct config *c = &j->model.config;
     uint64_t n = (uint64_t)c->head_dim / 2;
     if (c->rope != ROPE_LLAMA3)
-        return add_view(j, "rope_factors", K_ROPE, 0, err);
+        return add_view(j, "rope_factors", K_ROPE, 0, 0, err);
     j->rope = arena_array(&j->arena, n, sizeof *j->rope);
     int rc = j->rope ? quantize_rope(&j->model, j->rope, err) : fail(err, ERR_OS, "out of memory");
     return rc ? rc : add(j, "rope_factors", (struct item){.values = j->rope, .kind = K_ROPE, .from = DT_F32, .rows = n, .cols = 1}, err);
@@ -189,12 +220,12 @@ static int list_items(struct job *j, struct error *err)
     j->tensor = arena_array(&j->arena, (uint64_t)j->most, sizeof *j->tensor);
     int rc = j->item && j->tensor ? add_rope(j, err) : fail(err, ERR_OS, "out of memory for the tensor list");
     if (!rc)
-        rc = add_view(j, "embed", K_EMBED, 0, err);
+        rc = add_view(j, "embed", K_EMBED, 0, 0, err);
     for (int l = 0; l < c->n_layers && !rc; l++)
         rc = add_layer(j, l, err);
     if (!rc)
-        rc = add_view(j, "norm", K_NORMS, 0, err);
-    return rc || c->tied ? rc : add_view(j, "head", K_HEAD, 0, err); /* a head that a tied config does not use is left out */
+        rc = add_view(j, "norm", K_NORMS, 0, 0, err);
+    return rc || c->tied ? rc : add_view(j, "head", K_HEAD, 0, 0, err); /* a head that a tied config does not use is left out */
 }
 
 /* ---- the work ---- */
@@ -396,7 +427,7 @@ static void report(const struct job *j)
 
 /* ---- the file ---- */
 
-/* The type that most values in the layers' matrices get. */
+/* That of the type that most values in the layers' matrices get; where it is the one that was asked for, a mix has its own. */
 static uint32_t file_type(const struct job *j)
 {
     uint64_t values[DT_COUNT] = {0};
@@ -407,7 +438,7 @@ static uint32_t file_type(const struct job *j)
     for (int t = 1; t < DT_COUNT; t++)
         if (values[t] > values[best])
             best = t;
-    return types[best].file_type;
+    return (j->mix->type == (enum dtype)best ? j->mix : &types[best])->file_type;
 }
 
 /* Replacing what is being read would not harm the copy that is made first, but nobody means it. */

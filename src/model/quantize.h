@@ -18,8 +18,8 @@ struct quantize_row {
 };
 
 struct quantize_options {
-    const char *type;                /* "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", or "copy": as stored; case does not count */
-    const char *embed_type, *output_type; /* of embedding and head; NULL: that of the others, but Q8_0 where it has 4 bits, since they decide every token */
+    const char *type;                /* "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", the mixes "q4_k_s" and "q4_k_m" of these two, or "copy": as stored; case does not count */
+    const char *embed_type, *output_type; /* of embedding and head; NULL: that of the others, but Q8_0 or Q6_K where it has 4 bits, since they decide every token (of a mix the head) */
     int pure;                        /* non-zero: not even then */
     int allow_requantize;            /* non-zero: from one quantised type to another */
     int force, dry_run;              /* replace files; only report */

@@ -26,6 +26,7 @@ static const struct shape shapes[] = {
     {"tiny-llama3", "for tests: rope scaling",       4, 128, 256, 4, 1, 32, 768, 4096, 5e5, 1e-5, 0.11, LLAMA3_ROPE, .rope_original = 64, ENDS},
     {"tiny-headdim", "for tests: heads wider than hidden / heads", 4, 72, 184, 4, 2, 32, 600, 2048, 1e4, 1e-6, 0.15, ENDS},
     {"tiny-bias", "for tests: biases everywhere",    4, 64, 144, 4, 2, 16, 512, 2048, 1e4, 1e-5, 0.16, .biases = true, ENDS},
+    {"tiny-256", "for tests: whole super-blocks", 4, 256, 512, 4, 2, 64, 512, 2048, 1e4, 1e-5, 0.08, ENDS},
     {"tiny-ties", "for tests: head rows in pairs one ulp apart, so that any changed bit changes text",
                                                      4, 64, 160, 4, 2, 16, 512, 2048, 1e4, 1e-5, 0.16, .twins = true, ENDS},
 };

@@ -129,8 +129,25 @@ static void other_quantised_types_are_refused_by_name(void **state)
 {
     (void)state;
     struct gguf_parts g = gguf_model("");
-    tensor_info(&g, "blk.0.q6", 14, 0, 2, (uint64_t)256, (uint64_t)4);
-    refused(&g, "blk.0.q6", "Q6_K: not supported; convert");
+    tensor_info(&g, "blk.0.q5", 13, 0, 2, (uint64_t)256, (uint64_t)4);
+    refused(&g, "blk.0.q5", "Q5_K: not supported; convert");
+}
+
+/* Q4_K and Q6_K: rows of whole super-blocks, as many bytes as the file has. */
+static void super_blocks_are_counted(void **state)
+{
+    (void)state;
+    for (uint32_t type = 12; type <= 14; type += 2) {
+        struct gguf_parts g = gguf_model("");
+        tensor_info(&g, "blk.0.half", type, 0, 2, (uint64_t)384, (uint64_t)4);
+        refused(&g, "blk.0.half", type == 12 ? "rows of 384 values do not divide into the blocks of Q4_K" : "rows of 384 values do not divide into the blocks of Q6_K");
+        g = gguf_model("");
+        tensor_info(&g, "blk.0.large", type, 0, 2, (uint64_t)256, (uint64_t)1 << 20);
+        refused(&g, "blk.0.large", "are more than the file's");
+        g = gguf_model("");
+        tensor_info(&g, "blk.0.huge", type, 0, 2, (uint64_t)256 << 30, (uint64_t)1 << 24);
+        refused(&g, "blk.0.huge", "are more than the file's");
+    }
 }
 
 static void item_15_magic_and_version(void **state)
@@ -358,7 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_whole_model_is_read), T(version_2_and_wide_counts_are_read), T(another_alignment_is_honoured), T(unknown_keys_and_tensors_keep_their_names),
-        T(split_files_are_one_model), T(split_files_that_do_not_fit_are_refused), T(other_quantised_types_are_refused_by_name),
+        T(split_files_are_one_model), T(split_files_that_do_not_fit_are_refused), T(other_quantised_types_are_refused_by_name), T(super_blocks_are_counted),
         T(item_15_magic_and_version), T(item_16_counts_beyond_the_file), T(item_17_strings_past_the_end), T(item_18_arrays),
         T(item_19_value_types_and_doubles), T(item_20_alignment), T(item_21_dimensions), T(item_22_tensor_types), T(item_23_offsets),
         T(cut_and_damaged_files_do_no_harm),

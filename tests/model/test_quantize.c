@@ -136,6 +136,30 @@ static float compare(const char *a, const char *weights, const char *b, const ch
     return most;
 }
 
+static char *slurp(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 0, SEEK_END), 0);
+    *n = (size_t)ftell(f);
+    char *p = malloc(*n + 1);
+    assert_non_null(p);
+    rewind(f);
+    assert_int_equal(fread(p, 1, *n, f), *n);
+    fclose(f);
+    return p;
+}
+
+static void assert_same_file(const char *a, const char *b)
+{
+    size_t n, m;
+    char *p = slurp(a, &n), *q = slurp(b, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(p, q, n);
+    free(p);
+    free(q);
+}
+
 static const char *const shapes[] = {"tiny", "tiny-gqa", "tiny-tied", "tiny-llama3", "tiny-headdim", "tiny-bias"};
 
 static void same_type_same_bits(void **state)
@@ -228,10 +252,56 @@ static void rows_without_whole_blocks_become_f16(void **state)
     must_convert(f.path, beside(&f, "x.gguf"), (lsk_quantize_options){.type = "q8_0"}, &to);
     assert_string_equal(row_of(&to, "down")->to, "F16");
     assert_string_equal(row_of(&to, "up")->to, "Q8_0");
-    assert_int_equal(to.notes, 4);
-    assert_non_null(strstr(to.note, "blk.3.ffn_down.weight"));
+    assert_int_equal(to.notes, 1); /* for all layers */
+    assert_non_null(strstr(to.note, "blk.0.ffn_down.weight and its like"));
     assert_non_null(strstr(to.note, "176"));
     assert_true(compare(f.path, NULL, beside(&f, "x.gguf"), "f32") > 0);
+    remove_files(&f);
+}
+
+/* Types of 256: what has no whole blocks of them gets the next of 32, and the user hears of each kind. */
+static void super_blocks_and_mixes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type, *pure, *embed, *head, *q, *v, *down;
+        int file_type;
+    } want[] = {
+        {"q4_k", NULL, "Q6_K", "Q6_K", "Q4_K", "Q4_K", "Q4_K", 15},    {"q6_k", NULL, "Q6_K", "Q6_K", "Q6_K", "Q6_K", "Q6_K", 18},
+        {"Q4_K_M", NULL, "Q4_K", "Q6_K", "Q4_K", "mixed", "mixed", 15}, {"q4_k_s", NULL, "Q4_K", "Q6_K", "Q4_K", "Q6_K", "Q4_K", 14},
+        {"q4_k_m", "pure", "Q4_K", "Q4_K", "Q4_K", "mixed", "mixed", 15},
+    };
+    struct folder f;
+    struct outcome to;
+    struct model m;
+    folder_make(&f, "tiny-256");
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        must_convert(f.path, beside(&f, "x.gguf"), (lsk_quantize_options){.type = want[i].type, .pure = want[i].pure != NULL, .force = 1}, &to);
+        assert_int_equal(to.notes, 0);
+        assert_string_equal(row_of(&to, "embed")->to, want[i].embed);
+        assert_string_equal(row_of(&to, "head")->to, want[i].head);
+        assert_string_equal(row_of(&to, "q")->to, want[i].q);
+        assert_string_equal(row_of(&to, "v")->to, want[i].v);
+        assert_string_equal(row_of(&to, "down")->to, want[i].down);
+        assert_true(row_of(&to, "q")->rms_error < (strcmp(want[i].q, "Q6_K") ? 0.08 : 0.02)); /* q4_1 has 0.09 here */
+        assert_int_equal(model_open(&m, beside(&f, "x.gguf"), NULL, NULL), 0);
+        assert_int_equal(checkpoint_meta(m.file, "general.file_type")->i, want[i].file_type);
+        assert_string_equal(dtype_table[model_weight(&m, 2, W_V)->type].name, i ? "Q6_K" : "Q4_K");
+        model_close(&m);
+        assert_true(compare(f.path, NULL, beside(&f, "x.gguf"), "native") > 0);
+    }
+    must_convert(beside(&f, "x.gguf"), beside(&f, "y.gguf"), (lsk_quantize_options){.type = "copy"}, &to);
+    assert_same_file(beside(&f, "x.gguf"), beside(&f, "y.gguf"));
+    remove_files(&f);
+    folder_make(&f, "tiny-llama3"); /* rows of 128, down's of 256 */
+    must_convert(f.path, beside(&f, "x.gguf"), (lsk_quantize_options){.type = "q4_k_m"}, &to);
+    assert_string_equal(row_of(&to, "q")->to, "Q4_1");
+    assert_string_equal(row_of(&to, "head")->to, "Q8_0");
+    assert_string_equal(row_of(&to, "down")->to, "mixed");
+    assert_string_equal(row_of(&to, "v")->to, "mixed"); /* Q4_1 and Q8_0 */
+    assert_int_equal(to.notes, 9); /* embed, head, q, k, v twice, o, gate, up */
+    assert_non_null(strstr(to.note, "make no blocks of 256"));
+    must_refuse(f.path, beside(&f, "y.gguf"), (lsk_quantize_options){.type = "q4_k", .output_type = "q4_k_m"}, LSK_EUSAGE, "output type \"q4_k_m\"");
     remove_files(&f);
 }
 
@@ -365,30 +435,6 @@ static void scaled_frequencies_come_back(void **state)
 
 /* ---- GGUF to GGUF ---- */
 
-static char *slurp(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    *n = (size_t)ftell(f);
-    char *p = malloc(*n + 1);
-    assert_non_null(p);
-    rewind(f);
-    assert_int_equal(fread(p, 1, *n, f), *n);
-    fclose(f);
-    return p;
-}
-
-static void assert_same_file(const char *a, const char *b)
-{
-    size_t n, m;
-    char *p = slurp(a, &n), *q = slurp(b, &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(p, q, n);
-    free(p);
-    free(q);
-}
-
 /* A copy of a file of ours has the same bytes, also by way of parts; other types follow from it as from the folder. */
 static void copies_are_equal(void **state)
 {
@@ -506,6 +552,7 @@ int main(void)
         cmocka_unit_test(quantising_before_or_while_loading_is_the_same),
         cmocka_unit_test(embedding_and_head_have_types_of_their_own),
         cmocka_unit_test(rows_without_whole_blocks_become_f16),
+        cmocka_unit_test(super_blocks_and_mixes),
         cmocka_unit_test(the_report_measures_the_file),
         cmocka_unit_test(the_config_comes_back),
         cmocka_unit_test(linear_scaling_comes_back),

@@ -76,6 +76,7 @@ static void test_frozen(void **state)
         {"tiny-llama3", {0x9177577bf6d2f253, 0x02c29b6031032ae5, 0x4d9abd1643076f5e}},
         {"tiny-headdim", {0xd8a2df332425b623, 0xe5c07dab9887cbcd, 0xa4de5d8c56bfc7e7}},
         {"tiny-bias", {0x7d9a40ccab3fde2e, 0xf437e424dd680778, 0x59ba40a44dc264ca}},
+        {"tiny-256", {0xa2b7e79de75b0724, 0x8462ec794981b288, 0x9679f41cfb176a86}},
         {"tiny-ties", {0x25093ccf7d64b3f2, 0xd3a7d2433e35b633, 0x1ef4d4865fbf1c24}},
     };
     for (size_t i = 0; i < sizeof frozen / sizeof *frozen; i++)

@@ -18,7 +18,8 @@ except ImportError as e:
 
 PROGRAM = os.environ.get("LSK_PROGRAM", str(Path(__file__).resolve().parents[2] / "build/layerskip"))
 FLOATS = ["f32", "f16", "bf16"]
-SHAPES = {shape: FLOATS + ["q8_0", "q4_0", "q4_1"] for shape in ["tiny-tied", "tiny-gqa", "tiny-llama3", "tiny-bias"]} | {"tiny-headdim": FLOATS}
+SHAPES = {shape: FLOATS + ["q8_0", "q4_0", "q4_1"] for shape in ["tiny-tied", "tiny-gqa", "tiny-llama3", "tiny-bias"]} | {"tiny-headdim": FLOATS, "tiny-256": ["q4_k", "q6_k", "q4_k_s", "q4_k_m"]}
+FILE_TYPES = {"f32": "ALL_F32", "q4_k": "MOSTLY_Q4_K_M"}
 NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
          "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
@@ -69,7 +70,7 @@ class Test(unittest.TestCase):
         self.assertEqual(field("llama.block_count"), config["num_hidden_layers"])
         self.assertEqual(field("llama.attention.head_count_kv"), config["num_key_value_heads"])
         self.assertEqual(len(field("tokenizer.ggml.tokens")), config["vocab_size"])
-        self.assertEqual(field("general.file_type"), getattr(gguf.LlamaFileType, "ALL_F32" if type_name == "f32" else "MOSTLY_" + type_name.upper()))
+        self.assertEqual(field("general.file_type"), getattr(gguf.LlamaFileType, FILE_TYPES.get(type_name, "MOSTLY_" + type_name.upper())))
         tensors = {t.name: t for t in reader.tensors}
         want = dict(expected(folder))
         self.assertEqual(set(tensors) - set(want), {"rope_freqs.weight"} if config.get("rope_scaling") else set())
@@ -83,11 +84,15 @@ class Test(unittest.TestCase):
                 self.assertEqual(t.tensor_type, gguf.GGMLQuantizationType.F32)
                 self.assertTrue(np.array_equal(got, values), name)
                 continue
+            error = np.sqrt(np.mean((got - values) ** 2) / np.mean(values ** 2))
+            if t.tensor_type in (gguf.GGMLQuantizationType.Q4_K, gguf.GGMLQuantizationType.Q6_K):  # the package reads these, but cannot round to them
+                self.assertLess(error, 0.08 if t.tensor_type == gguf.GGMLQuantizationType.Q4_K else 0.02, name)
+                continue
             own = rounded(values, t.tensor_type).reshape(values.shape)
             # a value just between two codes may get either, by the order of float operations; the scale is rounded, so its errors differ a little
             self.assertLess(np.mean(got != own), 5e-3, f"{name} {t.tensor_type}")
             self.assertTrue(np.allclose(np.abs(got - values), np.abs(own - values), rtol=0, atol=2e-3 * np.abs(values).max()), f"{name} {t.tensor_type}")
-            self.assertLess(np.sqrt(np.mean((got - values) ** 2) / np.mean(values ** 2)), 0.12, name)
+            self.assertLess(error, 0.12, name)
 
     def test_types(self):
         for shape, types in SHAPES.items():

@@ -84,7 +84,23 @@ try 0 quantize model --type q4_0 --dry-run
 check "nothing is written" [ ! -s err ]
 try 0 synth --shape tiny odd
 try 0 quantize odd odd.gguf q8_0
-says err "note: blk.0.ffn_down.weight: rows of 176 values"
+says err "note: blk.0.ffn_down.weight and its like: rows of 176 values make no blocks of 32 for Q8_0: they get F16"
+try 0 quantize odd odd.gguf q4_k --force
+says err "note: blk.0.attn_q.weight and its like: rows of 64 values make no blocks of 256 for Q4_K: they get Q4_1"
+
+# Super-blocks: by llama-quantize's names; drafts change no text, a copy no byte.
+try 0 synth --shape tiny-256 k
+for type in Q4_K Q6_K Q4_K_S Q4_K_M; do
+    try 0 quantize k k.gguf $type --force
+    try 0 verify k.gguf -p "Hello, w" -p "ab" --temp 0,0.8 --exit-layer 1 --num-speculations 3 -n 24
+    says out "every drafted reply equals plain decoding"
+    for kernels in plain avx2; do
+        "$program" info --kernels $kernels k.gguf >out 2>err && check "the text of kernels $kernels" cmp -s <(text_of k.gguf) <(text_of k.gguf --kernels $kernels)
+    done
+done
+try 0 quantize --token-embedding-type q6_k --output-tensor-type q4_k k k.gguf q8_0 --force --json
+check "types of embedding and head" python3 -c 'import json; t = {k["kind"]: k["to"] for k in json.load(open("out"))["kinds"]}; assert (t["embed"], t["head"], t["q"]) == ("Q6_K", "Q4_K", "Q8_0")'
+rm -r k k.gguf
 
 refuse 64 "no type given" model x.gguf
 refuse 64 "no output given" model

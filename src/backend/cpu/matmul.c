@@ -10,6 +10,7 @@
 #include "base/checked.h"
 #include "base/denormals.h"
 #include "base/half.h"
+#include "base/kquants.h"
 #include "base/philox.h"
 
 const struct kernels *const kernels_table[] = {
@@ -40,6 +41,7 @@ static const struct {
     [MATRIX_F32] = {"f32", DT_F32, OPERAND_F32, 4, 1},   [MATRIX_F16] = {"f16", DT_F16, OPERAND_F32, 2, 1},
     [MATRIX_BF16] = {"bf16", DT_BF16, OPERAND_BF16, 4, 2}, [MATRIX_Q8] = {"q8", DT_Q8_0, OPERAND_Q8, 4, 4},
     [MATRIX_Q4_0] = {"q4_0", DT_Q4_0, OPERAND_Q8, 4, 8}, [MATRIX_Q4_1] = {"q4_1", DT_Q4_1, OPERAND_Q8, 4, 8},
+    [MATRIX_Q4_K] = {"q4_k", DT_Q4_K, OPERAND_Q8, 4, 8}, [MATRIX_Q6_K] = {"q6_k", DT_Q6_K, OPERAND_Q8, 4, 8},
 };
 
 enum matrix_kind matrix_kind_of(enum dtype type)
@@ -53,12 +55,12 @@ enum matrix_kind matrix_kind_of(enum dtype type)
 enum operand_kind matrix_operand(enum matrix_kind kind, bool wide) { return wide ? OPERAND_F32 : kind_table[kind].operand; }
 
 /* Columns rounded up, or 0 when that is not an int. */
-static int padded_k(int cols) { return cols > INT32_MAX - MATRIX_K_ALIGN ? 0 : (cols + MATRIX_K_ALIGN - 1) / MATRIX_K_ALIGN * MATRIX_K_ALIGN; }
+static int padded_k(int cols, int align) { return cols > INT32_MAX - align ? 0 : (cols + align - 1) / align * align; }
 
 void matrix_shape(struct matrix *m, enum matrix_kind kind, int rows, int cols)
 {
-    int k = padded_k(cols);
-    size_t bytes = matrix_quantised(kind) ? (size_t)(k / GROUP_K) * group_bytes(kind)
+    int k = padded_k(cols, group_k(kind));
+    size_t bytes = matrix_quantised(kind) ? (size_t)(k / group_k(kind)) * group_bytes(kind)
                                           : (size_t)(k / kind_table[kind].unit_k) * MATRIX_ROWS * (size_t)kind_table[kind].unit_bytes;
     *m = (struct matrix){.kind = kind, .rows = rows, .cols = cols, .blocks = rows / MATRIX_ROWS + (rows % MATRIX_ROWS != 0), .k = k, .block_bytes = bytes};
 }
@@ -135,13 +137,13 @@ static size_t pack_fours(uint8_t *out, const uint8_t *src, size_t stride, size_t
     return at;
 }
 
-/* One 32-block of 16 rows: its codes, four bytes of a row at a time (signed ones become unsigned by turning the top bit), and its scales. */
-static void pack_quant(enum matrix_kind kind, uint8_t *data, int b, const uint8_t *src, size_t stride, int rows)
+/* Stretch b of 16 rows: its codes, four bytes of a row at a time (signed ones become unsigned by turning the top bit), and its scales. */
+static void pack_stretch(enum matrix_kind kind, uint8_t *group, size_t b, const uint8_t *src, size_t stride, int rows)
 {
-    uint8_t *codes = (uint8_t *)quant_codes(kind, data, b), *d = (uint8_t *)quant_scales(kind, data, b);
-    size_t head = kind == MATRIX_Q4_1 ? 4 : 2;
+    uint8_t *codes = group + codes_at(kind, b), *d = group + scale_at(kind, b), *least = group + minimum_at(kind, b);
+    size_t head = quants[kind].minima ? 4 : 2;
     uint32_t turn = kind == MATRIX_Q8 ? 0x80808080u : 0;
-    for (int j = 0; j < quant_lines(kind); j++)
+    for (int j = 0; j < quants[kind].lines; j++)
         for (int i = 0; i < rows; i++) {
             uint32_t four;
             memcpy(&four, src + (size_t)i * stride + head + 4 * (size_t)j, 4);
@@ -150,8 +152,57 @@ static void pack_quant(enum matrix_kind kind, uint8_t *data, int b, const uint8_
         }
     for (int i = 0; i < rows; i++) {
         memcpy(d + 2 * i, src + (size_t)i * stride, 2);
-        if (kind == MATRIX_Q4_1)
-            memcpy(d + SCALE_LINE + 2 * i, src + (size_t)i * stride + 2, 2);
+        if (quants[kind].minima)
+            memcpy(least + 2 * i, src + (size_t)i * stride + 2, 2);
+    }
+}
+
+/* Two words of a row, in lines one behind the other. */
+static void put_words(uint8_t *to, uint64_t two)
+{
+    uint32_t word[2] = {(uint32_t)two, (uint32_t)(two >> 32)};
+    memcpy(to, &word[0], 4);
+    memcpy(to + 64, &word[1], 4);
+}
+
+/* One row of a group of Q4_K. The minima's factor turns its sign: they are subtracted in a file, and added here. */
+static void pack_q4_k(uint8_t *group, const uint8_t *src, int i)
+{
+    for (int b = 0; b < Q4_K_STRETCHES; b++) {
+        int scale, minimum;
+        q4_k_scale(src, b, &scale, &minimum);
+        group[scale_at(MATRIX_Q4_K, (size_t)b) + (size_t)i] = (uint8_t)scale;
+        group[minimum_at(MATRIX_Q4_K, (size_t)b) + (size_t)i] = (uint8_t)minimum;
+        for (int j = 0; j < 2; j++)
+            put_words(group + codes_at(MATRIX_Q4_K, (size_t)b) + j * 128 + i * 4, q4_k_codes(src, b, j) | q4_k_codes(src, b, j + 2) << 4);
+    }
+    uint8_t *factor = group + factor_at(MATRIX_Q4_K) + 2 * i;
+    memcpy(factor, src, 2);
+    memcpy(factor + SCALE_BYTES, src + 2, 2);
+    factor[SCALE_BYTES + 1] ^= 0x80;
+}
+
+static void pack_q6_k(uint8_t *group, const uint8_t *src, int i)
+{
+    for (int b = 0; b < Q6_K_STRETCHES; b++) {
+        uint64_t high = q6_k_high(src, b, 0) | q6_k_high(src, b, 1) << 4; /* of words 0 and 2, 1 and 3 */
+        uint32_t pairs = (uint32_t)high | (uint32_t)(high >> 32) << 2;
+        uint8_t *codes = group + codes_at(MATRIX_Q6_K, (size_t)b) + i * 4;
+        group[scale_at(MATRIX_Q6_K, (size_t)b) + (size_t)i] = src[Q6_K_SCALES + b];
+        put_words(codes, q6_k_low(src, b, 0) | q6_k_low(src, b, 1) << 4);
+        memcpy(codes + 128, &pairs, 4);
+    }
+    memcpy(group + factor_at(MATRIX_Q6_K) + 2 * i, src + Q6_K_D, 2);
+}
+
+static void pack_quants(const struct matrix *m, uint8_t *out, enum dtype type, const uint8_t *src, size_t stride, int rows)
+{
+    const size_t bytes = (size_t)dtype_table[type].bytes;
+    for (int b = 0; b < m->cols / dtype_table[type].block; b++, src += bytes) {
+        if (!quants[m->kind].factors)
+            pack_stretch(m->kind, out + (size_t)(b / 2) * group_bytes(m->kind), (size_t)b % 2, src, stride, rows);
+        for (int i = 0; quants[m->kind].factors && i < rows; i++)
+            (m->kind == MATRIX_Q4_K ? pack_q4_k : pack_q6_k)(out + (size_t)b * group_bytes(m->kind), src + (size_t)i * stride, i);
     }
 }
 
@@ -171,8 +222,7 @@ void matrix_pack_block(const struct matrix *m, int block, enum dtype type, const
             pack_units(out, src, src_stride, rows, rows == MATRIX_ROWS ? pack_fours(out, src, src_stride, row_bytes) : 0, row_bytes, 4);
         return;
     }
-    for (int b = 0; b < m->cols / QUANT_K; b++)
-        pack_quant(m->kind, out, b, (const uint8_t *)src + (size_t)b * (size_t)dtype_table[type].bytes, src_stride, rows);
+    pack_quants(m, out, type, src, src_stride, rows);
 }
 
 static uint16_t get_u16(const uint8_t *p)
@@ -195,9 +245,11 @@ float matrix_weight(enum matrix_kind kind, const uint8_t *data, int i, int k)
     case MATRIX_BF16:
         return bf16_to_f32(get_u16(data + ((size_t)(k / 2) * MATRIX_ROWS + (size_t)i) * 4 + (size_t)(k % 2) * 2));
     default: {
-        int b = k / QUANT_K, q = quant_code(kind, quant_codes(kind, data, b), i, k % QUANT_K) - quant_offset(kind);
-        float w = f16_to_f32(get_u16(quant_scales(kind, data, b) + 2 * i)) * (float)q;
-        return kind == MATRIX_Q4_1 ? w + f16_to_f32(get_u16(quant_minima(kind, data, b) + 2 * i)) : w;
+        const struct quant *q = &quants[kind];
+        const size_t b = (size_t)(k / q->k % q->stretches);
+        const uint8_t *group = group_of(kind, data, k / q->k);
+        x = quant_scale(kind, group, b, i) * (float)(quant_code(kind, group + codes_at(kind, b), i, k % q->k) - q->offset);
+        return q->minima ? x + quant_minimum(kind, group, b, i) : x;
     }
     }
 }
@@ -210,15 +262,15 @@ void matrix_row(const struct matrix *m, int row, float *out)
 }
 
 /* The start-up self-test: small, on the stack, every kind with its own and the wide operand. Three blocks, the last one short; columns that end inside a
-   group. The numbers of rows are such that every tile runs, alone and in pairs of blocks: 1 to 16, and some whose last tile has 1, 2 or 3. Rows repeat after
+   group (of Q4_K and Q6_K one group). The numbers of rows are such that every tile runs, alone and in pairs of blocks: 1 to 16, and some whose last tile has 1, 2 or 3. Rows repeat after
    TEST_OWN (no multiple of a tile), so that "plain", which is slow, has few to do. */
-enum { TEST_ROWS = 40, TEST_COLS = 96, TEST_K = 128, TEST_X = 57, TEST_OWN = 11, TEST_FIRST = 16 };
+enum { TEST_ROWS = 40, TEST_COLS = 96, TEST_K = KQUANT_K, TEST_X = 57, TEST_OWN = 11, TEST_FIRST = 16 };
 
 static const int test_more[] = {26, 31, 43, 50, 57};
 
 struct trial {
     bool tiny; /* are there numbers near the smallest */
-    _Alignas(64) uint8_t weights[3 * TEST_K * MATRIX_ROWS * 4];
+    _Alignas(64) uint8_t weights[3 * (TEST_COLS + 32) * MATRIX_ROWS * 4];
     _Alignas(64) uint8_t x[2][TEST_X][TEST_K * 4 + 64];
     float out[2][TEST_X][TEST_ROWS]; /* of "plain": rows 0..TEST_OWN-1 */
     uint8_t source[MATRIX_ROWS][TEST_COLS * 4];
@@ -233,32 +285,35 @@ static float test_number(const struct trial *t, int kind, int i, int k)
     return f32_from_bits((p.v[0] & 0x807fffffu) | exponent << 23);
 }
 
+static int test_cols(enum matrix_kind kind) { return dtype_table[kind_table[kind].type].block > TEST_COLS ? TEST_K : TEST_COLS; }
+
 static void fill_matrix(struct matrix *m, struct trial *t, enum matrix_kind kind)
 {
     enum dtype type = kind_table[kind].type;
-    matrix_shape(m, kind, TEST_ROWS, TEST_COLS);
+    const int cols = test_cols(kind);
+    matrix_shape(m, kind, TEST_ROWS, cols);
     m->data = t->weights;
     for (int block = 0; block < m->blocks; block++) {
         for (int i = 0; i < MATRIX_ROWS; i++) {
-            float row[TEST_COLS];
-            for (int k = 0; k < TEST_COLS; k++)
+            float row[TEST_K];
+            for (int k = 0; k < cols; k++)
                 row[k] = test_number(t, kind, block * MATRIX_ROWS + i, k);
-            dtype_from_f32(type, row, t->source[i], TEST_COLS);
+            dtype_from_f32(type, row, t->source[i], (uint64_t)cols);
         }
         matrix_pack_block(m, block, type, t->source, sizeof t->source[0]);
     }
 }
 
 /* All rows of both operands, each by its set: equal bytes? */
-static bool same_operands(const struct kernels *k, const struct trial *t, struct operand *ours, struct operand *theirs)
+static bool same_operands(const struct kernels *k, const struct trial *t, int cols, struct operand *ours, struct operand *theirs)
 {
     for (int r = 0; r < TEST_X; r++) {
-        float x[TEST_COLS];
-        for (int i = 0; i < TEST_COLS; i++)
+        float x[TEST_K];
+        for (int i = 0; i < cols; i++)
             x[i] = test_number(t, MATRIX_KINDS, r % TEST_OWN, i);
         if (r < TEST_OWN)
-            kernels_plain.operand_row(ours, r, x, TEST_COLS);
-        k->operand_row(theirs, r, x, TEST_COLS);
+            kernels_plain.operand_row(ours, r, x, cols);
+        k->operand_row(theirs, r, x, cols);
         if (memcmp(operand_at(ours, r % TEST_OWN), operand_at(theirs, r), ours->row_bytes))
             return false;
     }
@@ -281,7 +336,7 @@ static bool same_products(const struct kernels *k, struct trial *t, const struct
     enum operand_kind operand = matrix_operand(m->kind, wide);
     struct operand x = {.kind = operand, .rows = TEST_OWN, .k = m->k, .row_bytes = operand_row_bytes(operand, m->k), .data = t->x[0][0]}, y = x;
     y.data = t->x[1][0];
-    if (!same_operands(k, t, &x, &y))
+    if (!same_operands(k, t, m->cols, &x, &y))
         return false;
     kernels_plain.matmul(m, &x, 0, m->blocks, t->out[0][0], TEST_ROWS);
     for (int rows = 1; rows <= TEST_FIRST; rows++)

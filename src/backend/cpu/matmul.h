@@ -7,7 +7,7 @@
    In every kind denormal inputs, products and sums count as zero of their sign, whatever mode the thread is in. A NaN is a NaN; its payload is not promised.
 
    Weights are packed once: 16 output rows interleaved (a "block"), so that one 64-byte line holds the same k of 16 outputs; the last block is
-   padded with zero rows, columns with zeros to MATRIX_K_ALIGN. Blocks lie one behind the other: [block][k][16 rows]. */
+   padded with zero rows, columns with zeros to MATRIX_K_ALIGN (Q4_K and Q6_K have whole super-blocks of 256). Blocks lie one behind the other: [block][k][16 rows]. */
 #ifndef BACKEND_CPU_MATMUL_H
 #define BACKEND_CPU_MATMUL_H
 
@@ -27,14 +27,16 @@ enum { MATRIX_ROWS = 16, MATRIX_K_ALIGN = 64, MATMUL_MAX_ROWS = 64 };
    Q8    [k/64]{ [2][8][16][4] u8 = q + 128, [2][16] f16 d }     activations int8 in blocks of 32 with f32 scale dx: exact integer dot s of each 32-block, then
                                                                  acc = fma(d * dx, (float)s, acc), blocks ascending
    Q4_0  [k/64]{ [2][4][16][4] nibbles, [2][16] f16 d }          as Q8 with w = d (q - 8)
-   Q4_1  [k/64]{ [2][4][16][4] nibbles, [2][16] f16 d, [2][16] f16 m }   acc = fma(d * dx, (float)s, acc), then acc = fma(m * dx, (float)sum(xq), acc)
-   With --compute f32 the quantised kinds widen w (Q8: d*q, Q4_0: d*(q-8), Q4_1: d*q rounded, then + m rounded, as dtype_to_f32 does) and use the F32 chain. */
-enum matrix_kind { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4_0, MATRIX_Q4_1, MATRIX_KINDS };
+   Q4_1  [k/64]{ [2][4][16][4] nibbles, [2][16] f16 d, [2][16] f16 m }   acc = fma(d * dx, (float)s, acc), then acc = fma(m, dx * (float)sum(xq), acc)
+   Q4_K  [k/256]{ [8][16] u8 s, [8][16] u8 t, [16] f16 d, [16] f16 -m, [8][4][16][4] nibbles }   as Q4_1, with d s for d and -m t for m (both exact)
+   Q6_K  [k/256]{ [16][16] i8 s, [16] f16 d, 32 bytes of padding, [16][3][16][4] 6 bits }         as Q8, with dots of 16 and w = d s (q - 32) (d s is exact)
+   With --compute f32 the quantised kinds widen w (as dtype_to_f32 does: d q is exact, + m rounded) and use the F32 chain. */
+enum matrix_kind { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4_0, MATRIX_Q4_1, MATRIX_Q4_K, MATRIX_Q6_K, MATRIX_KINDS };
 
 struct matrix {
     enum matrix_kind kind;
     int rows, cols;      /* outputs, inputs as the model has them */
-    int blocks, k;       /* ceil(rows / 16), cols rounded up to MATRIX_K_ALIGN */
+    int blocks, k;       /* ceil(rows / 16), cols rounded up to whole groups: of 64, in Q4_K and Q6_K 256 */
     size_t block_bytes;  /* of one block of 16 rows; a multiple of 64 */
     uint8_t *data;       /* [blocks][block_bytes], 64-byte aligned; borrowed from the backend's arena */
 };
@@ -45,7 +47,7 @@ struct operand {
     enum operand_kind kind;
     int rows, k;       /* k as in struct matrix: columns beyond cols are zero */
     size_t row_bytes;  /* a multiple of 64 */
-    uint8_t *data;     /* [rows][row_bytes], 64-byte aligned. F32: f32[k]. BF16: u16[k]. Q8: { int8 q[k]; then per 32-block f32 dx[k/32], int32 sum[k/32] } */
+    uint8_t *data;     /* [rows][row_bytes], 64-byte aligned. F32: f32[k]. BF16: u16[k]. Q8: { int8 q[k]; then dx and sums, see layout.h } */
 };
 
 enum matrix_kind matrix_kind_of(enum dtype type);

@@ -4,7 +4,7 @@
    bf16: a pair becomes two floats by a mask and a shift, and takes two multiply-adds, odd first. A chain waits four cycles for each, so that few rows take two
    blocks at a time, where memory would else wait for the chains.
    8-bit codes: the sum of two products of unsigned and signed bytes has 16 bits, so the sign goes to the activation: |w| <= 128 times |x| <= 127, twice, fits.
-   4-bit codes: all eight sums of a 32-block's pairs stay in 16 bits, at most 16 * 15 * 127, and are widened once. */
+   4-bit codes: all eight sums of a stretch's pairs stay in 16 bits, at most 16 * 15 * 127, and are widened once; 6-bit codes: two sums, at most 4 * 63 * 127. */
 #ifdef __AVX2__
 #include "backend/cpu/tiles.h"
 
@@ -80,7 +80,7 @@ INLINE void split_rows(const struct slice *s, struct near *near, const int R)
 
 INLINE void dot_q8(const struct slice *s, const uint8_t *x, size_t line, __m256i dot[][MAX_B][PARTS], const int R, const int B)
 {
-    LOOP(j, Q8_LINES)
+    LOOP(j, quants[MATRIX_Q8].lines)
     {
         fetch(s, line + (size_t)j, R, B);
         EACH(odd, 2)
@@ -103,7 +103,7 @@ INLINE void dot_q8(const struct slice *s, const uint8_t *x, size_t line, __m256i
 /* All eight pairs' sums in 16 bits, then widened. */
 INLINE void dot_q4(const struct slice *s, const uint8_t *x, size_t line, __m256i dot[][MAX_B][PARTS], const int R, const int B)
 {
-    LOOP(j, Q4_LINES)
+    LOOP(j, quants[MATRIX_Q4_0].lines)
     {
         fetch(s, line + (size_t)j, R, B);
         EACH(high, 2)
@@ -124,6 +124,36 @@ INLINE void dot_q4(const struct slice *s, const uint8_t *x, size_t line, __m256i
     EACH(r, R) EACH(b, B) EACH_PART(p) dot[r][b][p] = _mm256_madd_epi16(dot[r][b][p], _mm256_set1_epi16(1));
 }
 
+/* The words of the low nibbles, then those of the high ones; a pair's sums are widened. */
+INLINE void dot_q6(const struct slice *s, const uint8_t *x, size_t line, __m256i dot[][MAX_B][PARTS], const int R, const int B)
+{
+    const __m256i mask = _mm256_set1_epi8(15), pair = _mm256_set1_epi8(0x30), ones = _mm256_set1_epi16(1);
+    EACH(j, quants[MATRIX_Q6_K].lines) fetch(s, line + (size_t)j, R, B);
+    EACH(high, 2)
+    {
+        __m256i w[MAX_B][PARTS][2];
+        EACH(b, B) EACH_PART(p)
+        {
+            const uint8_t *from = s->w[b] + 64 * line;
+            __m256i above = load_part(from + 64 * 2, p), a = load_part(from, p), c = load_part(from + 64, p);
+            w[b][p][0] = _mm256_and_si256(high ? above : _mm256_slli_epi16(above, 4), pair);
+            w[b][p][1] = _mm256_and_si256(high ? _mm256_srli_epi16(above, 2) : _mm256_slli_epi16(above, 2), pair);
+            w[b][p][0] = _mm256_or_si256(w[b][p][0], _mm256_and_si256(high ? _mm256_srli_epi16(a, 4) : a, mask));
+            w[b][p][1] = _mm256_or_si256(w[b][p][1], _mm256_and_si256(high ? _mm256_srli_epi16(c, 4) : c, mask));
+        }
+        EACH(r, R)
+        {
+            const uint8_t *row = x + r * NEAR_BYTES + 8 * high;
+            __m256i first = broadcast4(row), second = broadcast4(row + 4);
+            EACH(b, B) EACH_PART(p)
+            {
+                __m256i sum = _mm256_add_epi16(_mm256_maddubs_epi16(w[b][p][0], first), _mm256_maddubs_epi16(w[b][p][1], second));
+                add_here(&dot[r][b][p], _mm256_madd_epi16(sum, ones), 32);
+            }
+        }
+    }
+}
+
 /* Minus offset * sum, which undoes the unsigned codes. */
 INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes x, struct spot at, struct dots dot[][MAX_B], const int R, const int B)
 {
@@ -131,13 +161,15 @@ INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes
     EACH(r, R) EACH(b, B) EACH_PART(p) unsigned_dot[r][b][p] = _mm256_setzero_si256();
     if (kind == MATRIX_Q8)
         dot_q8(s, x.row + 2 * at.k, at.line, unsigned_dot, R, B);
+    else if (kind == MATRIX_Q6_K)
+        dot_q6(s, x.row + at.k, at.line, unsigned_dot, R, B);
     else
         dot_q4(s, x.row + at.k, at.line, unsigned_dot, R, B);
     EACH(r, R)
     {
         ilanes surplus = {0};
-        if (quant_offset(kind))
-            surplus += (ilanes)_mm256_slli_epi32(broadcast4(at.sum + (size_t)r * s->x_stride), kind == MATRIX_Q8 ? 7 : 3);
+        if (quants[kind].offset)
+            surplus += (ilanes)_mm256_slli_epi32(broadcast4(at.sum + (size_t)r * s->x_stride), __builtin_ctz((unsigned)quants[kind].offset));
         EACH(b, B) EACH_PART(p) dot[r][b].part[p] = (ilanes)unsigned_dot[r][b][p] - surplus;
     }
 }
@@ -159,10 +191,13 @@ TILES_2(bf16, tile_bf16, MATRIX_BF16, 2)
 TILES_5(q8, tile_quant, MATRIX_Q8, 1)
 TILES_5(q4_0, tile_quant, MATRIX_Q4_0, 1)
 TILES_5(q4_1, tile_quant, MATRIX_Q4_1, 1)
+TILES_5(q4_k, tile_quant, MATRIX_Q4_K, 1)
+TILES_5(q6_k, tile_quant, MATRIX_Q6_K, 1)
 
 static tile_fn *const tile_table[MATRIX_KINDS][MAX_B][MAX_R + 1] = {
     [MATRIX_F32] = {{ROW_5(f32, 1)}, {ROW_2(f32, 2)}}, [MATRIX_BF16] = {{ROW_5(bf16, 1)}, {ROW_2(bf16, 2)}}, [MATRIX_Q8] = {{ROW_5(q8, 1)}},
     [MATRIX_Q4_0] = {{ROW_5(q4_0, 1)}},                [MATRIX_Q4_1] = {{ROW_5(q4_1, 1)}},
+    [MATRIX_Q4_K] = {{ROW_5(q4_k, 1)}},                [MATRIX_Q6_K] = {{ROW_5(q6_k, 1)}},
 };
 
 static bool side_by_side(enum operand_kind kind, int rows) { return kind != OPERAND_Q8 && rows <= PAIR_ROWS; }

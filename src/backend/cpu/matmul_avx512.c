@@ -12,7 +12,7 @@ INLINE __m512i broadcast4(const uint8_t *p) { return _mm512_set1_epi32(four_byte
 
 /* Four activations of row r, line j of a quad, to all lanes. With one block a load for each would be the limit: the first rows take one load for the whole
    quad, and shuffles. */
-enum { SHUFFLED_ROWS = 2 };
+enum { SHUFFLED_ROWS = 2, WORDS = 8 };
 INLINE __m512i load_quad(const uint8_t *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 
 INLINE __m512i activation(const uint8_t *row, __m512i quad, int r, int j, const int B)
@@ -76,41 +76,70 @@ INLINE void dot_line(const struct slice *s, const __m512i *w, const uint8_t *x, 
     }
 }
 
+/* Line j of nibbles of each block: word j, and the one that the high nibbles are. */
+INLINE void unpack_q4(const struct slice *s, size_t line, int j, __m512i w[][MAX_B], const int B)
+{
+    const __m512i mask = _mm512_set1_epi8(15);
+    EACH(b, B)
+    {
+        __m512i codes = load_line(s->w[b] + 64 * (line + (size_t)j));
+        w[j][b] = _mm512_and_si512(codes, mask);
+        w[j + 4][b] = _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask);
+    }
+}
+
+/* Two lines of nibbles and one of the pairs of bits above them. */
+INLINE void unpack_q6(const struct slice *s, size_t line, __m512i w[][MAX_B], const int B)
+{
+    const __m512i mask = _mm512_set1_epi8(15), pair = _mm512_set1_epi8(0x30);
+    EACH(b, B)
+    {
+        const uint8_t *from = s->w[b] + 64 * line;
+        __m512i high = load_line(from + 64 * 2);
+        const __m512i place[4] = {_mm512_slli_epi16(high, 4), _mm512_slli_epi16(high, 2), high, _mm512_srli_epi16(high, 2)};
+        EACH(j, 4)
+        {
+            __m512i codes = load_line(from + 64 * (j % 2));
+            codes = _mm512_and_si512(j < 2 ? codes : _mm512_srli_epi16(codes, 4), mask);
+            w[j][b] = _mm512_ternarylogic_epi32(codes, place[j], pair, 0xf8); /* codes | (place & pair) */
+        }
+    }
+}
+
 /* Dots start at -offset * sum, which undoes the unsigned codes. One block goes by rows, so that a quad of activations is one load; two by lines, which leaves
    the registers to the sums. */
 INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes codes, struct spot at, struct dots dot[][MAX_B], const int R, const int B)
 {
     const uint8_t *x = codes.row + at.k;
-    const __m512i mask = _mm512_set1_epi8(15);
-    __m512i w[Q8_LINES][MAX_B], one[Q8_LINES];
+    const int words = quants[kind].k / 4;
+    __m512i w[WORDS][MAX_B], one[WORDS];
     EACH(r, R)
     {
         ilanes start = {0};
-        if (quant_offset(kind))
-            start -= (ilanes)_mm512_slli_epi32(broadcast4(at.sum + (size_t)r * s->x_stride), kind == MATRIX_Q8 ? 7 : 3);
+        if (quants[kind].offset)
+            start -= (ilanes)_mm512_slli_epi32(broadcast4(at.sum + (size_t)r * s->x_stride), __builtin_ctz((unsigned)quants[kind].offset));
         EACH(b, B) dot[r][b].part[0] = start;
     }
-    EACH(j, quant_lines(kind))
+    if (kind == MATRIX_Q6_K)
+        unpack_q6(s, at.line, w, B);
+    EACH(j, quants[kind].lines)
     {
-        EACH(b, B)
-        {
-            w[j][b] = load_line(s->w[b] + 64 * (at.line + (size_t)j));
-            if (kind != MATRIX_Q8) {
-                w[j + 4][b] = _mm512_and_si512(_mm512_srli_epi16(w[j][b], 4), mask);
-                w[j][b] = _mm512_and_si512(w[j][b], mask);
-            }
-        }
+        if (kind == MATRIX_Q8)
+            EACH(b, B) w[j][b] = load_line(s->w[b] + 64 * (at.line + (size_t)j));
+        else if (kind != MATRIX_Q6_K)
+            unpack_q4(s, at.line, j, w, B);
         fetch(s, at.line + (size_t)j, R, B);
-        if (B > 1) {
+        if (B > 1 && kind != MATRIX_Q6_K) {
             dot_line(s, w[j], x + 4 * j, dot, R, B);
             if (kind != MATRIX_Q8)
                 dot_line(s, w[j + 4], x + 16 + 4 * j, dot, R, B);
         }
     }
+    if (B > 1 && kind == MATRIX_Q6_K)
+        EACH(j, words) dot_line(s, w[j], x + 4 * j, dot, R, B);
     if (B == 1) {
-        EACH(j, Q8_LINES) one[j] = w[j][0];
-        dot_quad(s, one, x, dot, R);
-        dot_quad(s, one + 4, x + 16, dot, R);
+        EACH(j, words) one[j] = w[j][0];
+        EACH(quad, words / 4) dot_quad(s, one + 4 * quad, x + 16 * quad, dot, R);
     }
 }
 
@@ -128,10 +157,15 @@ TILES_8(q4_0, tile_quant, MATRIX_Q4_0, 1)
 TILES_6(q4_0, tile_quant, MATRIX_Q4_0, 2)
 TILES_8(q4_1, tile_quant, MATRIX_Q4_1, 1)
 TILES_6(q4_1, tile_quant, MATRIX_Q4_1, 2)
+TILES_8(q4_k, tile_quant, MATRIX_Q4_K, 1)
+TILES_6(q4_k, tile_quant, MATRIX_Q4_K, 2)
+TILES_8(q6_k, tile_quant, MATRIX_Q6_K, 1)
+TILES_6(q6_k, tile_quant, MATRIX_Q6_K, 2)
 
 static tile_fn *const tile_table[MATRIX_KINDS][MAX_B][MAX_R + 1] = {
     [MATRIX_F32] = {{ROW_8(f32, 1)}, {ROW_8(f32, 2)}},    [MATRIX_BF16] = {{ROW_8(bf16, 1)}, {ROW_8(bf16, 2)}}, [MATRIX_Q8] = {{ROW_8(q8, 1)}, {ROW_6(q8, 2)}},
     [MATRIX_Q4_0] = {{ROW_8(q4_0, 1)}, {ROW_6(q4_0, 2)}}, [MATRIX_Q4_1] = {{ROW_8(q4_1, 1)}, {ROW_6(q4_1, 2)}},
+    [MATRIX_Q4_K] = {{ROW_8(q4_k, 1)}, {ROW_6(q4_k, 2)}}, [MATRIX_Q6_K] = {{ROW_8(q6_k, 1)}, {ROW_6(q6_k, 2)}},
 };
 
 /* From how many rows on two blocks are faster: with fewer, memory is the limit, and one run of lines. */

@@ -132,45 +132,50 @@ static void group_float(const struct matrix *w, const uint8_t *block, const stru
 }
 
 /* acc += scale * dx * n */
-static void add_scaled(const uint8_t *scales, float dx, const int32_t *n, line acc)
+static void add_scaled(const line scale, float dx, const int32_t *n, line acc)
 {
-    line scale, factor, number, product;
-    for (int i = 0; i < MATRIX_ROWS; i++) {
-        uint16_t half;
-        memcpy(&half, scales + 2 * i, 2);
-        scale[i] = f16_to_f32(half);
+    line factor, number, product;
+    for (int i = 0; i < MATRIX_ROWS; i++)
         number[i] = (float)n[i];
-    }
     fill_line(factor, dx);
     fill_line(product, -0.0f); /* the sum keeps the product's sign also when that is a zero */
     fma_line(scale, factor, product);
     fma_line(product, number, acc);
 }
 
+/* Stretch b of a packed block, for all rows. */
+static void stretch_quant(const struct matrix *w, const uint8_t *block, const struct operand *x, int b, line *acc)
+{
+    const struct quant *quant = &quants[w->kind];
+    const size_t at = (size_t)(b % quant->stretches);
+    const uint8_t *group = group_of(w->kind, block, b);
+    int16_t code[QUANT_K][MATRIX_ROWS];
+    line scale, minimum, part;
+    for (int i = 0; i < MATRIX_ROWS; i++) {
+        scale[i] = quant_scale(w->kind, group, at, i);
+        minimum[i] = quant->minima ? quant_minimum(w->kind, group, at, i) : 0;
+        for (int j = 0; j < quant->k; j++)
+            code[j][i] = (int16_t)(quant_code(w->kind, group + codes_at(w->kind, at), i, j) - quant->offset);
+    }
+    for (int r = 0; r < x->rows; r++) {
+        uint8_t *row = operand_at(x, r);
+        const int8_t *q = (const int8_t *)row + b * quant->k;
+        const int block_32 = b * quant->k / QUANT_K;
+        int32_t dot[MATRIX_ROWS] = {0};
+        for (int j = 0; j < quant->k; j += 2)
+            for (int i = 0; i < MATRIX_ROWS; i++)
+                dot[i] += (int16_t)(code[j][i] * q[j] + code[j + 1][i] * q[j + 1]); /* at most 2 * 128 * 127 */
+        add_scaled(scale, operand_scales(row, w->k)[block_32], dot, acc[r]);
+        fill_line(part, operand_parts(row, w->k)[block_32]);
+        if (quant->minima)
+            fma_line(minimum, part, acc[r]);
+    }
+}
+
 static void group_quant(const struct matrix *w, const uint8_t *block, const struct operand *x, int k, line *acc)
 {
-    int16_t code[QUANT_K][MATRIX_ROWS];
-    for (int b = k / QUANT_K; b < (k + GROUP_K) / QUANT_K; b++) {
-        const uint8_t *codes = quant_codes(w->kind, block, b);
-        for (int j = 0; j < QUANT_K; j++)
-            for (int i = 0; i < MATRIX_ROWS; i++)
-                code[j][i] = (int16_t)(quant_code(w->kind, codes, i, j) - quant_offset(w->kind));
-        for (int r = 0; r < x->rows; r++) {
-            uint8_t *row = operand_at(x, r);
-            const int8_t *q = (const int8_t *)row + b * QUANT_K;
-            int32_t dot[MATRIX_ROWS] = {0}, sum[MATRIX_ROWS];
-            for (int j = 0; j < QUANT_K; j += 2)
-                for (int i = 0; i < MATRIX_ROWS; i++)
-                    dot[i] += (int16_t)(code[j][i] * q[j] + code[j + 1][i] * q[j + 1]); /* at most 2 * 128 * 127 */
-            float dx = operand_scales(row, w->k)[b];
-            add_scaled(quant_scales(w->kind, block, b), dx, dot, acc[r]);
-            if (w->kind != MATRIX_Q4_1)
-                continue;
-            for (int i = 0; i < MATRIX_ROWS; i++)
-                sum[i] = operand_sums(row, w->k)[b];
-            add_scaled(quant_minima(w->kind, block, b), dx, sum, acc[r]);
-        }
-    }
+    for (int b = k / quants[w->kind].k; b < (k + GROUP_K) / quants[w->kind].k; b++)
+        stretch_quant(w, block, x, b, acc);
 }
 
 static void matmul(const struct matrix *w, const struct operand *x, int from, int to, float *out, size_t out_stride)
@@ -187,7 +192,7 @@ static void matmul(const struct matrix *w, const struct operand *x, int from, in
 }
 
 /* One block of 32 to int8. */
-static void quantise(const float *x, int8_t *q, float *dx, int32_t *sum)
+static void quantise(const float *x, int8_t *q, float *dx)
 {
     uint32_t amax = 0;
     for (int k = 0; k < QUANT_K; k++) {
@@ -195,11 +200,8 @@ static void quantise(const float *x, int8_t *q, float *dx, int32_t *sum)
         amax = magnitude > amax ? magnitude : amax;
     }
     float inverse = quant_inverse(amax, dx);
-    *sum = 0;
-    for (int k = 0; k < QUANT_K; k++) {
+    for (int k = 0; k < QUANT_K; k++)
         q[k] = inverse > 0 ? (int8_t)rintf(flush(x[k]) * inverse) : 0;
-        *sum += q[k];
-    }
 }
 
 static void operand_row(struct operand *op, int r, const float *x, int cols)
@@ -212,13 +214,12 @@ static void operand_row(struct operand *op, int r, const float *x, int cols)
         for (int k = 0; k < cols; k++)
             ((uint16_t *)(void *)row)[k] = f32_to_bf16(x[k]);
     } else {
-        float *dx = operand_scales(row, op->k);
-        int32_t *sum = operand_sums(row, op->k);
         for (int b = 0; b * QUANT_K < cols; b++) {
             float block[QUANT_K] = {0};
             int n = cols - b * QUANT_K < QUANT_K ? cols - b * QUANT_K : QUANT_K;
             memcpy(block, x + b * QUANT_K, (size_t)n * sizeof *x);
-            quantise(block, (int8_t *)row + b * QUANT_K, &dx[b], &sum[b]);
+            quantise(block, (int8_t *)row + b * QUANT_K, operand_scales(row, op->k) + b);
+            operand_sum(row, op->k, b);
         }
     }
 }

@@ -128,16 +128,35 @@ INLINE lanes load_half(const uint8_t *p)
 #endif
 }
 
-/* The integer dots of one 32-block. */
+/* 8-bit numbers of 16 rows as floats. */
+INLINE lanes load_bytes(const uint8_t *p, const bool sign)
+{
+#ifdef __AVX512F__
+    __m128i b = _mm_load_si128((const __m128i *)(const void *)p);
+    return (lanes)_mm512_cvtepi32_ps(sign ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b));
+#else
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return (lanes)_mm256_cvtepi32_ps(sign ? _mm256_cvtepi8_epi32(b) : _mm256_cvtepu8_epi32(b));
+#endif
+}
+
+/* Part p of the scales and the minima of stretch b of a group. */
+INLINE lanes stretch_scale(enum matrix_kind kind, const uint8_t *group, size_t b, int p)
+{
+    const uint8_t *at = group + scale_at(kind, b);
+    return quants[kind].factors ? load_half(group + factor_at(kind) + 2 * LANES * p) * load_bytes(at + LANES * p, kind == MATRIX_Q6_K) : load_half(at + 2 * LANES * p);
+}
+
+INLINE lanes stretch_minimum(enum matrix_kind kind, const uint8_t *group, size_t b, int p)
+{
+    const uint8_t *at = group + minimum_at(kind, b);
+    return quants[kind].factors ? load_half(group + factor_at(kind) + SCALE_BYTES + 2 * LANES * p) * load_bytes(at + LANES * p, false) : load_half(at + 2 * LANES * p);
+}
+
+/* The integer dots of a stretch. */
 struct dots {
     ilanes part[PARTS];
 };
-
-/* acc += scale * dx * dots, of one 32-block; scale [16] f16. */
-INLINE void add_scaled(const uint8_t *scale, lanes dx, const struct dots *dot, struct sums *acc)
-{
-    EACH_PART(p) acc->part[p] = lanes_fma(load_half(scale + 2 * LANES * p) * dx, __builtin_convertvector(dot->part[p], lanes), acc->part[p]);
-}
 
 /* Codes of activations as a set's dots want them: of R rows, the slice's columns. */
 struct codes {
@@ -145,7 +164,7 @@ struct codes {
     size_t stride;
 };
 
-/* One 32-block of each row and block of weights: column k of the slice, whose first line is w[b] + 64 * line; sum: of row 0's activations. */
+/* A stretch of each row and block of weights: column k of the slice, whose first line is w[b] + 64 * line; sum: of row 0's activations. */
 struct spot {
     size_t k, line;
     const uint8_t *sum;
@@ -154,35 +173,61 @@ struct spot {
 /* dot[r][b] = the exact dots at a spot. Each set's own. */
 INLINE void dot_block(const struct slice *s, enum matrix_kind kind, struct codes x, struct spot at, struct dots dot[][MAX_B], const int R, const int B);
 
-/* 32-block `half` of a group of the slice: dots, then the scaled sums. */
-INLINE void quant_block(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t half, struct sums acc[][MAX_B], const int R, const int B)
+/* The dots of stretch i of a group of the slice. */
+INLINE void dot_stretch(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t i, struct dots dot[][MAX_B], const int R, const int B)
 {
-    const size_t lines = (size_t)quant_lines(kind), first = group * (group_bytes(kind) / 64), k = group * GROUP_K + half * QUANT_K;
-    const size_t scales = 64 * (first + 2 * lines) + half * (SCALE_LINE / 2);
-    const uint8_t *dx = s->x + s->x_k + ((size_t)s->k + k) / QUANT_K * 4, *sum = dx + (size_t)s->x_k / QUANT_K * 4;
-    struct dots dot[MAX_R][MAX_B];
-    dot_block(s, kind, x, (struct spot){k, first + half * lines, sum}, dot, R, B);
-    EACH(r, R)
+    const size_t k = group * (size_t)group_k(kind) + i * (size_t)quants[kind].k, column = (size_t)s->k + k, all = (size_t)s->x_k / QUANT_K;
+    const uint8_t *sums = s->x + s->x_k + 4 * all, *halves = sums + 8 * all;
+    const uint8_t *sum = quants[kind].k == QUANT_K ? sums + 4 * (column / QUANT_K) : halves + 4 * (column / (QUANT_K / 2));
+    dot_block(s, kind, x, (struct spot){k, (group * group_bytes(kind) + codes_at(kind, i)) / 64, sum}, dot, R, B);
+}
+
+/* acc += scale * dx * dots, and minimum * (dx * sum of activations). */
+INLINE void add_stretch(const struct slice *s, enum matrix_kind kind, size_t group, size_t i, struct dots dot[][MAX_B], struct sums acc[][MAX_B], const int R, const int B)
+{
+    const size_t block = ((size_t)s->k + group * (size_t)group_k(kind) + i * (size_t)quants[kind].k) / QUANT_K, from = group * group_bytes(kind);
+    const uint8_t *dx = s->x + s->x_k + 4 * block, *part = dx + 8 * ((size_t)s->x_k / QUANT_K);
+    EACH(b, B) EACH_PART(p)
     {
-        lanes scale = lanes_all(one_float(dx + (size_t)r * s->x_stride));
-        EACH(b, B) add_scaled(s->w[b] + scales, scale, &dot[r][b], &acc[r][b]);
-        if (kind != MATRIX_Q4_1)
+        lanes scale = stretch_scale(kind, s->w[b] + from, i, p);
+        EACH(r, R)
+        {
+            lanes n = __builtin_convertvector(dot[r][b].part[p], lanes);
+            acc[r][b].part[p] = lanes_fma(scale * lanes_all(one_float(dx + (size_t)r * s->x_stride)), n, acc[r][b].part[p]);
+        }
+        if (!quants[kind].minima)
             continue;
-        struct dots ones; /* what the activations make with weights of one */
-        EACH_PART(p) ones.part[p] = four_bytes(sum + (size_t)r * s->x_stride) - (ilanes){0};
-        EACH(b, B) add_scaled(s->w[b] + scales + SCALE_LINE, scale, &ones, &acc[r][b]);
+        lanes minimum = stretch_minimum(kind, s->w[b] + from, i, p);
+        EACH(r, R) acc[r][b].part[p] = lanes_fma(minimum, lanes_all(one_float(part + (size_t)r * s->x_stride)), acc[r][b].part[p]);
     }
+}
+
+/* Stretches i and i + 1. One row runs at the speed of memory, which is fastest in order: codes are all loaded before the scales that lie behind them. */
+INLINE void quant_pair(const struct slice *s, enum matrix_kind kind, struct codes x, size_t group, size_t i, struct sums acc[][MAX_B], const int R, const int B)
+{
+    const bool behind = R == 1 && !quants[kind].factors;
+    struct dots dot[2][MAX_R][MAX_B];
+    EACH(j, 2)
+    {
+        dot_stretch(s, kind, x, group, i + (size_t)j, dot[j], R, B);
+        if (!behind)
+            add_stretch(s, kind, group, i + (size_t)j, dot[j], acc, R, B);
+    }
+    if (!behind)
+        return;
+    __asm__ volatile("" ::: "memory");
+    EACH(j, 2) add_stretch(s, kind, group, i + (size_t)j, dot[j], acc, R, B);
 }
 
 INLINE void tile_codes(const struct slice *s, enum matrix_kind kind, struct codes x, const int R, const int B)
 {
     struct sums acc[MAX_R][MAX_B];
     load_acc(s, acc, R, B);
-    for (size_t group = 0; group < (size_t)s->n / GROUP_K; group++) {
-        quant_block(s, kind, x, group, 0, acc, R, B);
-        quant_block(s, kind, x, group, 1, acc, R, B);
-        for (size_t line = 2 * (size_t)quant_lines(kind); line < group_bytes(kind) / 64; line++) /* the scales */
-            fetch(s, group * (group_bytes(kind) / 64) + line, R, B);
+    for (size_t group = 0; group < (size_t)(s->n / group_k(kind)); group++) {
+        for (size_t i = 0; i < (size_t)quants[kind].stretches; i += 2)
+            quant_pair(s, kind, x, group, i, acc, R, B);
+        for (size_t line = 0; line < (size_t)quants[kind].scale_lines; line++)
+            fetch(s, (group * group_bytes(kind) + scale_at(kind, 0)) / 64 + line, R, B);
     }
     store_acc(s, acc, R, B);
 }

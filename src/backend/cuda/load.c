@@ -8,6 +8,7 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/pack.h"
 #include "backend/weights.h"
+#include "base/kquants.h"
 #include "base/pool.h"
 
 enum { CHUNK_BYTES = 8 << 20, PINNED_BYTES = 512 << 20, RING = 2, THREADS_MAX = 16 }; /* of a file; pinned memory at most; chunks of a thread on their way */
@@ -54,14 +55,17 @@ static struct packed shape(const struct weight *w, int rows, int tiles)
 /* Rows that are packed together, so that no tile is in two chunks. */
 static int group_rows(int map, int head_dim) { return map == ROWS_HEADS ? head_dim : map == ROWS_GATE ? 8 : 16; }
 
+/* Bytes of a row as it is sent. */
+static uint64_t sent_row_bytes(const struct view *v) { return dtype_row_bytes(sent_type(v->type), v->dim[1]); }
+
 /* Bytes of n rows in a slot: those of gate, then those of up. */
-static size_t part_bytes(const struct view *v, int n) { return v ? (size_t)round256((uint64_t)n * view_row_bytes(v)) : 0; }
+static size_t part_bytes(const struct view *v, int n) { return v ? (size_t)round256((uint64_t)n * sent_row_bytes(v)) : 0; }
 
 static void add_item(struct listing *s, const struct weight *w, const struct weight *up, const struct packed *to, int map, int tile0)
 {
     struct item it = {.row = w->row, .v = w->v, .up = up ? up->v : NULL, .w = to, .map = map, .tile0 = tile0, .rows = weight_rows(w), .first_chunk = s->n_chunks};
     int rows = it.rows, group = group_rows(map, s->m->config.head_dim);
-    uint64_t fit = CHUNK_BYTES / ((uint64_t)group * (view_row_bytes(it.v) + (it.up ? view_row_bytes(it.up) : 0)));
+    uint64_t fit = CHUNK_BYTES / ((uint64_t)group * (sent_row_bytes(it.v) + (it.up ? sent_row_bytes(it.up) : 0)));
     it.chunk_rows = fit < 1 ? group : fit > (uint64_t)(rows / group) ? rows : (int)fit * group;
     s->n_chunks += (rows + it.chunk_rows - 1) / it.chunk_rows;
     size_t slot = part_bytes(it.v, min_int(it.chunk_rows, rows)) + part_bytes(it.up, min_int(it.chunk_rows, rows));
@@ -410,9 +414,29 @@ static const struct item *item_of_chunk(const struct listing *s, int chunk)
 static int pack_part(const struct load *ld, const struct item *it, bool up, int row, int n, const uint8_t *src, cudaStream_t stream, struct error *err)
 {
     const struct view *v = up ? it->up : it->v;
-    struct pack p = {.w = *it->w, .map = it->map, .head_dim = ld->d->c->head_dim, .up = up, .tile0 = it->tile0, .dtype = (int)v->type, .src = src,
-                     .row_bytes = (size_t)view_row_bytes(v), .row0 = row, .n_rows = n};
+    struct pack p = {.w = *it->w, .map = it->map, .head_dim = ld->d->c->head_dim, .up = up, .tile0 = it->tile0, .dtype = (int)sent_type(v->type), .src = src,
+                     .row_bytes = (size_t)sent_row_bytes(v), .row0 = row, .n_rows = n};
     return CUDA_TRY(err, cuda_pack((struct launch){.stream = stream}, &p));
+}
+
+/* Reads n rows, as they are sent. What becomes larger is read to the end of its place, and goes to its beginning block by block. */
+static int read_rows(const struct load *ld, const struct view *v, const int32_t *list, int row, int n, uint8_t *to, struct error *err)
+{
+    const uint64_t bytes = (uint64_t)n * view_row_bytes(v), sent = (uint64_t)n * sent_row_bytes(v), blocks = sent == bytes ? 0 : bytes / (uint64_t)dtype_table[v->type].bytes;
+    const uint8_t *from = to + (sent - bytes);
+    int rc = weights_read_rows(ld->d->model->file, v, list, row, n, to + (sent - bytes), err);
+    for (uint64_t b = 0; b < blocks && !rc; b++, from += dtype_table[v->type].bytes, to += sent / blocks) {
+        uint8_t block[Q6_K_BYTES];
+        float wide[KQUANT_K];
+        memcpy(block, from, (size_t)dtype_table[v->type].bytes);
+        if (v->type == DT_Q4_K) {
+            q4_k_to_q4_1(block, to);
+        } else {
+            dtype_to_f32(v->type, block, wide, KQUANT_K);
+            dtype_from_f32(sent_type(v->type), wide, to, KQUANT_K);
+        }
+    }
+    return rc;
 }
 
 /* Reads a chunk into slot i, and queues its copy and its packing. bytes: of the file. */
@@ -426,9 +450,9 @@ static int load_chunk(const struct load *ld, struct stage *st, int i, int chunk,
     if (st->used[i])
         rc = CUDA_TRY(err, cudaEventSynchronize(st->packed[i]));
     if (!rc)
-        rc = weights_read_rows(ld->d->model->file, it->v, it->row, row, n, pinned, err);
+        rc = read_rows(ld, it->v, it->row, row, n, pinned, err);
     if (!rc && it->up)
-        rc = checkpoint_read_rows(ld->d->model->file, it->up, (uint64_t)row, (uint64_t)n, pinned + first, err);
+        rc = read_rows(ld, it->up, NULL, row, n, pinned + first, err);
     if (!rc)
         rc = CUDA_TRY(err, cudaMemcpyAsync(device, pinned, first + second, cudaMemcpyHostToDevice, st->stream));
     if (!rc)

@@ -21,7 +21,10 @@
 #include "base/half.h"
 #include "base/philox.h"
 
-static const enum dtype dtype_of[MATRIX_KINDS] = {DT_F32, DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q4_1};
+static const enum dtype dtype_of[MATRIX_KINDS] = {DT_F32, DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q4_K, DT_Q6_K};
+
+/* So many columns that blocks are whole. */
+static int whole_blocks(enum matrix_kind kind, int cols) { return (cols + dtype_table[dtype_of[kind]].block - 1) / dtype_table[dtype_of[kind]].block * dtype_table[dtype_of[kind]].block; }
 
 /* How test numbers look. NEAR_UNDERFLOW: products and sums end around the smallest normal number. ANY_BITS: infinities and NaN too. */
 enum numbers { ORDINARY, NEAR_UNDERFLOW, ANY_BITS };
@@ -75,10 +78,13 @@ static void random_row(enum dtype type, enum numbers how, uint32_t i, int cols, 
     }
     for (size_t k = 0; k < bytes; k++)
         out[k] = (uint8_t)random_bits(2, i, (uint32_t)k);
+    const size_t first = type == DT_Q6_K ? block - 2 : 0, scales = type == DT_Q4_1 || type == DT_Q4_K ? 2 : 1;
     for (size_t b = 0; b < bytes / block; b++)
-        for (size_t s = 0; s < (type == DT_Q4_1 ? 4u : 2u); s += 2) {
+        for (size_t s = 0; s < 2 * scales; s += 2) {
             uint16_t scale = f32_to_f16(how == NEAR_UNDERFLOW ? 0x1p-24f : number(ORDINARY, 3 + (uint32_t)s, i, (uint32_t)b));
-            memcpy(out + b * block + s, &scale, 2);
+            if (how == ANY_BITS && i % 2)
+                scale = (uint16_t)random_bits(3 + (uint32_t)s, i, (uint32_t)b);
+            memcpy(out + b * block + first + s, &scale, 2);
         }
 }
 
@@ -167,7 +173,7 @@ static int first_difference(const struct kernels *k, enum numbers how, int from_
             for (int wide = 0; wide < 2; wide++) {
                 struct product p;
                 bool odd = !matrix_quantised((enum matrix_kind)kind); /* float kinds need no whole 32-block */
-                make_product(&p, (enum matrix_kind)kind, wide, how, shapes[s].rows, shapes[s].cols - (odd ? 3 : 0));
+                make_product(&p, (enum matrix_kind)kind, wide, how, shapes[s].rows, whole_blocks((enum matrix_kind)kind, shapes[s].cols) - (odd ? 3 : 0));
                 bool same = same_as_plain(k, &p);
                 free_product(&p);
                 if (!same)
@@ -200,7 +206,7 @@ static void test_bits_do_not_depend_on_the_denormal_mode(void **state)
     unsigned old = _mm_getcsr();
     for (int kind = 0; kind < MATRIX_KINDS; kind++) {
         struct product p;
-        make_product(&p, (enum matrix_kind)kind, false, NEAR_UNDERFLOW, 20, 96);
+        make_product(&p, (enum matrix_kind)kind, false, NEAR_UNDERFLOW, 20, whole_blocks((enum matrix_kind)kind, 96));
         for (unsigned flush = 0; flush <= 0x8040u; flush += 0x8040u) {
             _mm_setcsr(old | flush);
             unsigned mode = _mm_getcsr() & 0x8040u;
@@ -223,12 +229,13 @@ static void test_bits_do_not_depend_on_the_denormal_mode(void **state)
 /* Plain against double: the true sum within the rounding of a chain of k terms. */
 static void check_reference(enum matrix_kind kind, bool wide)
 {
-    enum { ROWS = 37, COLS = 192 };
+    enum { ROWS = 37, MOST = 256 };
+    const int COLS = whole_blocks(kind, 192);
     struct product p;
     make_product(&p, kind, wide, ORDINARY, ROWS, COLS);
-    float w[COLS];
+    float w[MOST];
     for (int o = 0; o < ROWS; o++) {
-        dtype_to_f32(dtype_of[kind], p.source + (size_t)o * p.stride, w, COLS);
+        dtype_to_f32(dtype_of[kind], p.source + (size_t)o * p.stride, w, (uint64_t)COLS);
         for (int r = 0; r < MATMUL_MAX_ROWS; r++) {
             uint8_t *row = operand_at(&p.op, r);
             double sum = 0, size = 0;
@@ -241,7 +248,7 @@ static void check_reference(enum matrix_kind kind, bool wide)
                 sum += w[k] * x;
                 size += fabs(w[k] * x);
             }
-            if (kind == MATRIX_Q4_1) /* d q and m are summed apart: neither is as small as their sum */
+            if (quants[kind].minima) /* d q and m are summed apart: neither is as small as their sum */
                 size *= 32;
             assert_true(fabs(sum - p.expected[r * ROWS + o]) <= size * (COLS + 3) * 0x1p-24);
         }
@@ -293,7 +300,7 @@ static void test_packing_changes_no_value(void **state)
     (void)state;
     for (int kind = 0; kind < MATRIX_KINDS; kind++)
         for (int s = 0; s < SHAPES; s++) {
-            int cols = shapes[s].cols - (matrix_quantised((enum matrix_kind)kind) ? 0 : 3);
+            int cols = whole_blocks((enum matrix_kind)kind, shapes[s].cols) - (matrix_quantised((enum matrix_kind)kind) ? 0 : 3);
             struct product p;
             make_product(&p, (enum matrix_kind)kind, false, kind == MATRIX_F32 || kind == MATRIX_BF16 ? ANY_BITS : ORDINARY, shapes[s].rows, cols);
             float *want = aligned((size_t)cols * 4), *got = aligned((size_t)cols * 4);
@@ -311,15 +318,16 @@ static void test_packing_changes_no_value(void **state)
 static void test_shapes(void **state)
 {
     (void)state;
-    static const size_t bytes_of_64[MATRIX_KINDS] = {4096, 2048, 2048, 1088, 576, 640}; /* a block of 64 columns */
+    static const size_t bytes_of_64[MATRIX_KINDS] = {4096, 2048, 2048, 1088, 576, 640, 2368, 3392}; /* a group: 64 columns, or 256 */
     struct matrix m;
     for (int kind = 0; kind < MATRIX_KINDS; kind++) {
         assert_int_equal(matrix_kind_of(dtype_of[kind]), kind);
-        matrix_shape(&m, (enum matrix_kind)kind, 33, 65);
+        int k = kind < MATRIX_Q4_K ? 64 : 256;
+        matrix_shape(&m, (enum matrix_kind)kind, 33, k + 1);
         assert_int_equal(m.blocks, 3);
-        assert_int_equal(m.k, 128);
+        assert_int_equal(m.k, 2 * k);
         assert_int_equal(m.block_bytes, 2 * bytes_of_64[kind]);
-        assert_int_equal(matrix_bytes((enum matrix_kind)kind, 33, 65), 6 * bytes_of_64[kind]);
+        assert_int_equal(matrix_bytes((enum matrix_kind)kind, 33, k + 1), 6 * bytes_of_64[kind]);
         assert_int_equal(matrix_bytes((enum matrix_kind)kind, 33, INT32_MAX), 0);
     }
     for (int kind = 0; kind < OPERAND_KINDS; kind++)
@@ -386,7 +394,7 @@ static void test_operand_values(void **state)
     kernels_plain.operand_row(&op, 0, x, AWKWARD);
     const int8_t *q = (const int8_t *)op.data;
     const float *dx = operand_scales(op.data, op.k);
-    const int32_t *sum = operand_sums(op.data, op.k);
+    const int32_t *sum = operand_sums(op.data, op.k), *half = operand_halves(op.data, op.k);
     for (int b = 0; b < op.k / QUANT_K; b++) {
         int32_t total = 0;
         for (int i = 32 * b; i < 32 * b + 32; i++) {
@@ -397,6 +405,8 @@ static void test_operand_values(void **state)
                 assert_true(fabs((double)q[i] * dx[b] - (i < AWKWARD ? x[i] : 0)) <= dx[b] * .5000001);
         }
         assert_int_equal(total, sum[b]);
+        assert_int_equal(total, half[2 * b] + half[2 * b + 1]);
+        assert_true(same_float(operand_parts(op.data, op.k)[b], dx[b] * (float)total));
     }
     assert_true(dx[0] == 0 && dx[1] == 0 && dx[3] == 0 && dx[4] == FLT_MIN && dx[13] == 0);
     assert_true(isnan(dx[6]) && isnan(dx[7]) && isnan(dx[8]));
@@ -411,12 +421,13 @@ static void test_nan_stays_in_its_row(void **state)
     EACH_SET(k)
     for (int kind = 0; kind < MATRIX_KINDS; kind++) {
         struct product p;
-        make_product(&p, (enum matrix_kind)kind, false, ORDINARY, 20, 96);
+        const int cols = whole_blocks((enum matrix_kind)kind, 96);
+        make_product(&p, (enum matrix_kind)kind, false, ORDINARY, 20, cols);
         float out[4 * 20];
         struct operand x = make_operand(p.op.kind, 4, p.m.k);
-        p.x[2 * 96 + 40] = NAN;
+        p.x[2 * cols + 40] = NAN;
         for (int r = 0; r < 4; r++)
-            k->operand_row(&x, r, p.x + r * 96, 96);
+            k->operand_row(&x, r, p.x + r * cols, cols);
         k->matmul(&p.m, &x, 0, p.m.blocks, out, 20);
         for (int i = 0; i < 80; i++)
             assert_true(i / 20 == 2 ? isnan(out[i]) : same_float(out[i], p.expected[i]));
@@ -441,10 +452,12 @@ static void two_halves(const struct matrix *w, const struct operand *x, int from
         for (int r = 0; r < 8; r++) {
             uint8_t *row = operand_at(&half, r);
             size_t n = (size_t)x->k / 2, blocks = (size_t)x->k / QUANT_K, first = blocks / 2, count = side ? blocks - first : first;
-            if (x->kind == OPERAND_Q8)
+            if (x->kind == OPERAND_Q8) {
                 memset(operand_scales(row, x->k) + (side ? first : 0), 0, count * 4);
-            else
+                memset(operand_parts(row, x->k) + (side ? first : 0), 0, count * 4);
+            } else {
                 memset(row + (side ? n * unit : 0), 0, n * unit);
+            }
         }
         kernels_plain.matmul(w, &half, from, to, side ? other : out, out_stride);
     }

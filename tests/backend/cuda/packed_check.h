@@ -12,6 +12,7 @@
 
 #include "backend/cuda/layout.h"
 #include "base/dtype.h"
+#include "base/kquants.h"
 
 /* One element as it is stored: a float's bits, or a code (0..255 for a signed byte) with the f16 bits of its block's scale and minimum. */
 struct packed_bits {
@@ -78,6 +79,10 @@ static inline void round_row(enum dtype from, const uint8_t *src, enum dtype typ
         memcpy(to, src, (size_t)dtype_row_bytes(from, (uint64_t)n));
         return;
     }
+    for (int b = 0; from == DT_Q4_K && b < n / KQUANT_K; b++)
+        q4_k_to_q4_1(src + b * Q4_K_BYTES, to + b * 8 * dtype_table[DT_Q4_1].bytes);
+    if (from == DT_Q4_K)
+        return;
     dtype_to_f32(from, src, wide, (uint64_t)n);
     dtype_from_f32(type, wide, to, (uint64_t)n);
 }

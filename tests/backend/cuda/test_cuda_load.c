@@ -3,6 +3,7 @@
 #include "packed_check.h"
 
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/pack.h"
 #include "model/quantize.h"
 #include "tiny_device.h"
 
@@ -71,7 +72,7 @@ static long check_block(const struct model *m, const char *name, const struct pa
     int tiles = 0, rows = 0;
     bool is_head = !strcmp(name, "embed") || !strcmp(name, "head");
     for (int i = 0; i < n; i++) {
-        part[i] = read_part(m, views[i], expected_type(views[i]->type, choice, is_head), tiles);
+        part[i] = read_part(m, views[i], sent_type(expected_type(views[i]->type, choice, is_head)), tiles);
         tiles += packed_tiles(map, part[i].n_rows, m->config.head_dim);
         rows += part[i].n_rows;
         assert_int_equal(w->kind, kinds[part[i].type]);
@@ -251,10 +252,10 @@ static void every_shape_as_stored(void **state)
 static void gguf_files(void **state)
 {
     (void)state;
-    static const char *const types[] = {"q8_0", "q4_0", "q4_1", "bf16"};
+    static const char *const types[] = {"q8_0", "q4_0", "q4_1", "bf16", "q4_k", "q6_k", "q4_k_m"};
     char folder[160], path[192];
     long bad = 0;
-    synthetic_path(folder, sizeof folder, "tiny-llama3", "f32");
+    synthetic_path(folder, sizeof folder, "tiny-256", "f32");
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         struct error err = {0};
         struct model m;
