@@ -88,7 +88,7 @@ struct backend {
     int (*pick)(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err);
 
     /* Optional (NULL: decode loops forward and pick): a chain of exit steps in one go. Step k has count[k] rows (at most ROWS_MAX, and no more than the step before), those
-       of all steps one behind the other; each goes through layers [0, last) and is picked at. All asks say the same of `draft`. A token of -1 - j stands for the pick at row j of the step before. */
+       of all steps one behind the other; each goes through layers [0, last) and is picked at. All asks say the same of `draft`, and none has edits or a mask. A token of -1 - j stands for the pick at row j of the step before. */
     int (*draft)(struct kv *kv, int last, const struct row *rows, const struct ask *asks, const int *count, int steps, struct pick *picks, struct error *err);
 
     /* The same as numbers: out [n][vocab]. */
