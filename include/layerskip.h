@@ -239,7 +239,7 @@ typedef struct lsk_event {
     enum lsk_finish finish; /* of the reply; the last event of a reply has it non-zero */
     const char *error;      /* with LSK_FINISH_ERROR: why, in one line; else NULL */
     int n_top;
-    const lsk_logprob *top; /* [n_top] the most probable tokens here, by falling probability (see n_probs); borrowed until the next call */
+    const lsk_logprob *top; /* [n_top] the most probable tokens here, by falling probability (see n_probs); borrowed while the event function runs */
 } lsk_event;
 
 
