@@ -6,7 +6,7 @@
 #include "chat_commands.h"
 #include "command.h"
 #include "common.h"
-#include "limits.h"
+#include "constraints.h"
 #include "line.h"
 #include "messages.h"
 #include "profile.h"

@@ -5,7 +5,7 @@
 
 #include "command.h"
 #include "common.h"
-#include "limits.h"
+#include "constraints.h"
 #include "messages.h"
 #include "profile.h"
 #include "summary.h"

@@ -5,8 +5,8 @@
 
 #include <jansson.h>
 
+#include "constraints.h"
 #include "layerskip.h"
-#include "limits.h"
 #include "summary.h"
 
 struct dialogue {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "limits.h"
+#include "constraints.h"
 
 #include <math.h>
 #include <stdlib.h>

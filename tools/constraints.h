@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a reply may say: penalties, biases, a grammar or a JSON schema, as several commands take them. */
-#ifndef TOOLS_LIMITS_H
-#define TOOLS_LIMITS_H
+#ifndef TOOLS_CONSTRAINTS_H
+#define TOOLS_CONSTRAINTS_H
 
 #include "layerskip.h"
 #include "options.h"

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "limits.h"
+#include "constraints.h"
 
 static void biases_are_an_id_and_a_signed_number(void **state)
 {
