@@ -179,6 +179,16 @@ LSK_API void lsk_chat_free(lsk_chat *c); /* NULL is fine */
 LSK_API lsk_session *lsk_session_open(lsk_model *m, lsk_error *err);
 LSK_API void lsk_session_close(lsk_session *s); /* NULL is fine */
 
+typedef struct lsk_logit_bias {
+    int32_t token;
+    float bias; /* is added to its logit, -1e6 to 1e6; -INFINITY: the token never comes */
+} lsk_logit_bias;
+
+typedef struct lsk_logprob {
+    int32_t token;
+    float logprob; /* natural log, of the model's own distribution: before biases, penalties, grammar, temperature and cuts */
+} lsk_logprob;
+
 typedef struct lsk_generate_options {
     const char *drafter;  /* one of lsk_drafter, or several that draft together: "ngram+exit". NULL or "auto": "exit" where one of the three fields below asks for drafts or the model has a LayerSkip profile (with an
                              exit layer below `depth`), else "none" */
@@ -200,7 +210,21 @@ typedef struct lsk_generate_options {
     const char *const *stop; /* stop strings; never part of the text */
     int n_stop;
     int show_special;        /* non-zero: control tokens appear in the text by name */
+
+    /* What the reply may say; none of it depends on drafting. In this order: biases, repetition, presence and frequency penalties, the grammar, then temperature, top-k, top-p, min-p. */
+    const lsk_logit_bias *logit_bias; /* those of one token are added up */
+    int n_logit_bias;
+    float repeat_penalty;    /* logits of tokens that are in the window are divided by it (those below 0: multiplied), 0.01 to 100; 0 or 1: off */
+    float presence_penalty;  /* taken from the logit of a token of the reply that is in the window ... */
+    float frequency_penalty; /* ... and this as often as it is there; -100 to 100. Neither counts the prompt */
+    int repeat_last_n;       /* the window: so many tokens before the one that is chosen, prompt included; 0: 64; below 0: all */
+    const char *grammar;     /* the reply as GBNF, llama.cpp's notation; or NULL. Where it is complete the reply ends */
+    const char *json_schema; /* the reply is JSON that is valid against this schema; "{}": any JSON; or NULL. Not both; neither with ignore_eos */
+    int n_probs;             /* each event tells so many most probable tokens, at most 20 */
 } lsk_generate_options;
+
+/* Would a session take these sampling options, penalties, biases and grammar? Needs no weights (LSK_LOAD_TOKENIZER will do), so that a mistake is told before they are read. */
+LSK_API int lsk_options_check(const lsk_model *m, const lsk_generate_options *o, lsk_error *err);
 
 enum lsk_finish { LSK_RUNNING = 0, LSK_FINISH_EOS, LSK_FINISH_STOP, LSK_FINISH_LENGTH, LSK_FINISH_CONTEXT, LSK_FINISH_CANCELLED, LSK_FINISH_ERROR };
 
@@ -213,6 +237,9 @@ typedef struct lsk_event {
     const char *text; /* whole UTF-8 characters that may be shown now; borrowed until the next call */
     size_t n_text;
     enum lsk_finish finish; /* of the reply; the last event of a reply has it non-zero */
+    const char *error;      /* with LSK_FINISH_ERROR: why, in one line; else NULL */
+    int n_top;
+    const lsk_logprob *top; /* [n_top] the most probable tokens here, by falling probability (see n_probs); borrowed while the event function runs */
 } lsk_event;
 
 

@@ -289,6 +289,7 @@ void lsk_model_close(lsk_model *m)
         return;
     close_engine(m);
     model_close(&m->model);
+    token_tree_close(m->tree);
     free(m->draft_token);
     free(m);
 }

@@ -39,6 +39,7 @@ void lsk_session_close(lsk_session *s)
         return;
     reply_close(&s->t.reply);
     timeline_close(&s->t, &s->m->engine);
+    api_limits_free(&s->limits);
     free(s);
 }
 
@@ -90,13 +91,10 @@ static int resolve_drafting(const lsk_session *s, const lsk_generate_options *o,
     return 0;
 }
 
-static int resolve_sampling(const lsk_generate_options *o, struct request *r, struct error *err)
+int api_check_sampling(const lsk_generate_options *o, struct error *err)
 {
-    r->sampling = (struct sampling){.temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .top_k = o->top_k, .choice = o->choice, .seed = o->seed};
     if (!(o->temperature >= 0 && o->temperature <= 1e6f))
         return fail(err, ERR_USAGE, "temperature %g: must be 0 (greedy) or more", (double)o->temperature);
-    if (o->temperature < 1e-4f)
-        r->sampling.temperature = 0; /* the same text as greedy, without dividing by next to nothing */
     if (!(o->top_p >= 0 && o->top_p <= 1))
         return fail(err, ERR_USAGE, "top_p %g: must be 0 to 1", (double)o->top_p);
     if (!(o->min_p >= 0 && o->min_p <= 1))
@@ -105,10 +103,16 @@ static int resolve_sampling(const lsk_generate_options *o, struct request *r, st
         return fail(err, ERR_USAGE, "top_k %d: must be 0 (off) or more", o->top_k);
     if (!(o->draft_min_conf >= 0 && o->draft_min_conf <= 1))
         return fail(err, ERR_USAGE, "draft_min_conf %g: must be 0 to 1", (double)o->draft_min_conf);
-    if (o->max_tokens < 0)
-        return fail(err, ERR_USAGE, "max_tokens %d: must be 0 (no limit) or more", o->max_tokens);
+    return o->max_tokens < 0 ? fail(err, ERR_USAGE, "max_tokens %d: must be 0 (no limit) or more", o->max_tokens) : 0;
+}
+
+static int resolve_sampling(const lsk_generate_options *o, struct request *r, struct error *err)
+{
+    r->sampling = (struct sampling){.temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .top_k = o->top_k, .choice = o->choice, .seed = o->seed};
+    if (o->temperature < 1e-4f)
+        r->sampling.temperature = 0; /* the same text as greedy, without dividing by next to nothing */
     r->max_tokens = o->max_tokens ? o->max_tokens : INT32_MAX;
-    return 0;
+    return api_check_sampling(o, err);
 }
 
 static int start_reply(lsk_session *s, const lsk_generate_options *o, struct error *err)
@@ -141,6 +145,7 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
 {
     struct error e = {0};
     struct request ask = {0};
+    struct api_limits limits = {0};
     o = o ? o : &no_generate_options;
     int rc = api_check_tokens(s, tokens, n, &e);
     if (!rc)
@@ -150,10 +155,24 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
     if (!rc)
         rc = start_reply(s, o, &e);
     if (!rc)
+        rc = api_limits_take(s->m, o, &limits, &ask, &e);
+    if (!rc)
         rc = timeline_prompt(&s->t, &s->m->engine, tokens, n, &ask, &e);
     if (rc)
         s->t.reply.finish = REPLY_ERROR; /* nothing to step */
+    api_limits_free(rc ? &limits : &s->limits);
+    if (!rc)
+        s->limits = limits;
     return rc ? api_fail(err, &e) : 0;
+}
+
+/* The event, and its candidates in s->top. */
+static lsk_event event_of(lsk_session *s, int index, const struct reply_event *from)
+{
+    for (int i = 0; i < from->n_top; i++)
+        s->top[i] = (lsk_logprob){from->top[i].token, from->top[i].logprob};
+    return (lsk_event){.session = index, .token = from->token, .drafted = from->drafted, .logprob = from->logprob, .text = s->t.reply.text + from->text, .n_text = from->n_text,
+                       .n_top = from->n_top, .top = s->top};
 }
 
 /* Hands out a session's events; the last one carries the reason why the reply ended. */
@@ -163,9 +182,9 @@ static void emit_events(lsk_session *s, int index, lsk_emit_fn emit, void *ud)
     if (r->finish != REPLY_RUNNING)
         reply_flush(r);
     for (int i = 0; i < r->n_events; i++) {
-        const struct reply_event *from = &r->event[i];
-        lsk_event e = {.session = index, .token = from->token, .drafted = from->drafted, .logprob = from->logprob, .text = r->text + from->text, .n_text = from->n_text,
-                       .finish = i == r->n_events - 1 ? (enum lsk_finish)r->finish : LSK_RUNNING};
+        lsk_event e = event_of(s, index, &r->event[i]);
+        e.finish = i == r->n_events - 1 ? (enum lsk_finish)r->finish : LSK_RUNNING;
+        e.error = e.finish == LSK_FINISH_ERROR ? r->why.text : NULL;
         if (emit && emit(ud, &e)) {
             r->finish = i == r->n_events - 1 && r->finish != REPLY_RUNNING ? r->finish : REPLY_CANCELLED; /* the last event has said how it ended */
             break;
@@ -218,8 +237,10 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
     int rc = step_all(&sessions[0]->m->engine, sessions, n, &e);
     for (int i = 0; i < n; i++) {
         struct reply *r = &sessions[i]->t.reply;
-        if (rc && r->finish == REPLY_RUNNING)
+        if (rc && r->finish == REPLY_RUNNING) {
             r->finish = REPLY_ERROR;
+            r->why = e;
+        }
         if (sessions[i]->stepped && (r->n_events || r->finish != REPLY_RUNNING))
             emit_events(sessions[i], i, emit, ud);
         running += r->finish == REPLY_RUNNING;

@@ -7,14 +7,23 @@
 #include "terminal.h"
 #include "values.h"
 
+static void show_text(const char *name, const char *text)
+{
+    fprintf(stderr, "%-17s ", name);
+    print_shown(stderr, text ? text : "(none)");
+    fputc('\n', stderr);
+}
+
 static int show_settings(const struct dialogue *d)
 {
     const char *system = dialogue_system(d);
     for (int i = 0; setting_at(i); i++)
-        fprintf(stderr, "%-12s %-8.6g %s\n", setting_at(i)->name, setting_at(i)->get(&d->ask), setting_at(i)->help);
-    fprintf(stderr, "%-12s ", "system");
-    print_shown(stderr, system ? system : "(none)");
-    fputc('\n', stderr);
+        fprintf(stderr, "%-17s %-8.6g %s\n", setting_at(i)->name, setting_at(i)->get(&d->ask), setting_at(i)->help);
+    show_text("system", system);
+    show_text("grammar", d->ask.grammar);
+    show_text("json_schema", d->ask.json_schema);
+    for (int i = 0; i < d->ask.n_logit_bias; i++)
+        fprintf(stderr, "%-17s %d%+g\n", "logit_bias", d->ask.logit_bias[i].token, (double)d->ask.logit_bias[i].bias);
     return CHAT_ON;
 }
 
@@ -107,7 +116,7 @@ static const struct {
     const char *names, *arguments, *help;
     int (*run)(struct dialogue *d, char *rest, lsk_error *err);
 } commands[] = {
-    {"/set", "[NAME VALUE]", "temperature, top_k, top_p, min_p, seed, max_tokens or draft_p_min; `/set system TEXT`; alone it shows them", do_set},
+    {"/set", "[NAME VALUE]", "temperature, top_k, top_p, min_p, penalties and so on; `/set system TEXT`, `/set grammar GBNF`, `/set json_schema SCHEMA`, `/set logit_bias ID+B`; alone it shows them", do_set},
     {"/stats", "", "what the last answer cost, and what drafting brought", do_stats},
     {"/spec", "on|off|auto", "draft with the first layers, or not; the answers stay the same", do_spec},
     {"/exit-layer", "N", "layers that a draft runs; 0 is the model's profile", do_exit_layer},

@@ -6,6 +6,7 @@
 #include "chat_commands.h"
 #include "command.h"
 #include "common.h"
+#include "constraints.h"
 #include "line.h"
 #include "messages.h"
 #include "profile.h"
@@ -20,6 +21,7 @@ struct chat_args {
     struct model_args model;
     struct talk_args talk;
     struct sampling_args sampling;
+    struct limit_args limits;
     struct draft_args draft;
     struct show_args show;
 };
@@ -42,6 +44,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"model from the hub", hub_options, offsetof(struct chat_args, model.hub)},
                                              {"conversation", talk_options, offsetof(struct chat_args, talk)},
                                              {"sampling", sampling_options, offsetof(struct chat_args, sampling)},
+                                             {"what an answer may say", limit_options, offsetof(struct chat_args, limits)},
                                              {"self-speculation", draft_options, offsetof(struct chat_args, draft)},
                                              {"messages", show_options, offsetof(struct chat_args, show)},
                                              {0}};
@@ -86,6 +89,8 @@ static int load(const struct chat_args *a, struct dialogue *d, lsk_error *err)
 static int fill(const struct chat_args *a, struct dialogue *d, lsk_error *err)
 {
     int r = apply_sampling(&a->sampling, &d->ask, err);
+    if (r >= 0)
+        r = apply_limits(&a->limits, &d->limits, &d->ask, err);
     if (r >= 0)
         r = apply_drafting(&a->draft, &d->ask, err);
     d->ask.max_tokens = a->talk.n_predict < 0 ? 0 : a->talk.n_predict;
@@ -167,6 +172,8 @@ static int chat(const void *args, lsk_error *err)
     if (r >= 0)
         r = (d.model = open_model(&a->model, &a->show, err)) ? 0 : err->code;
     if (r >= 0)
+        r = check_limits(&a->limits, d.model, &d.ask, err);
+    if (r >= 0)
         r = choose_template(&a->talk, &d, &template, err);
     if (r >= 0)
         r = load(a, &d, err);
@@ -182,6 +189,7 @@ static int chat(const void *args, lsk_error *err)
     lsk_session_close(d.session);
     lsk_model_close(d.model);
     json_decref(d.messages);
+    free_limits(&d.limits);
     free(template);
     return r;
 }

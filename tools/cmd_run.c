@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "common.h"
+#include "constraints.h"
 #include "messages.h"
 #include "profile.h"
 #include "summary.h"
@@ -17,13 +19,14 @@ struct reply_args {
 };
 struct output_args {
     const char *colour, *stats;
-    int verbose_prompt;
+    int verbose_prompt, n_probs;
 };
 struct run_args {
     struct model_args model;
     struct prompt_args prompt;
     struct reply_args reply;
     struct sampling_args sampling;
+    struct limit_args limits;
     struct draft_args draft;
     struct head_args head;
     struct output_args output;
@@ -47,6 +50,8 @@ static const struct option output_options[] = {
     {"color colour", OPT_CHOICE, offsetof(struct output_args, colour), NULL, "auto", .choices = "auto on off",
      .help = "accepted drafts in green, the model's own tokens plain; auto is on a terminal and without NO_COLOR"},
     {"stats", OPT_CHOICE, offsetof(struct output_args, stats), NULL, "text", .choices = "text json none", .help = "statistics on stderr at the end"},
+    {"n-probs logprobs", OPT_INT, offsetof(struct output_args, n_probs), "N", "0", 0, 20,
+     .help = "write a line of JSON on stderr for every token: its log-probability, and the N most probable tokens with theirs, as the model gives them before sampling and limits"},
     {"verbose-prompt", OPT_FLAG, offsetof(struct output_args, verbose_prompt), .help = "print the prompt's tokens on stderr first"},
     {0}};
 
@@ -55,6 +60,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"prompt", prompt_options, offsetof(struct run_args, prompt)},
                                              {"reply", reply_options, offsetof(struct run_args, reply)},
                                              {"sampling", sampling_options, offsetof(struct run_args, sampling)},
+                                             {"what the reply may say", limit_options, offsetof(struct run_args, limits)},
                                              {"self-speculation", draft_options, offsetof(struct run_args, draft)},
                                              {"the head of drafts", head_options, offsetof(struct run_args, head)},
                                              {"output", output_options, offsetof(struct run_args, output)},
@@ -88,13 +94,16 @@ static int plan_context(const struct run_args *a, const lsk_model *m, const char
     return r < 0 ? r : context;
 }
 
-static int fill_options(const struct run_args *a, lsk_generate_options *o, struct texts *stop, lsk_error *err)
+static int fill_options(const struct run_args *a, lsk_generate_options *o, struct texts *stop, struct limit_values *limits, lsk_error *err)
 {
     int r = apply_sampling(&a->sampling, o, err);
+    if (r >= 0)
+        r = apply_limits(&a->limits, limits, o, err);
     if (r < 0)
         return r;
     o->max_tokens = a->reply.n_predict < 0 ? 0 : a->reply.n_predict;
     o->ignore_eos = a->reply.ignore_eos;
+    o->n_probs = a->output.n_probs;
     o->eos = a->reply.stop_ids.value;
     o->n_eos = a->reply.stop_ids.n;
     o->show_special = a->prompt.special;
@@ -119,18 +128,53 @@ static int decided(const struct profile *p, const lsk_generate_options *o, const
     return *p->source && !strcmp(o->drafter, "auto") && !o->exit_layer && !o->num_speculations && s->exit_layer == p->draft.exit_layer;
 }
 
+/* ---- log-probabilities ---- */
+
+struct teller {
+    struct writer writer;
+    const lsk_model *model;
+    int n_probs;
+};
+
+static json_t *token_json(const lsk_model *m, int32_t token, float logprob)
+{
+    size_t n = 0;
+    const char *piece = lsk_piece(m, token, &n);
+    json_t *text = piece ? json_stringn(piece, n) : NULL; /* of a part of a character: its bytes, shown */
+    return json_pack("{s:i, s:o, s:f}", "token", (int)token, "text", text ? text : json_string(piece_of(m, token).text), "logprob", (double)logprob);
+}
+
+/* {"token": 260, "text": " the", "logprob": -1.25, "drafted": true, "top_logprobs": [{"token": 260, "text": " the", "logprob": -1.25}, ...]} */
+static int tell(void *ud, const lsk_event *e)
+{
+    struct teller *t = ud;
+    json_t *line = t->n_probs && e->token >= 0 ? token_json(t->model, e->token, e->logprob) : NULL, *top = json_array();
+    for (int i = 0; line && i < e->n_top; i++)
+        json_array_append_new(top, token_json(t->model, e->top[i].token, e->top[i].logprob));
+    if (line) {
+        json_object_set_new(line, "drafted", json_boolean(e->drafted));
+        json_object_set(line, "top_logprobs", top);
+        json_dumpf(line, stderr, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        fputc('\n', stderr);
+    }
+    json_decref(top);
+    json_decref(line);
+    return writer_event(&t->writer, e);
+}
+
 static int generate(const struct run_args *a, lsk_model *m, const struct profile *profile, const int32_t *tokens, int n,
                     const lsk_generate_options *o, lsk_error *err)
 {
-    struct writer w = {.colour = terminal_colour(a->output.colour), .err = err, .finish = a->reply.n_predict ? LSK_RUNNING : LSK_FINISH_LENGTH};
+    struct teller t = {.model = m, .n_probs = a->output.n_probs,
+                       .writer = {.colour = terminal_colour(a->output.colour), .err = err, .finish = a->reply.n_predict ? LSK_RUNNING : LSK_FINISH_LENGTH}};
     struct progress progress = progress_start(a->show.progress);
     lsk_session *s = lsk_session_open(m, err);
     int r = s ? start_reply(s, tokens, n, o, &progress, err) : err->code;
     if (r >= 0)
-        r = writer_end(&w, a->reply.n_predict, a->reply.n_predict ? finish_reply(s, writer_event, &w, err) : 0);
+        r = writer_end(&t.writer, a->reply.n_predict, a->reply.n_predict ? finish_reply(s, tell, &t, err) : 0);
     if (r >= 0 && strcmp(a->output.stats, "none")) {
         const lsk_stats *stats = lsk_session_stats(s);
-        const struct reply_facts facts = {.finish = terminal_interrupted() || !w.finish ? LSK_FINISH_CANCELLED : w.finish,
+        const struct reply_facts facts = {.finish = terminal_interrupted() || !t.writer.finish ? LSK_FINISH_CANCELLED : t.writer.finish,
                                           .rss = peak_rss(),
                                           .profile = decided(profile, o, stats) ? profile->source : NULL,
                                           .top_k = a->sampling.top_k,
@@ -147,15 +191,18 @@ static int run(const void *args, lsk_error *err)
     const struct run_args *a = args;
     lsk_generate_options o = {0};
     struct texts stop = {0};
+    struct limit_values limits = {.text = NULL};
     lsk_model *m = NULL;
     char *text = NULL;
     int32_t *tokens = NULL;
     size_t n = 0;
-    int n_tokens = 0, context = 0, r = fill_options(a, &o, &stop, err);
+    int n_tokens = 0, context = 0, r = fill_options(a, &o, &stop, &limits, err);
     if (r >= 0)
         r = read_prompt(&a->prompt, &text, &n, err);
     if (r >= 0)
         r = (m = open_model(&a->model, &a->show, err)) ? 0 : err->code;
+    if (r >= 0)
+        r = check_limits(&a->limits, m, &o, err);
     if (r >= 0)
         r = context = plan_context(a, m, text, n, &tokens, &n_tokens, err);
     if (r >= 0) {
@@ -169,6 +216,7 @@ static int run(const void *args, lsk_error *err)
     lsk_model_close(m);
     free(tokens);
     free(text);
+    free_limits(&limits);
     for (int i = 0; i < stop.n; i++)
         free((char *)stop.item[i]);
     return r < 0 ? r : 0;

@@ -4,6 +4,7 @@
 
 #include "command.h"
 #include "common.h"
+#include "constraints.h"
 #include "messages.h"
 #include "profile.h"
 #include "summary.h"
@@ -11,6 +12,7 @@
 struct verify_args {
     struct model_args model;
     struct head_args head;
+    struct limit_args limits;
     struct show_args show;
     struct texts prompts;
     const char *file, *drafter;
@@ -42,6 +44,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"model from the hub", hub_options, offsetof(struct verify_args, model.hub)},
                                              {"prompts", prompt_list_options, 0},
                                              {"combinations (every one is compared with plain decoding)", combination_options, 0},
+                                             {"what replies may say", limit_options, offsetof(struct verify_args, limits)},
                                              {"the head of drafts", head_options, offsetof(struct verify_args, head)},
                                              {"messages", show_options, offsetof(struct verify_args, show)},
                                              {0}};
@@ -68,6 +71,7 @@ struct plan {
     int n_samples;
     struct numbers exit_layers, drafts;
     struct profile profile;
+    lsk_generate_options limits; /* nothing else is set */
 };
 
 static int collect(void *ud, const lsk_event *e)
@@ -79,16 +83,17 @@ static int collect(void *ud, const lsk_event *e)
     return terminal_interrupted();
 }
 
-static int reply_tokens(const struct verify_args *a, lsk_session *s, const struct sample *x, int exit_layer, int drafts, struct tokens *out,
+static int reply_tokens(const struct verify_args *a, const struct plan *p, lsk_session *s, const struct sample *x, int exit_layer, int drafts, struct tokens *out,
                         lsk_error *err)
 {
-    lsk_generate_options o = {.drafter = drafts ? a->drafter : "none",
-                              .exit_layer = exit_layer,
-                              .num_speculations = drafts ? drafts : -1,
-                              .temperature = (float)x->temperature,
-                              .seed = (uint64_t)x->seed,
-                              .max_tokens = a->n_predict,
-                              .ignore_eos = a->ignore_eos};
+    lsk_generate_options o = p->limits;
+    o.drafter = drafts ? a->drafter : "none";
+    o.exit_layer = exit_layer;
+    o.num_speculations = drafts ? drafts : -1;
+    o.temperature = (float)x->temperature;
+    o.seed = (uint64_t)x->seed;
+    o.max_tokens = a->n_predict;
+    o.ignore_eos = a->ignore_eos;
     out->n = 0;
     out->finish = LSK_RUNNING;
     return reply(s, x->prompt->token, x->prompt->n, &o, collect, out, err);
@@ -139,7 +144,7 @@ static int compare(const struct verify_args *a, const struct plan *p, lsk_sessio
     int different = 0, r = make_tokens(&got, a->n_predict, err);
     for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
         const struct sample *x = &p->samples[i];
-        r = reply_tokens(a, s, x, exit_layer, drafts, &got, err);
+        r = reply_tokens(a, p, s, x, exit_layer, drafts, &got, err);
         if (r < 0 || terminal_interrupted()) /* what an interruption cut short is no difference */
             break;
         const lsk_stats *stats = lsk_session_stats(s);
@@ -176,7 +181,7 @@ static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m
     for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
         r = make_tokens(&p->samples[i].plain, a->n_predict, err);
         if (r >= 0)
-            r = reply_tokens(a, s, &p->samples[i], 0, 0, &p->samples[i].plain, err);
+            r = reply_tokens(a, p, s, &p->samples[i], 0, 0, &p->samples[i].plain, err);
     }
     if (r >= 0)
         print_head(p);
@@ -275,6 +280,7 @@ static int verify(const void *args, lsk_error *err)
 {
     const struct verify_args *a = args;
     struct plan p = {0};
+    struct limit_values limits = {.text = NULL};
     char *lines = NULL;
     size_t n = 0;
     lsk_model *m = NULL;
@@ -285,7 +291,13 @@ static int verify(const void *args, lsk_error *err)
     if (r >= 0 && a->file)
         r = read_stream(a->file, &lines, &n, err);
     if (r >= 0)
+        r = apply_limits(&a->limits, &limits, &p.limits, err);
+    if (r >= 0)
         r = (m = open_model(&a->model, &a->show, err)) ? 0 : err->code;
+    if (r >= 0) {
+        p.limits.ignore_eos = a->ignore_eos;
+        r = check_limits(&a->limits, m, &p.limits, err);
+    }
     if (r >= 0)
         p.profile = profile_find(lsk_model_about(m));
     if (r >= 0)
@@ -305,6 +317,7 @@ static int verify(const void *args, lsk_error *err)
         free(p.prompts[i].token);
     free(p.samples);
     free(p.prompts);
+    free_limits(&limits);
     free(lines);
     return r;
 }

@@ -385,12 +385,15 @@ struct listener {
     lsk_emit_fn emit;
     void *ud;
     enum lsk_finish finish;
+    char why[sizeof((lsk_error *)0)->text];
 };
 
 static int pass_event(void *ud, const lsk_event *e)
 {
     struct listener *l = ud;
     l->finish = e->finish;
+    if (e->error)
+        snprintf(l->why, sizeof l->why, "%s", e->error);
     return l->emit ? l->emit(l->ud, e) : 0;
 }
 
@@ -412,10 +415,7 @@ int finish_reply(lsk_session *s, lsk_emit_fn emit, void *ud, lsk_error *err)
     while (r > 0 && !terminal_interrupted())
         r = lsk_step(&s, 1, pass_event, &l, err);
     if (r >= 0 && l.finish == LSK_FINISH_ERROR)
-        r = complain(err, LSK_EDATA,
-                     "the model's logits are not finite (NaN or infinity) at token %d of the reply: its weights are damaged or overflow; "
-                     "`layerskip info --check` names the tensors",
-                     lsk_session_stats(s)->reply_tokens + 1);
+        r = complain(err, LSK_EDATA, "%s", l.why);
     return r;
 }
 

@@ -201,6 +201,10 @@ SETTING(min_p, float)
 SETTING(seed, uint64_t)
 SETTING(max_tokens, int)
 SETTING(draft_min_conf, float)
+SETTING(presence_penalty, float)
+SETTING(frequency_penalty, float)
+SETTING(repeat_last_n, int)
+SETTING(repeat_penalty, float)
 
 /* The library's 0 is off, ours the likeliest token alone. */
 static double get_top_p(const lsk_generate_options *o) { return o->top_p > 0 ? (double)o->top_p : 1; }
@@ -211,6 +215,10 @@ static const struct setting settings[] = {
     {"top_k", "sample from the K likeliest tokens; 0 is off", get_top_k, set_top_k, 0, 1 << 24, 1},
     {"top_p", "sample from the likeliest that together have probability P; 1 is off", get_top_p, set_top_p, 0, 1, 0},
     {"min_p", "leave out what is less than P times as likely as the likeliest; 0 is off", get_min_p, set_min_p, 0, 1, 0},
+    {"repeat_penalty", "divides logits of tokens that were there before; 1 is off", get_repeat_penalty, set_repeat_penalty, .01, 100, 0},
+    {"presence_penalty", "is taken from logits of tokens that the answer has already", get_presence_penalty, set_presence_penalty, -100, 100, 0},
+    {"frequency_penalty", "likewise, as often as it has them", get_frequency_penalty, set_frequency_penalty, -100, 100, 0},
+    {"repeat_last_n", "tokens back that these three look at; 0 is 64, -1 all", get_repeat_last_n, set_repeat_last_n, -1, 1 << 30, 1},
     {"seed", "the same seed gives the same answers", get_seed, set_seed, 0, 1e15, 1},
     {"max_tokens", "of an answer; 0 is until the context is full", get_max_tokens, set_max_tokens, 0, 1 << 30, 1},
     {"draft_p_min", "end a chain of drafts at one less likely than this; 0 is off", get_draft_min_conf, set_draft_min_conf, 0, 1, 0},
@@ -233,12 +241,14 @@ int setting_change(struct dialogue *d, const char *name, const char *value, lsk_
     char names[256] = "", near[32] = "";
     double v;
     int best = 99;
+    if (!strcmp(name, "grammar") || !strcmp(name, "json_schema") || !strcmp(name, "logit_bias"))
+        return change_limits(&d->limits, &d->ask, d->model, name, value, err);
     if (!s) {
         for (int i = 0; i < N_SETTINGS; i++) {
             suggest(settings[i].name, name, near, sizeof near, &best);
             snprintf(names + strlen(names), sizeof names - strlen(names), ", %s", settings[i].name);
         }
-        return complain(err, LSK_EUSAGE, "/set: \"%s\": must be one of system%s%s%s%s", excerpt_of(name).text, names, *near ? " (did you mean " : "", near, *near ? "?)" : "");
+        return complain(err, LSK_EUSAGE, "/set: \"%s\": must be one of system, grammar, json_schema, logit_bias%s%s%s%s", excerpt_of(name).text, names, *near ? " (did you mean " : "", near, *near ? "?)" : "");
     }
     if (read_real(value, &v) || v < s->min || v > s->max || (s->whole && v != (double)(int64_t)v))
         return complain(err, LSK_EUSAGE, "/set %s: \"%s\": must be a %snumber from %.15g to %.15g", s->name, excerpt_of(value).text, s->whole ? "whole " : "", s->min, s->max);

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "constraints.h"
 #include "layerskip.h"
 #include "summary.h"
 
@@ -14,6 +15,7 @@ struct dialogue {
     json_t *messages; /* as lsk_chat_render takes them; a system message is the first */
     lsk_chat_options how;
     lsk_generate_options ask;
+    struct limit_values limits; /* which it borrows */
     int colour, progress;
     lsk_stats stats;  /* of the last answer */
     struct reply_facts facts;
@@ -37,7 +39,7 @@ int dialogue_turns(const struct dialogue *d);           /* questions so far */
 int dialogue_save(const struct dialogue *d, const char *path, lsk_error *err);
 int dialogue_load(struct dialogue *d, const char *path, lsk_error *err);
 
-/* What /set changes: temperature, top_p, and so on. i: NULL past the last. */
+/* What /set changes: numbers (temperature, top_p, and so on; i: NULL past the last), and the texts that are names of change_limits. */
 struct setting {
     const char *name, *help;
     double (*get)(const lsk_generate_options *o);

@@ -83,12 +83,12 @@ struct backend {
     int (*prefill)(struct kv *kv, int last, const struct row *rows, int n, struct error *err);
 
     /* Final norm + head + the choice rule at each row, whatever its depth; asks[i] belongs to rows[i]. The hidden state stays as it is.
-       A row whose logits are not finite gets token -1. Where an ask is for a draft and the device has draft tokens, only their rows of the head are multiplied, with the bits
+       A row whose logits are not finite gets PICK_ODD, one whose edits leave no token PICK_NONE. Where an ask is for a draft and the device has draft tokens, only their rows of the head are multiplied, with the bits
        that the whole head gives: the choice is the rule applied to those logits alone, and the same noise (by token id), candidates and log-probabilities are of them too. */
     int (*pick)(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err);
 
     /* Optional (NULL: decode loops forward and pick): a chain of exit steps in one go. Step k has count[k] rows (at most ROWS_MAX, and no more than the step before), those
-       of all steps one behind the other; each goes through layers [0, last) and is picked at. All asks say the same of `draft`. A token of -1 - j stands for the pick at row j of the step before. */
+       of all steps one behind the other; each goes through layers [0, last) and is picked at. All asks say the same of `draft`, and none has edits or a mask. A token of -1 - j stands for the pick at row j of the step before. */
     int (*draft)(struct kv *kv, int last, const struct row *rows, const struct ask *asks, const int *count, int steps, struct pick *picks, struct error *err);
 
     /* The same as numbers: out [n][vocab]. */

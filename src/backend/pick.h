@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The choice rule: from a row of logits and a request's sampling to one token. Compiled for host and device; a backend may run the steps in slices.
 
+     0. What the request changes, token by token (pick_edit): its bias, then its repetition penalty, then its presence and frequency penalties. A token whose bias is
+        -infinity, or that the request's mask leaves out, is out: it has no mass and is never chosen. Single IEEE operations in this order, the same on every device.
      1. x = logit / temperature; at temperature 0 the token is the lowest id of the largest logit.
      2. mass m = floor(exp(x - max x) * 2^40); a token of mass 0 is out (all of them together weigh less than vocab * 2^-40).
      3. top-k keeps the k first in the order (x descending, id ascending); top-p keeps the shortest run of that order whose mass reaches p of what top-k left;
@@ -10,6 +12,7 @@
 #ifndef BACKEND_PICK_H
 #define BACKEND_PICK_H
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,26 +29,39 @@ struct sampling {
     uint64_t seed;
 };
 
-enum { PICK_TOP = 8 };
+enum { PICK_TOP = 20 };
+
+/* What a request does to the logit of one token. */
+struct edit {
+    int32_t token;
+    float bias;   /* is added; -infinity: the token is out */
+    float repeat; /* then it is divided by this where it is above 0, else multiplied; 1: neither */
+    float less;   /* then this is taken away */
+};
 
 /* What is wanted of a row: a choice, and the n_top (at most PICK_TOP) most probable tokens. draft: only a guess that will be verified; among the device's draft tokens. */
 struct ask {
     const struct sampling *s;
     int n_top;
     bool draft;
+    int n_edits;
+    const struct edit *edits; /* [n_edits] in any order, no token twice */
+    const uint32_t *allow;    /* bit i of allow[i / 32]: token i may be chosen; NULL: all may */
 };
 
-/* Log-probabilities are of the raw distribution, before temperature and cuts; natural log. */
+enum { PICK_ODD = -1, PICK_NONE = -2 };
+
+/* Log-probabilities are of the raw distribution, before edits, temperature and cuts; natural log. */
 struct candidate {
     int32_t token;
     float logprob;
 };
 
 struct pick {
-    int32_t token;  /* -1: the logits were not finite */
+    int32_t token;  /* PICK_ODD: the logits were not finite; PICK_NONE: the edits leave no token */
     float logprob;
-    float conf;     /* exp(logprob) */
-    int32_t n_top;  /* candidates that follow: what was asked for, or all that may be chosen if that is less */
+    float conf;     /* its probability behind the edits; without any exp(logprob) */
+    int32_t n_top;  /* candidates that follow: what was asked for, or all tokens if that is less */
     struct candidate top[PICK_TOP]; /* by falling probability, equals by rising id */
 };
 
@@ -57,6 +73,20 @@ struct cut {
 
 #define PICK_ALL ((struct cut){-INFINITY, INT32_MAX})
 #define PICK_ONE ((uint64_t)1 << 40)
+
+#define PICK_OUT (-FLT_MAX) /* the logit of what is out: finite, and of no mass beside any other */
+
+static inline HOST_DEVICE bool pick_edited(const struct ask *a) { return a->n_edits || a->allow; }
+
+static inline HOST_DEVICE float pick_edit(const struct edit *e, float logit)
+{
+    float v = logit + e->bias;
+    v = v > 0.0f ? v / e->repeat : v * e->repeat;
+    v -= e->less;
+    return v > PICK_OUT ? v : PICK_OUT;
+}
+
+static inline HOST_DEVICE bool pick_allows(const uint32_t *allow, int32_t id) { return !allow || (allow[id / 32] >> id % 32 & 1); }
 
 static inline HOST_DEVICE int pick_filters(const struct sampling *s)
 {

@@ -8,6 +8,7 @@
 #define DECODE_DECODE_H
 
 #include "backend/backend.h"
+#include "decode/edits.h"
 #include "decode/ngram.h"
 #include "decode/pace.h"
 #include "decode/recycle.h"
@@ -22,6 +23,7 @@ struct node {
     int16_t at;     /* layers already behind it */
     uint8_t kind;   /* of trust.h */
     float reach;    /* probability, as its drafters see it, that the walk comes here; 1 at the root */
+    uint32_t state; /* of the grammar's matcher, behind this token */
 };
 
 struct tree {
@@ -55,6 +57,8 @@ struct request {
     float draft_min_conf;
     bool weighed; /* only drafts that are worth their time, n_drafts at most; else as many as there are */
     struct sampling sampling;
+    struct limits limits;
+    int n_top;                       /* most probable tokens that its events tell, at most PICK_TOP */
     int max_tokens;                  /* of the reply; at least 1 */
 };
 
@@ -66,6 +70,7 @@ struct timeline {
     int n_prefilled; /* the first slots, whose K and V the backend's prefill wrote; 0 where forward serves */
     struct request ask;
     struct reply reply;
+    struct edits edits;
     struct tree tree;
     struct walk walk;
     struct ngram ngram; /* of prompt and reply */
@@ -110,7 +115,7 @@ void engine_close(struct engine *e);
 /* Brings list[i] to layer to[i], each from where it stands; rows that stand at the same layer go together. */
 int engine_advance(struct engine *e, struct node **list, const int16_t *to, int n, struct error *err);
 
-struct ask engine_ask(const struct timeline *t, bool draft); /* what it wants of a pick */
+struct ask engine_ask(const struct timeline *t, bool draft); /* what it wants of a pick, but for edits */
 
 /* A pick at e->list[i], as e->who[i] wants it, to e->picks[i]. draft: not to be committed, only proposed. */
 int engine_pick(struct engine *e, int n, bool draft, struct error *err);
@@ -129,8 +134,20 @@ int timeline_prefill(struct timeline *t, struct engine *e, struct error *err); /
 int timeline_budget(const struct timeline *t, const struct engine *e); /* drafts that the tree may still grow by */
 int timeline_passes(const struct timeline *t, const struct engine *e); /* those of them that may cost a pass */
 
+/* A draft below a node; NULL: the grammar refuses it. There must be room. */
+struct node *timeline_draft(struct timeline *t, int parent, int32_t token, int kind, float chance);
+
 /* The only place where a timeline grows. Tokens go one by one through one stop check; what lies behind a stop leaves timeline and statistics. */
 int timeline_commit(struct timeline *t, struct engine *e, struct error *err);
+
+/* ---- edits.c ---- */
+bool edits_any(const struct limits *l);
+int edits_start(struct edits *x, const struct limits *l, const struct engine *e, int rows, struct error *err); /* takes memory for that many nodes; the grammar is at its beginning */
+void edits_close(struct edits *x); /* zeroes are fine */
+void edits_ask(struct timeline *t, const struct node *node, struct ask *ask); /* adds the edits of the choice at a node; they stay until it is asked again */
+int edits_push(const struct timeline *t, uint32_t *state, int32_t token, struct error *err); /* moves a grammar's state on by a token: 1, or 0: refused. Below zero: as matcher_push */
+bool edits_tidy(struct timeline *t, struct error *err);                                      /* once a round; false: the reply cannot go on */
+enum reply_finish edits_explain(struct timeline *t, struct error *err); /* why no token is left: REPLY_EOS where the grammar is complete, else REPLY_ERROR with the reason */
 
 /* ---- round.c ---- */
 int round_run(struct engine *e, struct timeline **t, int n, struct error *err);

@@ -33,10 +33,8 @@ static void add(struct engine *e, struct timeline *t, const struct pick *p)
     int from = t->tree.n, kind = trust_kind(TRUST_EXIT, p->conf);
     float chance = trust_chance(&e->trust, kind);
     trust_found(&e->trust, chance);
-    if (p->token >= 0 && p->conf >= t->ask.draft_min_conf) {
-        tree_add(&t->tree, from - 1, p->token, kind, chance);
+    if (p->token >= 0 && p->conf >= t->ask.draft_min_conf && timeline_draft(t, from - 1, p->token, kind, chance))
         worth_take(e, t, from);
-    }
     t->draft_ended = t->tree.n == from || reply_ends(&t->reply, p->token); /* an end of text is still verified; but nothing follows it */
 }
 
@@ -105,12 +103,12 @@ static int run_chain(struct engine *e, struct timeline **t, int n, struct error 
     return rc;
 }
 
-/* Timelines that draft as many as they may; the others decide after every draft. */
+/* Timelines that draft as many as they may, with nothing to edit; the others decide after every draft what comes next, or what it changes of the choice. */
 static int propose_chains(struct engine *e, struct timeline **t, int n, struct error *err)
 {
     int m = e->b->draft ? gather(e, t, n) : 0, chained = 0, rc = 0;
     for (int i = 0; i < m; i++)
-        if (!e->who[i]->ask.weighed)
+        if (!e->who[i]->ask.weighed && !edits_any(&e->who[i]->ask.limits))
             e->who[chained++] = e->who[i];
     for (int from = 0, to; from < chained && !rc; from = to) {
         for (to = from; to < chained && to - from < ROWS_MAX && e->who[to]->ask.exit_layer == e->who[from]->ask.exit_layer;)

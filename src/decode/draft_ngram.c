@@ -16,7 +16,8 @@ static void copy(struct timeline *t, struct engine *e)
     for (int i = 0; i < budget && !(i && reply_ends(&t->reply, text[n + i - 1])); i++) {
         int kind = length + i < NGRAM_MAX ? length + i : NGRAM_MAX;
         text[n + i] = text[from + i];
-        tree_add(&t->tree, i, text[n + i], TRUST_NGRAM + kind, trust_chance(&e->trust, TRUST_NGRAM + kind));
+        if (!timeline_draft(t, i, text[n + i], TRUST_NGRAM + kind, trust_chance(&e->trust, TRUST_NGRAM + kind)))
+            break;
     }
     worth_keep(e, t, 1);
 }

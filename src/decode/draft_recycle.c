@@ -16,7 +16,7 @@ static int find_best(const struct trust *trust, const struct timeline *t, const 
     float most = 0;
     for (int i = 0; i < t->tree.n; i++) {
         const struct node *node = &t->tree.node[i];
-        if (next[i] == PICK_TOP)
+        if (next[i] == RECYCLE_TOP)
             continue;
         const struct guess *g = &t->recycle.after[node->row.token][next[i]];
         int kind = trust_kind(TRUST_FIRST + (next[i] < 2 ? next[i] : 2) * TRUST_LEVELS, g->conf);
@@ -30,7 +30,7 @@ static int find_best(const struct trust *trust, const struct timeline *t, const 
     return best;
 }
 
-static void grow(struct timeline *t, struct engine *e)
+static void extend(struct timeline *t, struct engine *e)
 {
     int8_t next[DRAFTS_MAX + 1] = {0};
     struct draft d;
@@ -39,8 +39,7 @@ static void grow(struct timeline *t, struct engine *e)
         next[at]++;
         if (tree_child(&t->tree, at, d.token) >= 0 || (at > 0 && reply_ends(&t->reply, t->tree.node[at].row.token)))
             continue;
-        tree_add(&t->tree, at, d.token, d.kind, d.chance);
-        budget--;
+        budget -= timeline_draft(t, at, d.token, d.kind, d.chance) != NULL;
     }
     worth_keep(e, t, from);
 }
@@ -49,7 +48,7 @@ static int propose(struct engine *e, struct timeline **t, int n, struct error *e
 {
     (void)err;
     for (int i = 0; i < n; i++)
-        grow(t[i], e);
+        extend(t[i], e);
     return 0;
 }
 

@@ -80,13 +80,18 @@ int engine_advance(struct engine *e, struct node **list, const int16_t *to, int 
     return 0;
 }
 
-struct ask engine_ask(const struct timeline *t, bool draft) { return (struct ask){&t->ask.sampling, t->ask.drafters & DRAFT_RECYCLE ? PICK_TOP : 0, draft}; }
+struct ask engine_ask(const struct timeline *t, bool draft)
+{
+    int n = t->ask.drafters & DRAFT_RECYCLE ? RECYCLE_TOP : 0;
+    return (struct ask){.s = &t->ask.sampling, .n_top = n > t->ask.n_top ? n : t->ask.n_top, .draft = draft};
+}
 
 int engine_pick(struct engine *e, int n, bool draft, struct error *err)
 {
     for (int i = 0; i < n; i++) {
         e->rows[i] = e->list[i]->row;
         e->asks[i] = engine_ask(e->who[i], draft);
+        edits_ask(e->who[i], e->list[i], &e->asks[i]);
     }
     int64_t start = clock_ns();
     uint64_t bytes = e->b->bytes_read(e->kv);

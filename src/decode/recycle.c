@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-uint64_t recycle_bytes(int n_vocab) { return (uint64_t)n_vocab * sizeof(struct guess[PICK_TOP]); }
+uint64_t recycle_bytes(int n_vocab) { return (uint64_t)n_vocab * sizeof(struct guess[RECYCLE_TOP]); }
 
 int recycle_open(struct recycle *r, int n_vocab, struct error *err)
 {
@@ -20,7 +20,7 @@ void recycle_close(struct recycle *r)
 
 void recycle_learn(struct recycle *r, int32_t token, const struct pick *p)
 {
-    for (int i = 0; i < p->n_top; i++)
+    for (int i = 0; i < p->n_top && i < RECYCLE_TOP; i++)
         r->after[token][i] = (struct guess){p->top[i].token, pick_exp(p->top[i].logprob)};
     r->used |= p->n_top > 0;
 }

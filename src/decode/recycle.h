@@ -8,13 +8,15 @@
 #include "backend/pick.h"
 #include "base/error.h"
 
+enum { RECYCLE_TOP = 8 }; /* guesses after a token */
+
 struct guess {
     int32_t token;
     float conf; /* its probability then; 0: no guess, and none behind it */
 };
 
 struct recycle {
-    struct guess (*after)[PICK_TOP]; /* [vocab] */
+    struct guess (*after)[RECYCLE_TOP]; /* [vocab] */
     int n_vocab;
     bool used;
 };

@@ -37,6 +37,7 @@ int reply_start(struct reply *r, const struct reply_rules *rules, struct error *
         stop[i] = (struct bytes){(const uint8_t *)rules->stop[i], strlen(rules->stop[i])};
     stop_close(&r->stop);
     r->finish = REPLY_ERROR;
+    r->why = (struct error){0};
     int rc = stop_open(&r->stop, stop, rules->n_stop, err);
     if (rc)
         return rc;
@@ -58,20 +59,29 @@ bool reply_ends(const struct reply *r, int32_t token)
 }
 
 /* The next event, whose text is what has come to r->text since `from`. */
-static void add_event(struct reply *r, int32_t token, float logprob, bool drafted, size_t from)
+static struct reply_event *add_event(struct reply *r, const struct pick *p, bool drafted, size_t from)
 {
-    r->event[r->n_events++] = (struct reply_event){.token = token, .drafted = drafted, .logprob = logprob, .text = from, .n_text = r->n_text - from};
+    struct reply_event *e = &r->event[r->n_events++];
+    e->token = p->token;
+    e->drafted = drafted;
+    e->logprob = p->logprob;
+    e->text = from;
+    e->n_text = r->n_text - from;
+    e->n_top = 0;
+    return e;
 }
 
-void reply_push(struct reply *r, int32_t token, float logprob, bool drafted)
+void reply_push(struct reply *r, const struct pick *p, int n_top, bool drafted)
 {
     size_t from = r->n_text;
-    bool ends = reply_ends(r, token);
+    bool ends = reply_ends(r, p->token);
     if (!ends || r->stream.show_special) {
-        size_t n = stream_push(&r->stream, token, r->scratch);
+        size_t n = stream_push(&r->stream, p->token, r->scratch);
         r->n_text += stop_push(&r->stop, r->scratch, n, r->text + r->n_text);
     }
-    add_event(r, token, logprob, drafted, from);
+    struct reply_event *e = add_event(r, p, drafted, from);
+    e->n_top = n_top < p->n_top ? n_top : p->n_top;
+    memcpy(e->top, p->top, (size_t)e->n_top * sizeof *e->top);
     r->finish = r->stop.found ? REPLY_STOP : ends ? REPLY_EOS : REPLY_RUNNING;
 }
 
@@ -84,7 +94,7 @@ void reply_flush(struct reply *r)
         r->n_text += stop_flush(&r->stop, r->text + r->n_text);
     }
     if (r->n_text > from || r->n_events == 0)
-        add_event(r, -1, 0, false, from);
+        add_event(r, &(struct pick){.token = -1}, false, from);
 }
 
 void reply_clear(struct reply *r)

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/pick.h"
 #include "base/error.h"
 #include "text/stop.h"
 #include "text/stream.h"
@@ -21,10 +22,13 @@ struct reply_event {
     bool drafted;
     float logprob;
     size_t text, n_text; /* place in reply.text */
+    int n_top;
+    struct candidate top[PICK_TOP];
 };
 
 struct reply {
     enum reply_finish finish;
+    struct error why; /* of REPLY_ERROR */
     const struct tokenizer *tokenizer;
     struct stream stream;
     struct stop stop;
@@ -54,8 +58,8 @@ int reply_start(struct reply *r, const struct reply_rules *rules, struct error *
 
 bool reply_ends(const struct reply *r, int32_t token); /* is it an end-of-text id here? */
 
-/* A committed token: one event, and perhaps the end. Room for REPLY_EVENTS - 1 tokens between two calls of reply_clear. */
-void reply_push(struct reply *r, int32_t token, float logprob, bool drafted);
+/* A committed token: one event with the first n_top of its candidates, and perhaps the end. Room for REPLY_EVENTS - 1 tokens between two calls of reply_clear. */
+void reply_push(struct reply *r, const struct pick *p, int n_top, bool drafted);
 
 /* After the last token: what was held back becomes an event. Leaves at least one. */
 void reply_flush(struct reply *r);

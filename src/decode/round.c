@@ -7,7 +7,7 @@ static int plant(struct timeline *t, const struct engine *e, int h)
 {
     int pos = t->n - 1;
     t->tree.node[0] = (struct node){
-        .row = {.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = h, .also = 0}, .parent = -1, .reach = 1};
+        .row = {.token = t->token[pos], .pos = pos, .seq = t->seq, .slot = pos, .prefix = pos, .h = h, .also = 0}, .parent = -1, .reach = 1, .state = t->edits.state};
     t->tree.n = 1;
     t->draft_ended = false;
     return h + 1 + timeline_budget(t, e);

@@ -25,6 +25,7 @@ void timeline_close(struct timeline *t, struct engine *e)
     e->b->seq_close(e->kv, t->seq);
     free(t->token);
     free(t->tree.node);
+    edits_close(&t->edits);
     ngram_close(&t->ngram);
     recycle_close(&t->recycle);
     *t = (struct timeline){.seq = -1};
@@ -39,6 +40,9 @@ int timeline_prompt(struct timeline *t, struct engine *e, const int32_t *tokens,
         return fail(err, ERR_USAGE, "the prompt is empty: it needs at least one token");
     if (n >= e->n_slots)
         return fail(err, ERR_USAGE, "the prompt has %d tokens, the context %d, and the reply needs at least one: shorten it or raise --ctx-size", n, e->n_slots);
+    int rc = edits_start(&t->edits, &ask->limits, e, t->tree.cap, err);
+    if (rc)
+        return rc;
     int keep = 0, most = n - 1 < reusable(t, e) ? n - 1 : reusable(t, e);
     while (keep < most && t->token[keep] == tokens[keep])
         keep++;
@@ -134,6 +138,35 @@ static int compact(struct timeline *t, struct engine *e, struct error *err)
     return moved ? e->b->kv_move(e->kv, t->seq, t->n - 1, src, t->walk.n, err) : 0;
 }
 
+struct node *timeline_draft(struct timeline *t, int parent, int32_t token, int kind, float chance)
+{
+    uint32_t state = t->tree.node[parent].state;
+    if (edits_push(t, &state, token, NULL) <= 0)
+        return NULL;
+    struct node *node = tree_add(&t->tree, parent, token, kind, chance);
+    node->state = state;
+    return node;
+}
+
+/* May the pick join the text? If not, it is the reply's end. */
+static bool may_join(struct timeline *t, const struct pick *p)
+{
+    struct reply *r = &t->reply;
+    int rc = p->token < 0 ? 0 : edits_push(t, &t->edits.state, p->token, &r->why);
+    if (rc > 0)
+        return true;
+    if (p->token == PICK_NONE)
+        r->finish = edits_explain(t, &r->why);
+    else
+        r->finish = REPLY_ERROR;
+    if (p->token == PICK_ODD)
+        fail(&r->why, ERR_DATA, "the model's logits are not finite (NaN or infinity) at token %d of the reply: its weights are damaged or overflow; `layerskip info --check` names the tensors",
+             t->stats.reply_tokens + 1);
+    else if (rc == 0 && p->token >= 0)
+        fail(&r->why, ERR_INTERNAL, "grammar: token %d was chosen where it may not come", p->token);
+    return false;
+}
+
 int timeline_commit(struct timeline *t, struct engine *e, struct error *err)
 {
     const struct walk *w = &t->walk;
@@ -142,20 +175,20 @@ int timeline_commit(struct timeline *t, struct engine *e, struct error *err)
         return rc;
     while (kept < w->n && t->reply.finish == REPLY_RUNNING) {
         const struct pick *p = &w->pick[kept];
-        if (p->token < 0) {
-            t->reply.finish = REPLY_ERROR;
+        if (!may_join(t, p))
             break;
-        }
         t->token[t->n++] = p->token;
         t->stats.reply_tokens++;
         kept++;
-        reply_push(&t->reply, p->token, p->logprob, kept < w->n);
+        reply_push(&t->reply, p, t->ask.n_top, kept < w->n);
         if (t->reply.finish == REPLY_RUNNING && t->stats.reply_tokens >= t->ask.max_tokens)
             t->reply.finish = REPLY_LENGTH;
         if (t->reply.finish == REPLY_RUNNING && t->n >= e->n_slots)
             t->reply.finish = REPLY_CONTEXT;
     }
     t->n_kv = t->n - 1;
+    if (t->reply.finish == REPLY_RUNNING && !edits_tidy(t, &t->reply.why))
+        t->reply.finish = REPLY_ERROR;
     count_drafts(t, kept);
     return 0;
 }

@@ -361,28 +361,57 @@ static void a_prompt_in_pieces_has_the_bits_of_one(void **state)
 enum { PICKED = 70 }; /* more than one pass has */
 
 /* The choice rule on a row of all logits, in one slice, of which only the listed ones count. */
-static struct pick choose_among(const float *logits, const int32_t *list, int n, const struct sampling *s, int n_top, int position)
+static struct pick choose_among(const float *logits, const int32_t *list, int n, const struct ask *ask, int position)
 {
     const struct ops *o = ops_pick("plain");
-    float *l = malloc((size_t)vocab * sizeof *l);
-    for (int i = 0; i < vocab; i++)
+    const struct sampling *s = ask->s;
+    float *l = malloc((size_t)vocab * sizeof *l), *e = malloc((size_t)vocab * sizeof *e); /* as it is, and edited */
+    for (int i = 0; i < vocab; i++) {
         l[i] = -1e30f;
-    for (int i = 0; i < n; i++)
-        l[list[i]] = logits[list[i]];
-    struct scan top = o->scan(l, 0, vocab);
-    struct pick p = {.token = top.id};
-    if (s->temperature > 0) {
-        struct cut cut = pick_filters(s) ? cut_in_slices(o, l, vocab, top.max, s, 1) : PICK_ALL;
-        p.token = o->noisy(l, 0, vocab, NULL, s, position, top.max, cut, (struct best){-INFINITY, -1}).id;
+        e[i] = PICK_OUT;
     }
-    uint64_t mass = o->mass(l, 0, vocab, top.max);
-    p.logprob = pick_logprob(l[p.token], top.max, mass);
-    p.conf = pick_exp(p.logprob);
-    p.n_top = o->top(l, 0, vocab, n_top < n ? n_top : n, p.top);
+    for (int i = 0; i < n; i++)
+        e[list[i]] = l[list[i]] = logits[list[i]];
+    for (int i = 0; i < ask->n_edits; i++) {
+        const struct edit *x = &ask->edits[i];
+        float v = l[x->token] + x->bias;
+        v = v > 0 ? v / x->repeat : v * x->repeat;
+        e[x->token] = e[x->token] > PICK_OUT && v > PICK_OUT ? v - x->less : PICK_OUT;
+    }
+    for (int i = 0; ask->allow && i < vocab; i++)
+        e[i] = ask->allow[i / 32] >> i % 32 & 1 ? e[i] : PICK_OUT;
+    struct scan raw = o->scan(l, 0, vocab), top = o->scan(e, 0, vocab);
+    struct pick p = {.token = top.max > PICK_OUT ? top.id : PICK_NONE};
+    if (p.token >= 0 && s->temperature > 0) {
+        struct cut cut = pick_filters(s) ? cut_in_slices(o, e, vocab, top.max, s, 1) : PICK_ALL;
+        p.token = o->noisy(e, 0, vocab, NULL, s, position, top.max, cut, (struct best){-INFINITY, -1}).id;
+    }
+    uint64_t mass = o->mass(l, 0, vocab, raw.max);
+    if (p.token >= 0) {
+        p.logprob = pick_logprob(l[p.token], raw.max, mass);
+        p.conf = pick_exp(pick_logprob(e[p.token], top.max, o->mass(e, 0, vocab, top.max)));
+        p.n_top = o->top(l, 0, vocab, ask->n_top < n ? ask->n_top : n, p.top);
+    }
     for (int i = 0; i < p.n_top; i++)
-        p.top[i].logprob = pick_logprob(p.top[i].logprob, top.max, mass);
+        p.top[i].logprob = pick_logprob(p.top[i].logprob, raw.max, mass);
     free(l);
+    free(e);
     return p;
+}
+
+enum { EDITS = 40, WORDS = 128 };
+
+/* What a request might change: row by row nothing, some tokens, a mask that leaves most, one that leaves few, both, nothing left. */
+static void make_edits(struct ask *a, int row, struct edit *edits, uint32_t *allow, uint64_t *seed)
+{
+    int n = row % 6 == 0 ? 0 : row % 6 == 2 ? EDITS : 1 + check_below(seed, EDITS), step = 1 + check_below(seed, vocab / EDITS);
+    for (int i = 0; i < n; i++)
+        edits[i] = (struct edit){(i * step + 5 * row) % vocab, i % 9 == 8 ? -INFINITY : check_float(seed) * 4, i % 3 ? 1 + fabsf(check_float(seed)) : 1, i % 2 ? check_float(seed) : 0};
+    for (int w = 0; w < WORDS; w++)
+        allow[w] = row % 12 == 11 ? 0 : row % 6 == 3 ? (uint32_t)(check_random(seed) | check_random(seed) >> 7) : (uint32_t)(check_random(seed) & check_random(seed) >> 9 & check_random(seed) >> 17);
+    a->n_edits = row % 6 == 3 || row % 6 == 4 ? 0 : n;
+    a->edits = edits;
+    a->allow = row % 6 >= 3 ? allow : NULL;
 }
 
 /* About one token in `share`, ascending, in runs and alone; returns how many. */
@@ -404,6 +433,9 @@ static void check_draft_picks(struct synthetic *s, const struct kind *k, const i
     struct row rows[PICKED];
     struct ask asks[PICKED];
     struct pick got[PICKED];
+    static struct edit edits[PICKED][EDITS];
+    static uint32_t allow[PICKED][WORDS];
+    uint64_t seed = 5;
     struct error err = {0};
     int32_t all[4096];
     float *logits = malloc((size_t)(PICKED * vocab) * sizeof *logits);
@@ -412,7 +444,8 @@ static void check_draft_picks(struct synthetic *s, const struct kind *k, const i
         all[i] = i;
     for (int i = 0; i < PICKED; i++) {
         rows[i] = row_at(0, i, i);
-        asks[i] = (struct ask){&samplings[i % 4], i % 3 ? 1 + i % PICK_TOP : 0, i / 5 % 2 == 0};
+        asks[i] = (struct ask){.s = &samplings[i % 4], .n_top = i % 3 ? 1 + i % PICK_TOP : 0, .draft = i / 5 % 2 == 0};
+        make_edits(&asks[i], i < 24 ? 0 : i, edits[i], allow[i], &seed); /* calls without any edit, and with some */
     }
     forward(s, 0, 2, rows, PICKED);
     assert_int_equal(s->b->logits(s->kv, rows, PICKED, logits, NULL), 0);
@@ -420,7 +453,7 @@ static void check_draft_picks(struct synthetic *s, const struct kind *k, const i
         fail_with(err.text);
     for (int i = 0; i < PICKED; i++) {
         bool few = asks[i].draft && n_list;
-        struct pick want = choose_among(logits + i * vocab, few ? list : all, few ? n_list : vocab, asks[i].s, asks[i].n_top, i + 1);
+        struct pick want = choose_among(logits + i * vocab, few ? list : all, few ? n_list : vocab, &asks[i], i + 1);
         if (got[i].token != want.token || memcmp(&got[i].logprob, &want.logprob, 4) || memcmp(&got[i].conf, &want.conf, 4) || got[i].n_top != want.n_top ||
             memcmp(got[i].top, want.top, (size_t)want.n_top * sizeof *want.top))
             fail_msg("%s %s weights %s, %d of %d tokens listed, row %d, sampling %d: token %d, not %d", k->shape, k->dtype, k->weights, n_list, vocab, i, i % 4, (int)got[i].token,
@@ -441,7 +474,7 @@ static void check_draft_chain(struct synthetic *s)
     for (int i = 0; i < STEPS; i++) {
         rows[i] = row_at(1, i, i);
         rows[i].token = i ? one[i - 1].token : rows[i].token;
-        asks[i] = (struct ask){&sampling, 3, true};
+        asks[i] = (struct ask){.s = &sampling, .n_top = 3, .draft = true};
         forward(s, 0, 2, &rows[i], 1);
         assert_int_equal(s->b->pick(s->kv, &rows[i], &asks[i], 1, &one[i], NULL), 0);
     }
@@ -482,7 +515,7 @@ static void drafts_are_chosen_among_their_tokens(void **state)
         check_draft_chain(&s);
         uint64_t before = s.b->bytes_read(s.kv);
         struct row r = {.h = 0};
-        struct ask ask = {&(struct sampling){0}, 0, true};
+        struct ask ask = {.s = &(struct sampling){0}, .draft = true};
         struct pick p;
         assert_int_equal(s.b->pick(s.kv, &r, &ask, 1, &p, NULL), 0);
         assert_int_equal(s.b->bytes_read(s.kv) - before, o.n_draft_tokens ? plan.draft_head_bytes : plan.head_bytes);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The headline promise on real kernels: drafted text equals plain text, token for token and in every bit of its log-probabilities, whatever the exit layer, the
-   drafts, the weight type, the cache, the sampling, the threads, the kernels, the prompt's chunks and the neighbours. By default a covering sample; --full: everything;
+   drafts, the weight type, the cache, the sampling, penalties, biases, a grammar, the threads, the kernels, the prompt's chunks and the neighbours. By default a covering sample; --full: everything;
    --tokens N: a covering sample of N tokens and more with up to 64 timelines in a call, for devices that like many rows. */
 #include "tiny_device.h"
+
+#include <math.h>
 
 #include "backend/cpu/matmul.h"
 #include "decode/decode.h"
@@ -37,10 +39,16 @@ static const int threads[] = {1, 2, 3}, batches[] = {256, 1, 7, 64};
 static const char *const sets[] = {NULL, "plain", "avx2"};
 static const int gaps[] = {0, 2, 5}; /* drafts are chosen among all tokens but every so manieth; 0: but none */
 
+static const struct bias biases[] = {{5, 2}, {9, -INFINITY}, {100, -3}, {300, 1.5f}};
+static const struct limits limits[] = {
+    {.n_bias = 0}, {.repeat = 1.3f, .presence = 0.5f, .frequency = 0.2f, .last_n = 20, .bias = biases, .n_bias = 4}, {.repeat = 0.8f, .last_n = INT32_MAX}, {.n_bias = 0}};
+static const char grammar_text[] = "root ::= ([a-zA-Z ]+ [0-9]? | \"\\\"\" [^\"]{0,9} \"\\\".\")+ \"\\n\"+"; /* of the last of them: it never has to end */
+enum { GRAMMAR = 3 };
+
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 struct combination {
-    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set, gap;
+    int kind, exit_layer, drafts, team, sampling, prompt, threads, batch, set, gap, limits;
 };
 
 struct text {
@@ -51,7 +59,7 @@ struct text {
 
 /* ---- planted faults: a backend that is right but for one thing ---- */
 
-enum fault { NO_FAULT, SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE };
+enum fault { NO_FAULT, SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE, EDITS_OF_ROOT };
 static enum fault fault;
 static int fault_exit;
 static const struct backend *right;
@@ -82,7 +90,14 @@ static int faulty_pick(struct kv *kv, const struct row *rows, const struct ask *
     for (int i = 0; i < n; i++)
         if (fault == NOISE_KEY && rows[i].also)
             bad[i].pos--; /* noise of the position of the row, not of the token */
-    return right->pick(kv, bad, asks, n, picks, err);
+    struct ask of_root[CROWD * (1 + MAX_DRAFTS)];
+    memcpy(of_root, asks, (size_t)n * sizeof *asks);
+    for (int i = 1; i < n; i++)
+        if (fault == EDITS_OF_ROOT && rows[i].also && rows[i].seq == rows[i - 1].seq) { /* penalties as they were where the round began */
+            of_root[i].n_edits = of_root[i - 1].n_edits;
+            of_root[i].edits = of_root[i - 1].edits;
+        }
+    return right->pick(kv, bad, of_root, n, picks, err);
 }
 
 static int faulty_move(struct kv *kv, int seq, int dst, const int32_t *src, int n, struct error *err)
@@ -101,7 +116,25 @@ struct rig {
     struct timeline t[CROWD];
     int32_t draft_token[512];
     int n; /* timelines */
+    struct grammar *grammar;
+    struct token_tree *tree;
+    struct matcher *matcher[CROWD]; /* one for each timeline */
 };
+
+static void open_matchers(struct rig *r)
+{
+    static struct bytes text[4096];
+    struct error err = {0};
+    int n = r->s.model.config.vocab;
+    assert_true(n <= 4096);
+    for (int i = 0; i < n; i++)
+        text[i] = tokenizer_hidden(words, i) ? (struct bytes){0} : tokenizer_piece(words, i);
+    r->grammar = grammar_open("grammar", (struct bytes){(const uint8_t *)grammar_text, sizeof grammar_text - 1}, &err);
+    r->tree = token_tree_open(text, n, NULL, 0, &err);
+    for (int i = 0; i < r->n; i++)
+        if (!r->grammar || !(r->matcher[i] = matcher_open(r->grammar, r->tree, &err)))
+            fail_with(err.text);
+}
 
 static void rig_open(struct rig *r, const struct combination *c, int n)
 {
@@ -130,6 +163,7 @@ static void rig_open(struct rig *r, const struct combination *c, int n)
         assert_int_equal(timeline_open(&r->t[i], &r->e, NULL), 0);
         assert_int_equal(reply_open(&r->t[i].reply, words, NULL), 0);
     }
+    open_matchers(r);
 }
 
 static void rig_close(struct rig *r)
@@ -137,7 +171,10 @@ static void rig_close(struct rig *r)
     for (int i = 0; i < r->n; i++) {
         reply_close(&r->t[i].reply);
         timeline_close(&r->t[i], &r->e);
+        matcher_close(r->matcher[i]);
     }
+    token_tree_close(r->tree);
+    grammar_close(r->grammar);
     engine_close(&r->e);
     synthetic_close(&r->s);
 }
@@ -151,7 +188,9 @@ static void prompt(struct rig *r, int i, int text, int n, const struct request *
         tokens[k] = check_below(&seed, r->s.model.config.vocab);
     assert_int_equal(reply_start(&r->t[i].reply, &(struct reply_rules){0}, NULL), 0);
     struct error err = {0};
-    if (timeline_prompt(&r->t[i], &r->e, tokens, n, ask, &err))
+    struct request own = *ask;
+    own.limits.matcher = own.limits.matcher ? r->matcher[i] : NULL;
+    if (timeline_prompt(&r->t[i], &r->e, tokens, n, &own, &err))
         fail_with(err.text);
 }
 
@@ -193,9 +232,11 @@ static void finish(struct rig *r, int n, struct text *out, int n_out)
 
 static struct request ask_of(const struct rig *r, const struct combination *c, bool drafted)
 {
-    return (struct request){.drafters = drafted ? teams[c->team].drafters : 0, .weighed = teams[c->team].weighed, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
-                            .n_free = teams[c->team].free ? MAX_DRAFTS - c->drafts : 0,
-                            .depth = r->s.model.config.n_layers, .sampling = samplings[c->sampling], .max_tokens = NEW};
+    struct request ask = {.drafters = drafted ? teams[c->team].drafters : 0, .weighed = teams[c->team].weighed, .exit_layer = c->exit_layer, .n_drafts = c->drafts,
+                          .n_free = teams[c->team].free ? MAX_DRAFTS - c->drafts : 0, .depth = r->s.model.config.n_layers, .sampling = samplings[c->sampling],
+                          .limits = limits[c->limits], .max_tokens = NEW};
+    ask.limits.matcher = c->limits == GRAMMAR ? r->matcher[0] : NULL; /* prompt() gives each its own */
+    return ask;
 }
 
 /* Drafted, in company when the combination's number is odd. */
@@ -218,10 +259,10 @@ static void drafted_text(const struct combination *c, int number, struct text *o
 /* Plain, alone, on the fastest kernels, one thread, the prompt in one piece: kept, since many combinations share it. */
 static const struct text *plain_text(const struct combination *c)
 {
-    static struct text kept[COUNT(kinds)][COUNT(samplings)][COUNT(prompts)];
-    struct text *t = &kept[c->kind][c->sampling][c->prompt];
+    static struct text kept[COUNT(kinds)][COUNT(samplings)][COUNT(prompts)][COUNT(limits)];
+    struct text *t = &kept[c->kind][c->sampling][c->prompt][c->limits];
     if (t->n == 0) {
-        struct combination base = {.kind = c->kind, .sampling = c->sampling, .prompt = c->prompt};
+        struct combination base = {.kind = c->kind, .sampling = c->sampling, .prompt = c->prompt, .limits = c->limits};
         static struct rig r;
         enum fault planted = fault;
         fault = NO_FAULT;
@@ -239,8 +280,8 @@ static const struct text *plain_text(const struct combination *c)
 static void describe(const struct combination *c, int at)
 {
     const struct kind *k = &kinds[c->kind];
-    print_error("%s %s weights %s exit %d drafts %d team %d sampling %d prompt %d threads %d batch %d kernels %s draft head %d: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
-                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", c->gap, at);
+    print_error("%s %s weights %s exit %d drafts %d team %d sampling %d prompt %d threads %d batch %d kernels %s draft head %d limits %d: differs at token %d\n", k->shape, k->dtype, k->weights, c->exit_layer,
+                c->drafts, c->team, c->sampling, prompts[c->prompt], threads[c->threads], batches[c->batch], sets[c->set] ? sets[c->set] : "auto", c->gap, c->limits, at);
 }
 
 struct tally {
@@ -284,7 +325,7 @@ static struct combination random_combination(uint64_t *seed, int number)
 {
     struct combination c = {.kind = number % COUNT(kinds), .drafts = number % (MAX_DRAFTS + 1), .team = number / 2 % COUNT(teams), .sampling = check_below(seed, COUNT(samplings)),
                             .prompt = check_below(seed, COUNT(prompts)), .threads = check_below(seed, COUNT(threads)), .batch = check_below(seed, COUNT(batches)),
-                            .gap = check_below(seed, COUNT(gaps))};
+                            .gap = check_below(seed, COUNT(gaps)), .limits = number % 3 ? 0 : check_below(seed, COUNT(limits))};
     c.exit_layer = 1 + check_below(seed, strcmp(kinds[c.kind].shape, "tiny-gqa") ? 3 : 4);
     c.set = c.prompt < 3 ? set_of(number, 5) : 0;
     c.threads = c.threads == 2 && number % 3 ? 1 : c.threads; /* more threads than cores: less often */
@@ -325,7 +366,7 @@ static void everything_changes_no_bit(void **state)
                 for (int s = 0; s < COUNT(samplings); s++)
                     for (int p = 0; p < COUNT(prompts); p++) {
                         struct combination c = {.kind = k, .exit_layer = e, .drafts = d, .team = number % COUNT(teams), .sampling = s, .prompt = p, .threads = number % 3 == 2 ? 0 : number % 3,
-                                                .batch = number % COUNT(batches), .set = set_of(number, 7), .gap = number % 5 % COUNT(gaps)};
+                                                .batch = number % COUNT(batches), .set = set_of(number, 7), .gap = number % 5 % COUNT(gaps), .limits = number % 11 % COUNT(limits)};
                         compare(&c, number++, &sum, true);
                     }
             print_message("%s %s, exit %d: %ld replies so far\n", kinds[k].shape, kinds[k].weights, e, sum.replies);
@@ -342,7 +383,7 @@ static long crowd_tokens = 9 * 16 * NEW; /* at least so many */
 /* Plain and alone, in a rig that is open: kept for all crowds of that kind. */
 static const struct text *plain_in(struct rig *r, struct text *kept, const struct combination *c, int text)
 {
-    struct text *t = &kept[(c->sampling * COUNT(prompts) + c->prompt) * TEXTS + text];
+    struct text *t = &kept[((c->sampling * COUNT(prompts) + c->prompt) * TEXTS + text) * COUNT(limits) + c->limits];
     if (t->n == 0) {
         struct request ask = ask_of(r, c, false);
         timeline_forget(&r->t[0], &r->e);
@@ -382,7 +423,7 @@ static void a_crowd_changes_no_bit(void **state)
 {
     (void)state;
     static struct rig r;
-    static struct text kept[COUNT(samplings) * COUNT(prompts) * TEXTS];
+    static struct text kept[COUNT(samplings) * COUNT(prompts) * TEXTS * COUNT(limits)];
     static const int sizes[] = {64, 16, 33, 2, 64, 8, 63, 5}; /* calls of one group of rows and of many */
     struct tally sum = {0};
     uint64_t seed = 77;
@@ -406,13 +447,14 @@ static void a_crowd_changes_no_bit(void **state)
 static void planted_faults_are_caught(void **state)
 {
     (void)state;
-    static const enum fault faults[] = {SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE};
-    static const char *const names[] = {"last early pass skipped", "a stale slot read", "noise keyed wrongly", "a sibling seen", "a walked branch not moved"};
+    static const enum fault faults[] = {SKIP_EARLY, STALE_SLOT, NOISE_KEY, SIBLING, NO_MOVE, EDITS_OF_ROOT};
+    static const char *const names[] = {"last early pass skipped", "a stale slot read", "noise keyed wrongly", "a sibling seen", "a walked branch not moved", "penalties of the root for all its drafts"};
     for (int f = 0; f < COUNT(faults); f++) {
         struct tally sum = {0};
         fault = faults[f];
         for (int i = 0; i < 12; i++) {
-            struct combination c = {.kind = i % 3, .exit_layer = 1 + i % 3, .drafts = 3 + i % 4, .team = fault >= SIBLING ? 2 : 0, .sampling = fault == NOISE_KEY ? 1 : i % 2, .prompt = 2};
+            struct combination c = {.kind = i % 3, .exit_layer = 1 + i % 3, .drafts = 3 + i % 4, .team = fault == SIBLING || fault == NO_MOVE ? 2 : 0, .sampling = fault == NOISE_KEY ? 1 : i % 2, .prompt = 2,
+                                    .limits = fault == EDITS_OF_ROOT};
             compare(&c, 0, &sum, false);
         }
         report(names[f], &sum);

@@ -18,13 +18,13 @@ static void the_last_candidates_are_kept(void **state)
     (void)state;
     struct recycle r;
     assert_int_equal(recycle_open(&r, VOCAB, NULL), 0);
-    assert_true(recycle_bytes(VOCAB) == VOCAB * sizeof(struct guess[PICK_TOP]));
-    struct pick a = pick_of(PICK_TOP, 10), b = pick_of(PICK_TOP, 30), none = pick_of(0, 5);
+    assert_true(recycle_bytes(VOCAB) == VOCAB * sizeof(struct guess[RECYCLE_TOP]));
+    struct pick a = pick_of(RECYCLE_TOP, 10), b = pick_of(PICK_TOP, 30), none = pick_of(0, 5);
     recycle_learn(&r, 7, &a);
     recycle_learn(&r, VOCAB - 1, &a);
     recycle_learn(&r, 7, &b);
     recycle_learn(&r, 7, &none); /* a pick without candidates says nothing */
-    for (int i = 0; i < PICK_TOP; i++) {
+    for (int i = 0; i < RECYCLE_TOP; i++) {
         assert_int_equal(r.after[7][i].token, 30 + i);
         assert_int_equal(r.after[VOCAB - 1][i].token, 10 + i);
         assert_true(r.after[7][i].conf == pick_exp(-(float)i));

@@ -14,7 +14,7 @@ static int say(struct reply *r, const struct reply_rules *rules, const char *tex
     size_t at = 0;
     assert_int_equal(reply_start(r, rules, NULL), 0);
     for (; text[n] && r->finish == REPLY_RUNNING; n++) {
-        reply_push(r, letter(text[n]), -0.5f, n % 2);
+        reply_push(r, &(struct pick){.token = letter(text[n]), .logprob = -0.5f}, 0, n % 2);
         if (r->finish != REPLY_RUNNING)
             reply_flush(r);
         if (n % every == every - 1 || r->finish != REPLY_RUNNING) {

@@ -110,6 +110,37 @@ static inline int toy_prefill(struct kv *kv, int last, const struct row *rows, i
 
 static inline uint64_t toy_waits(const struct kv *kv) { return kv->picks; }
 
+/* What a request changes goes into the choice in whole, so that any edit too many, too few or with another number changes the text. */
+static uint64_t toy_edit(uint64_t seen, const struct ask *a)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < a->n_edits; i++) {
+        uint32_t bits[3];
+        memcpy(bits, &a->edits[i].bias, sizeof bits); /* bias, repeat, less */
+        sum += toy_mix(toy_mix(toy_mix(toy_mix(3, (uint64_t)a->edits[i].token), bits[0]), bits[1]), bits[2]);
+    }
+    for (int w = 0; a->allow && w < TOY_VOCAB / 32; w++)
+        sum = toy_mix(sum, a->allow[w]);
+    return sum ? toy_mix(seen, sum) : seen;
+}
+
+static bool toy_may(const struct ask *a, int32_t token)
+{
+    for (int i = 0; i < a->n_edits; i++)
+        if (a->edits[i].token == token && !(a->edits[i].bias > PICK_OUT))
+            return false;
+    return pick_allows(a->allow, token);
+}
+
+/* The token, or the next one that may be chosen. */
+static int32_t toy_next(const struct ask *a, int32_t token)
+{
+    for (int i = 0; i < TOY_VOCAB; i++)
+        if (toy_may(a, (token + i) % TOY_VOCAB))
+            return (token + i) % TOY_VOCAB;
+    return PICK_NONE;
+}
+
 static int toy_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     (void)err;
@@ -124,8 +155,9 @@ static int toy_pick(struct kv *kv, const struct row *rows, const struct ask *ask
             int32_t position = rows[i].pos + 1 - (kv->fault == TOY_NOISE_KEY && rows[i].also ? 1 : 0);
             seen = toy_mix(seen, pick_noise(asks[i].s, position, 0).v[0]);
         }
+        seen = toy_edit(seen, &asks[i]);
         bool agree = h->at == TOY_LAYERS || toy_mix(seen, (uint64_t)h->at) % 100 < TOY_AGREE;
-        picks[i] = (struct pick){.token = (int32_t)(toy_mix(seen, agree ? 7 : 8) % TOY_VOCAB), .logprob = -1, .conf = 0.5f, .n_top = asks[i].n_top};
+        picks[i] = (struct pick){.token = toy_next(&asks[i], (int32_t)(toy_mix(seen, agree ? 7 : 8) % TOY_VOCAB)), .logprob = -1, .conf = 0.5f, .n_top = asks[i].n_top};
         for (int k = 0; k < asks[i].n_top; k++) /* the pick is the third of them */
             picks[i].top[k] = (struct candidate){(picks[i].token + TOY_VOCAB + k - 2) % TOY_VOCAB, -1.0f - (float)k};
     }

@@ -88,6 +88,12 @@ refuse "prompt 2 is empty" "$program" verify m.gguf -p x -p ""
 refuse "bytes.txt: text: offset" ls_run -f bytes.txt
 refuse "bytes.txt: line 3: text: offset" "$program" verify m.gguf -f bytes.txt
 refuse "bytes.txt: text: offset" "$program" bench m.gguf -n 4 -f bytes.txt
+refuse '--logit-bias: "5": must be ID+BIAS, ID-BIAS or ID-inf' ls_run -p x -l 5
+refuse '--logit-bias: "5+-1"' "$program" verify m.gguf -p x --logit-bias 5+-1
+refuse '--repeat-penalty: "0" is out of range' ls_run -p x --repeat-penalty 0
+refuse '--presence-penalty: "inf"' ls_run -p x --presence-penalty inf
+refuse '--n-probs: "21" is out of range: give a whole number from 0 to 20' ls_run -p x --n-probs 21
+refuse "both --grammar and --json-schema are given" ls_run -p x --grammar 'root ::= "a"' -j '{}'
 refuse "--ctx-size: 10000: this model's context holds 8192 tokens" ls_run -p x -c 10000
 refuse "--n-predict: 9000, behind 2 tokens of prompt: this model's context holds 8192: give at most 8190" "$program" verify m.gguf -p x -n 9000
 refuse "9000 of reply (--n-gen) do not fit this model's context of 8192" "$program" bench m.gguf -p 0 -n 9000
@@ -122,6 +128,23 @@ try "missing prompt file" 66 ls_run -f none.txt
 says err "none.txt: No such file"
 try "corrupt model" 65 "$program" info corrupt.gguf
 silent out
+# What the reply may say: a mistake is told before weights are read, with its file.
+printf 'root = "a"\n' >bad.gbnf
+printf 'root ::= "a\0"\n' >zero.gbnf
+for command in "run -p x" "verify -p x" chat; do
+    # shellcheck disable=SC2086
+    try "broken grammar: $command" 65 "$program" ${command%% *} m.gguf ${command#"${command%% *}"} --grammar-file bad.gbnf
+    one_line
+    says err "bad.gbnf: grammar: line 1, column 6"
+done
+try "grammar with a zero byte" 65 ls_run -p x --grammar-file zero.gbnf
+says err "--grammar-file: zero.gbnf: holds a zero byte"
+try "no grammar file" 66 ls_run -p x --grammar-file none.gbnf
+one_line
+try "candidates" 0 ls_run -p x -n 2 --n-probs 3 --stats none
+check_probs() { python3 -c 'import json; l = [json.loads(x) for x in open("err")]; assert len(l) == 2 and [t["token"] for t in l[0]["top_logprobs"]] == [101, 116, 200] and l[0]["logprob"] == -1 and l[0]["top_logprobs"][0]["text"] == "e"'; }
+checks=$((checks + 1))
+check_probs || fail "a line of JSON for every token"
 for command in "run -p x" "verify -p x" "bench -p 4 -n 8"; do
     # shellcheck disable=SC2086
     try "logits that are no numbers: $command" 65 "$program" ${command%% *} nan.gguf ${command#* }

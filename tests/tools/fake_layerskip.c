@@ -291,7 +291,7 @@ static int32_t next_token(const lsk_session *s)
 static int end_reply(lsk_session *s, enum lsk_finish finish, lsk_emit_fn emit, void *ud)
 {
     if (emit)
-        emit(ud, &(lsk_event){.token = -1, .text = "", .finish = finish});
+        emit(ud, &(lsk_event){.token = -1, .text = "", .finish = finish, .error = finish == LSK_FINISH_ERROR ? "the model's logits are not finite (NaN or infinity) at token 3 of the reply" : NULL});
     return s->running = 0;
 }
 
@@ -300,7 +300,8 @@ static int add_token(lsk_session *s, int place, int drafted, lsk_emit_fn emit, v
 {
     if (s->m->mute || (s->m->nan && s->stats.reply_tokens == 2))
         return end_reply(s, s->m->mute ? LSK_FINISH_EOS : LSK_FINISH_ERROR, emit, ud);
-    lsk_event e = {.token = next_token(s), .drafted = drafted, .logprob = -1, .text = s->text[place]};
+    static const lsk_logprob top[20] = {{'e', -1}, {'t', -2}, {200, -3}}; /* 200 is a part of a character */
+    lsk_event e = {.token = next_token(s), .drafted = drafted, .logprob = -1, .text = s->text[place], .n_top = s->o.n_probs, .top = top};
     s->token[s->n++] = e.token;
     s->stats.reply_tokens++;
     s->text[place][0] = (char)e.token;
@@ -353,6 +354,13 @@ int lsk_step(lsk_session *const *sessions, int n, lsk_emit_fn emit, void *ud, ls
     }
     s->stats.reply_ns += now() - start + 1;
     return s->running;
+}
+
+/* A grammar without ::= is none. */
+int lsk_options_check(const lsk_model *m, const lsk_generate_options *o, lsk_error *err)
+{
+    (void)m;
+    return o->grammar && !strstr(o->grammar, "::=") ? refuse(err, LSK_EDATA, "grammar: line 1, column 6: ::= was expected") : 0;
 }
 
 int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, lsk_emit_fn emit, void *ud, lsk_stats *stats,

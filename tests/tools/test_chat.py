@@ -209,17 +209,22 @@ class Chat(unittest.TestCase):
         t.say("/set temperature 0.5")
         t.say("/set parameter top_k 7")
         t.say("/set top_p 0.9")
+        t.say("/set repeat_penalty 1.2")
+        t.say('/set grammar root ::= "a"')
+        t.say('/set json_schema {"type": "object"}')
+        t.say("/set logit_bias 65-2.5")
         for line, says in (("/set temperature hot", '/set temperature: "hot": must be a number from 0 to 100'), ("/set top_k 1.5", "must be a whole number from 0"),
                            ("/set tempereture 1", "(did you mean temperature?)"), ("/exit-layer 8", "must be 1 to 7, below this model's layers"), ("/spec maybe", "must be on, off or auto"),
-                           ("/regne", "did you mean /regen?"), ("/stats", "there is no answer yet"), ("/regen", "there is no answer yet"), ("/undo", "nothing was said yet"),
+                           ("/regne", "did you mean /regen?"), ("/set grammar nothing", "grammar: line 1, column 6"), ("/set logit_bias 7", "must be ID+BIAS"), ("/stats", "there is no answer yet"), ("/regen", "there is no answer yet"), ("/undo", "nothing was said yet"),
                            ("/save", "/save: give a file"), ("/load none.json", "none.json: "), ("/save m.gguf", "is there and is no conversation: it stays")):
             t.send(line, "\r")
             t.expect("layerskip: ")
             t.expect(says)
             t.ready()
         t.send("/set\r")
-        for text in ("temperature  0.5", "top_k        7", "top_p        0.9", "seed         3", "system       Be brief."):
-            t.expect(text)
+        for name, value in (("temperature", "0.5"), ("top_k", "7"), ("top_p", "0.9"), ("repeat_penalty", "1.2"), ("seed", "3"), ("system", "Be brief."), ("grammar", "(none)"),
+                            ("json_schema", '{"type": "object"}'), ("logit_bias", "65-2.5")):
+            t.expect(f"{name:17} {value}")
         t.ready()
         t.say("/set system Täglich neu")
         self.assertEqual(self.saved(t)["messages"], [{"role": "system", "content": "Täglich neu"}])

@@ -52,8 +52,8 @@ int cpu_load(struct device *d, struct error *err);
 
 /* What one thread found in its slice of a row of logits. */
 struct pick_part {
-    struct scan scan;
-    uint64_t mass;
+    struct scan raw, scan;   /* of the head's logits; of those that are chosen from, which are the same where nothing is edited */
+    uint64_t raw_mass, mass; /* likewise */
     struct histogram bins;
     struct best best;
     int n_listed, n_top;
@@ -79,6 +79,7 @@ struct kv {
     float *y;       /* [ROWS_MAX][hidden_pad] */
     float *cs, *sn; /* [ROWS_MAX][head_dim / 2] */
     float *logits;  /* [PICK_ROWS][vocab padded] */
+    float *edited;  /* the same with what requests change, where they change something */
     int32_t *list;  /* [PICK_ROWS][vocab padded]: tokens among which a cut lies */
     float *attention; /* [threads][attention_floats] */
     size_t attention_floats;

@@ -37,7 +37,7 @@ static int widest_input(const struct config *c) { return larger(pad16(c->hidden)
 
 static size_t thread_floats(const struct config *c) { return (attention_scratch(pad16(c->head_dim)) + 15) / 16 * 16 + 64; }
 
-enum { N_BUFFERS = 13 };
+enum { N_BUFFERS = 14 };
 
 /* kv may be NULL: only sizes are wanted. */
 static void list_buffers(struct buffer *b, struct kv *kv, const struct config *c, const struct device_options *o, int threads)
@@ -57,6 +57,7 @@ static void list_buffers(struct buffer *b, struct kv *kv, const struct config *c
     BUFFER(cs, rows * (uint64_t)(c->head_dim / 2));
     BUFFER(sn, rows * (uint64_t)(c->head_dim / 2));
     BUFFER(logits, PICK_ROWS * (uint64_t)pad16(c->vocab));
+    BUFFER(edited, PICK_ROWS * (uint64_t)pad16(c->vocab));
     BUFFER(hidden, (uint64_t)o->n_hidden * (uint64_t)pad16(c->hidden));
     BUFFER(attention, (uint64_t)threads * thread_floats(c));
 #undef BUFFER

@@ -28,6 +28,11 @@ static struct pick_part *part_of(const struct slice *s, int worker, int r) { ret
 
 static float *logits_of(const struct kv *kv, int r) { return kv->logits + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
 
+static float *edited_of(const struct kv *kv, int r) { return kv->edited + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
+
+/* What is chosen from. */
+static const float *choices_of(const struct slice *s, int r) { return pick_edited(&s->c->asks[r]) ? edited_of(s->kv, r) : logits_of(s->kv, r); }
+
 static int32_t *list_of(const struct kv *kv, int r) { return kv->list + (size_t)r * (size_t)pad16(kv->d->c->vocab); }
 
 /* The token of a row of the head. */
@@ -48,17 +53,30 @@ static void norm_rows(const struct slice *s)
     }
 }
 
+static struct scan join(struct scan a, struct scan b)
+{
+    bool finite = a.finite && b.finite;
+    a = b.max > a.max ? b : a;
+    a.finite = finite;
+    return a;
+}
+
 /* All slices' scans joined: the largest logit, the lowest id that has it. */
+static struct scan join_raw(const struct slice *s, int r)
+{
+    struct scan all = part_of(s, 0, r)->raw;
+    for (int w = 1; w < s->nw; w++)
+        all = join(all, part_of(s, w, r)->raw);
+    return all;
+}
+
+/* finite: and there is something to choose. */
 static struct scan join_scans(const struct slice *s, int r)
 {
     struct scan all = part_of(s, 0, r)->scan;
-    for (int w = 1; w < s->nw; w++) {
-        struct scan one = part_of(s, w, r)->scan;
-        bool finite = all.finite && one.finite;
-        if (one.max > all.max)
-            all = one;
-        all.finite = finite;
-    }
+    for (int w = 1; w < s->nw; w++)
+        all = join(all, part_of(s, w, r)->scan);
+    all.finite = all.finite && all.max > PICK_OUT;
     return all;
 }
 
@@ -69,7 +87,7 @@ static void fill_bins(const struct slice *s)
 {
     for (int r = 0; r < s->c->n; r++)
         if (has_cut(s, r))
-            s->d->ops->bins(logits_of(s->kv, r), s->from, s->to, s->c->asks[r].s, join_scans(s, r).max, &part_of(s, s->w, r)->bins);
+            s->d->ops->bins(choices_of(s, r), s->from, s->to, s->c->asks[r].s, join_scans(s, r).max, &part_of(s, s->w, r)->bins);
 }
 
 static void search_bins(const struct slice *s)
@@ -90,7 +108,7 @@ static void list_tokens(const struct slice *s)
     for (int r = 0; r < s->c->n; r++)
         if (has_cut(s, r))
             part_of(s, s->w, r)->n_listed =
-                s->d->ops->list(logits_of(s->kv, r), s->from, s->to, s->c->asks[r].s, join_scans(s, r).max, &s->c->search[r], list_of(s->kv, r) + s->from);
+                s->d->ops->list(choices_of(s, r), s->from, s->to, s->c->asks[r].s, join_scans(s, r).max, &s->c->search[r], list_of(s->kv, r) + s->from);
 }
 
 /* Each slice's list begins where its tokens do: they are moved together. */
@@ -105,7 +123,7 @@ static void find_cuts(const struct slice *s)
             memmove(list_of(s->kv, r) + n, list_of(s->kv, r) + from * 16, (size_t)part_of(s, w, r)->n_listed * sizeof(int32_t));
             n += part_of(s, w, r)->n_listed;
         }
-        s->c->cut[r] = cut_find(&s->c->search[r], logits_of(s->kv, r), list_of(s->kv, r), n, join_scans(s, r).max, s->c->asks[r].s);
+        s->c->cut[r] = cut_find(&s->c->search[r], choices_of(s, r), list_of(s->kv, r), n, join_scans(s, r).max, s->c->asks[r].s);
     }
 }
 
@@ -129,7 +147,7 @@ static void add_noise(const struct slice *s, int r)
     float x = top.max / a->temperature;
     if (pick_keeps(s->c->cut[r], x, top.id)) /* of several logits that division makes equal, a cut may keep only the first */
         b = (struct best){(double)x + pick_gumbel(pick_noise_of(a, position, token_of(s->c, top.id))), top.id};
-    part_of(s, s->w, r)->best = s->d->ops->noisy(logits_of(s->kv, r), s->from, s->to, s->c->ids, a, position, top.max, s->c->cut[r], b);
+    part_of(s, s->w, r)->best = s->d->ops->noisy(choices_of(s, r), s->from, s->to, s->c->ids, a, position, top.max, s->c->cut[r], b);
 }
 
 /* The parts' lists as one; lower parts have the lower ids. */
@@ -144,38 +162,89 @@ static void join_tops(const struct slice *s, int r, float max, uint64_t mass, st
 
 static void conclude(const struct slice *s, int r)
 {
-    struct scan top = join_scans(s, r);
+    struct scan raw = join_raw(s, r), top = join_scans(s, r);
     struct pick *p = &s->c->picks[r];
-    *p = (struct pick){.token = -1};
-    if (!top.finite)
+    *p = (struct pick){.token = raw.finite ? PICK_NONE : PICK_ODD};
+    if (!raw.finite || !top.finite)
         return;
-    uint64_t mass = 0;
+    uint64_t raw_mass = 0, mass = 0;
     struct best b = part_of(s, 0, r)->best;
     for (int w = 0; w < s->nw; w++) {
         const struct pick_part *part = part_of(s, w, r);
+        raw_mass += part->raw_mass;
         mass += part->mass;
         if (part->best.key > b.key || (part->best.key == b.key && part->best.id < b.id))
             b = part->best;
     }
     int32_t i = greedy(&s->c->asks[r]) ? top.id : b.id;
     p->token = token_of(s->c, i);
-    p->logprob = pick_logprob(logits_of(s->kv, r)[i], top.max, mass);
-    p->conf = pick_exp(p->logprob);
-    join_tops(s, r, top.max, mass, p);
+    p->logprob = pick_logprob(logits_of(s->kv, r)[i], raw.max, raw_mass);
+    p->conf = pick_exp(pick_logprob(choices_of(s, r)[i], top.max, mass));
+    join_tops(s, r, raw.max, raw_mass, p);
+}
+
+/* Where a token stands in the row: nowhere (-1) where drafts are not chosen among it. */
+static int32_t place_of(const struct choice *c, int32_t token)
+{
+    int lo = 0, hi = c->head->rows;
+    if (!c->ids)
+        return token;
+    while (lo < hi) {
+        int middle = lo + (hi - lo) / 2;
+        if (c->ids[middle] < token)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    return lo < c->head->rows && c->ids[lo] == token ? lo : -1;
+}
+
+/* The slice as the request changes it. */
+static void edit_slice(const struct slice *s, int r)
+{
+    const struct ask *a = &s->c->asks[r];
+    const float *from = logits_of(s->kv, r);
+    float *to = edited_of(s->kv, r);
+    for (int32_t i = s->from; i < s->to; i++)
+        to[i] = pick_allows(a->allow, token_of(s->c, i)) ? from[i] : PICK_OUT;
+    for (int i = 0; i < a->n_edits; i++) {
+        int32_t at = place_of(s->c, a->edits[i].token);
+        if (at >= s->from && at < s->to && pick_allows(a->allow, a->edits[i].token))
+            to[at] = pick_edit(&a->edits[i], from[at]);
+    }
+}
+
+/* A step apart, behind a barrier of its own, since all threads look at all parts. */
+static void edit_rows(const struct slice *s)
+{
+    for (int r = 0; r < s->c->n; r++)
+        if (pick_edited(&s->c->asks[r])) {
+            edit_slice(s, r);
+            part_of(s, s->w, r)->scan = s->d->ops->scan(choices_of(s, r), s->from, s->to);
+        }
+    pool_barrier(s->d->pool);
+    for (int r = 0; r < s->c->n; r++)
+        if (pick_edited(&s->c->asks[r]))
+            part_of(s, s->w, r)->mass = s->d->ops->mass(choices_of(s, r), s->from, s->to, join_scans(s, r).max);
 }
 
 static void choose(const struct slice *s)
 {
-    bool sampled = false;
+    bool sampled = false, edited = false;
     for (int r = 0; r < s->c->n; r++) {
         struct pick_part *part = part_of(s, s->w, r);
-        part->scan = s->d->ops->scan(logits_of(s->kv, r), s->from, s->to);
+        part->raw = part->scan = s->d->ops->scan(logits_of(s->kv, r), s->from, s->to);
         part->n_top = s->d->ops->top(logits_of(s->kv, r), s->from, s->to, s->c->asks[r].n_top, part->top);
         sampled |= !greedy(&s->c->asks[r]);
+        edited |= pick_edited(&s->c->asks[r]);
     }
     pool_barrier(s->d->pool);
-    for (int r = 0; r < s->c->n; r++)
-        part_of(s, s->w, r)->mass = s->d->ops->mass(logits_of(s->kv, r), s->from, s->to, join_scans(s, r).max);
+    for (int r = 0; r < s->c->n; r++) {
+        struct pick_part *part = part_of(s, s->w, r);
+        part->raw_mass = part->mass = s->d->ops->mass(logits_of(s->kv, r), s->from, s->to, join_raw(s, r).max);
+    }
+    if (edited)
+        edit_rows(s);
     if (sampled) {
         cut_rows(s);
         for (int r = 0; r < s->c->n; r++)

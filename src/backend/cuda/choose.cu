@@ -212,7 +212,7 @@ static __device__ __forceinline__ void weigh_group(const struct task &t, struct 
 /* ahead: this thread's first two groups, loaded before the maximum was known. */
 static __device__ __forceinline__ void weigh(const struct task &t, struct shared *sh, float ahead[2][4])
 {
-    const float listed_from = t.n_top ? reached_by(sh, t.n_top) : INFINITY;
+    const float listed_from = !t.n_top ? INFINITY : t.n_top <= WARPS ? reached_by(sh, t.n_top) : -INFINITY; /* for more than there are warps nothing is known: one after the other */
     struct weight w = {0, UINT32_MAX, 0};
     for (int g = t.from + (int)threadIdx.x; g < t.to; g += 2 * THREADS) {
         const bool more = g + 2 * THREADS < t.to;
@@ -587,23 +587,38 @@ static __device__ __forceinline__ struct result join_parts(const struct task &t,
     r.id = __reduce_min_sync(0xffffffffu, key == best ? r.id : UINT32_MAX);
     if (!t.n_top)
         return r;
-    uint64_t mine[2];
-    for (int i = 0; i < 2; i++) {
-        const int at = lane + 32 * i;
-        mine[i] = at / PICK_TOP < t.blocks ? of_rank(&sh->part, at / PICK_TOP)->top[at % PICK_TOP] : 0;
-        sh->list[at] = mine[i];
-    }
+    const int entries = t.blocks * t.n_top;
+    for (int at = lane; at < entries; at += 32)
+        sh->list[at] = of_rank(&sh->part, at / t.n_top)->top[at % t.n_top];
     __syncwarp();
-    int before[2] = {0, 0};
-    for (int i = 0; i < ROW_BLOCKS * PICK_TOP; i++) {
-        before[0] += sh->list[i] > mine[0];
-        before[1] += sh->list[i] > mine[1];
+    for (int at = lane; at < entries; at += 32) {
+        const uint64_t mine = sh->list[at];
+        int before = 0;
+        for (int i = 0; i < entries; i++)
+            before += sh->list[i] > mine;
+        if (mine && before < t.n_top)
+            sh->chosen[before] = mine;
     }
-    for (int i = 0; i < 2; i++)
-        if (mine[i] && before[i] < t.n_top)
-            sh->chosen[before[i]] = mine[i];
     __syncwarp();
     return r;
+}
+
+/* The place of the token that was chosen; no key: x goes beyond a float, and nothing is live. */
+static __device__ __forceinline__ int chosen(const struct task &t, const struct result &r) { return !(t.temperature > 0) || r.id == UINT32_MAX ? (int)r.first : (int)r.id; }
+
+/* Behind the choice over edited logits, by one lane: token and conf, beside what the choice over those of the head has left. */
+static __device__ __forceinline__ void conclude_edited(const struct task &t, const struct result &r, const struct choose &c, int row)
+{
+    struct pick *out = &c.picks[row];
+    const struct raw raw = c.raw[row];
+    if (out->token < 0) /* not finite */
+        return;
+    const bool any = t.max > PICK_OUT;
+    const int place = any ? chosen(t, r) : 0;
+    out->token = any ? id_of(t, place) : (int)PICK_NONE;
+    out->logprob = any ? pick_logprob(c.raw_logits[(size_t)row * (size_t)c.stride + (size_t)place], raw.max, raw.mass) : 0.0f;
+    out->conf = any ? pick_exp(pick_logprob(t.logits[place], t.max, r.mass)) : 0.0f;
+    out->n_top = any ? out->n_top : 0;
 }
 
 /* Lanes below n_top have the candidates, lane PICK_TOP the token itself. */
@@ -611,7 +626,7 @@ static __device__ __forceinline__ void conclude(const struct task &t, const stru
 {
     const int lane = (int)threadIdx.x, padding = (t.vocab + 3) / 4 * 4 - t.vocab;
     const bool finite = r.odd == (uint32_t)padding, greedy = !(t.temperature > 0);
-    const int token = greedy || r.id == UINT32_MAX ? (int)r.first : (int)r.id; /* no key: x goes beyond a float, and nothing is live */
+    const int token = chosen(t, r);
     struct candidate c = {0, 0.0f};
     if (lane > PICK_TOP)
         return;
@@ -631,7 +646,7 @@ static __device__ __forceinline__ void conclude(const struct task &t, const stru
     out->n_top = finite ? t.n_top : 0;
 }
 
-static __device__ __forceinline__ void finish(const struct task &t, struct shared *sh, struct pick *out)
+static __device__ __forceinline__ void finish(const struct task &t, struct shared *sh, const struct choose &c, int row)
 {
     const bool mine = t.rank == 0 && threadIdx.x < 32;
     struct result r = {};
@@ -640,8 +655,12 @@ static __device__ __forceinline__ void finish(const struct task &t, struct share
         r = join_parts(t, sh);
     __syncwarp();
     cluster_arrive(); /* nobody leaves while its part may be read */
-    if (mine)
-        conclude(t, sh, r, out);
+    if (mine && !c.raw_logits)
+        conclude(t, sh, r, &c.picks[row]);
+    else if (mine && threadIdx.x == 0)
+        conclude_edited(t, r, c, row);
+    if (mine && threadIdx.x == 0 && c.raw && !c.raw_logits)
+        c.raw[row] = {t.max, r.mass};
     cluster_wait();
 }
 
@@ -655,14 +674,14 @@ static __device__ __forceinline__ struct task open_task(const struct choose &c, 
     t.logits = c.logits + (size_t)row * (size_t)c.stride;
     t.ids = c.ids;
     t.s = &sh->s;
-    t.temperature = a->temperature;
+    t.temperature = c.raw && !c.raw_logits ? 0.0f : a->temperature;
     t.position = c.step->row[row].pos + 1;
     t.vocab = c.vocab;
     t.from = groups * rank >> log_blocks;
     t.to = groups * (rank + 1) >> log_blocks;
     t.rank = rank;
     t.blocks = 1 << log_blocks;
-    t.n_top = a->n_top < 0 ? 0 : a->n_top < most ? a->n_top : most;
+    t.n_top = a->n_top < 0 || c.raw_logits ? 0 : a->n_top < most ? a->n_top : most;
     return t;
 }
 
@@ -723,7 +742,7 @@ static __global__ void __launch_bounds__(THREADS, SM_BLOCKS) choose_rows(const s
         select_top(t, &sh);
     if (t.temperature > 0 && fabsf(t.top) < INFINITY)
         sample(t, &sh);
-    finish(t, &sh, &c.picks[row]);
+    finish(t, &sh, c, row);
 }
 
 extern "C" cudaError_t cuda_choose(struct launch l, const struct choose *c)

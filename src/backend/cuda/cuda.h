@@ -71,6 +71,7 @@ struct pass {
     enum pass_kind kind;
     int first, last, rows, steps;
     bool draft; /* with the head of the draft tokens */
+    bool edited; /* some of its rows have edits or a mask */
 };
 
 struct pass_graph {
@@ -98,6 +99,10 @@ struct kv {
     float *gate;               /* [64][ffn rounded up to 16]: gates of layers whose gate is packed apart from up */
     float *logits, *tile_max;  /* [64][logits_stride], [64][tiles] */
     int logits_stride;
+    float *edited;             /* [64][logits_stride] logits as requests change them */
+    struct raw *raw;           /* [64] */
+    struct edit *edits;        /* [logits_stride] of the rows of a call, on the device */
+    uint32_t *allow;           /* [64][logits_stride / 32, rounded up] */
     struct pick *picks;        /* [STEPS_MAX][64] on the device */
     struct pick *picks_pinned; /* [STEPS_MAX * 64] */
     struct step *step;         /* [STEPS_MAX] on the device */
@@ -136,7 +141,9 @@ int cuda_kv_reserve(struct kv *kv, const struct row *rows, int n, struct error *
 /* ---- step.c: what is told to the device before a pass, and passes as graphs ---- */
 struct step *cuda_take_steps(struct kv *kv, int n, struct error *err); /* n neighbouring entries of the ring, or NULL */
 void cuda_fill_step(const struct kv *kv, struct step *s, const struct row *rows, const struct ask *asks, int n); /* asks may be NULL */
-void cuda_fill_asks(struct step *s, const struct ask *asks);
+void cuda_fill_asks(struct step *s, const struct ask *asks); /* for as many rows as the step has */
+int cuda_send_edits(struct kv *kv, const struct ask *asks, int n, struct error *err); /* edits and masks, to where cuda_fill_asks says that they are */
+static inline int cuda_words(const struct kv *kv) { return (kv->logits_stride + 31) / 32; }
 void cuda_group_rows(struct step *s); /* from s->n and s->row: its groups and its order */
 int cuda_send_steps(struct kv *kv, const struct step *s, int n, struct error *err); /* to kv->step[0 .. n) */
 int cuda_step(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct error *err); /* all three for one step */

@@ -109,23 +109,38 @@ static void layers(struct recording *t, int first, int last, const float *next_n
     }
 }
 
-/* begun: layers() has left x for it. draft: only the rows of the draft tokens. */
-static void head(struct recording *t, bool begun, bool choose, bool draft)
+/* The rule at the rows of the step; edited: in two, with what requests change between them. */
+static void choose(struct recording *t, int vocab, const int32_t *ids, bool edited)
 {
     struct kv *kv = t->kv;
-    const struct packed *w = draft ? &t->d->draft_head : &t->d->head;
+    struct choose c = {.step = kv->step + t->step, .bucket = t->rows, .logits = kv->logits, .stride = kv->logits_stride, .vocab = vocab, .ids = ids, .tile_max = kv->tile_max,
+                       .picks = kv->picks + t->step * STEP_ROWS, .raw = edited ? kv->raw : NULL};
+    const struct edit_rows e = {.step = c.step, .bucket = c.bucket, .logits = kv->logits, .edited = kv->edited, .stride = c.stride, .vocab = vocab, .ids = ids, .edits = kv->edits,
+                            .allow = kv->allow, .words = cuda_words(kv), .tile_max = kv->tile_max};
+    RECORD(t, cuda_choose(t->launch, &c));
+    if (!edited)
+        return;
+    RECORD(t, cuda_edit(t->launch, &e));
+    c.logits = kv->edited;
+    c.raw_logits = kv->logits;
+    RECORD(t, cuda_choose(t->launch, &c));
+}
+
+/* begun: layers() has left x for it. p->draft: only the rows of the draft tokens. */
+static void head(struct recording *t, const struct pass *p, bool begun)
+{
+    struct kv *kv = t->kv;
+    const struct packed *w = p->draft ? &t->d->draft_head : &t->d->head;
     if (!begun)
         begin(t, t->d->norm, (struct packed){0});
-    struct product p = product_of(t, *w, EPI_LOGITS, kv->x_hidden);
-    p.square = kv->square;
-    p.out = kv->logits;
-    p.out_stride = kv->logits_stride;
-    p.tile_max = kv->tile_max;
-    RECORD(t, cuda_product(t->launch, &p));
-    struct choose c = {.step = kv->step + t->step, .bucket = t->rows, .logits = kv->logits, .stride = kv->logits_stride, .vocab = w->rows, .ids = draft ? t->d->draft_token : NULL, .tile_max = kv->tile_max,
-                       .picks = kv->picks + t->step * STEP_ROWS};
-    if (choose)
-        RECORD(t, cuda_choose(t->launch, &c));
+    struct product product = product_of(t, *w, EPI_LOGITS, kv->x_hidden);
+    product.square = kv->square;
+    product.out = kv->logits;
+    product.out_stride = kv->logits_stride;
+    product.tile_max = kv->tile_max;
+    RECORD(t, cuda_product(t->launch, &product));
+    if (p->kind != PASS_LOGITS)
+        choose(t, w->rows, p->draft ? t->d->draft_token : NULL, p->edited);
 }
 
 static int record(struct kv *kv, const struct pass *p, struct error *err)
@@ -134,10 +149,10 @@ static int record(struct kv *kv, const struct pass *p, struct error *err)
     if (p->kind == PASS_LAYERS || p->kind == PASS_BOTH)
         layers(&t, p->first, p->last, p->kind == PASS_BOTH ? t.d->norm : NULL);
     if (p->kind == PASS_PICK || p->kind == PASS_BOTH || p->kind == PASS_LOGITS)
-        head(&t, p->kind == PASS_BOTH, p->kind != PASS_LOGITS, p->draft);
+        head(&t, p, p->kind == PASS_BOTH);
     for (; p->kind == PASS_DRAFT && t.step < p->steps; t.step++) {
         layers(&t, 0, p->last, t.d->norm);
-        head(&t, true, true, p->draft);
+        head(&t, p, true);
     }
     return t.rc;
 }
@@ -213,6 +228,18 @@ static int fetch_picks(struct kv *kv, int steps, int n, struct error *err)
 /* Is such an ask for the head of the draft tokens? */
 static bool few(const struct kv *kv, const struct ask *a) { return a->draft && kv->d->draft_head.tiles; }
 
+/* The first rows of a call that are picked at together: as many as fit a pass, whose asks say the same of `draft` and whose edits find room. *edited: some have any. */
+static int batch_of(const struct kv *kv, const struct ask *asks, int n, bool *edited)
+{
+    int m = 0, edits = 0;
+    *edited = false;
+    for (; m < n && m < STEP_ROWS && asks[m].draft == asks[0].draft && edits + asks[m].n_edits <= kv->logits_stride; m++) {
+        edits += asks[m].n_edits;
+        *edited |= pick_edited(&asks[m]);
+    }
+    return m;
+}
+
 static const struct packed *head_of(const struct kv *kv, bool draft) { return draft ? &kv->d->draft_head : &kv->d->head; }
 
 /* Are these the rows of the pending pass? */
@@ -225,18 +252,18 @@ static bool is_pending(const struct kv *kv, const struct row *rows, int n)
     return same;
 }
 
-/* At most STEP_ROWS rows, whose asks say the same of `draft`. */
-static int pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
+/* Rows of one batch. */
+static int pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, bool edited, struct pick *picks, struct error *err)
 {
-    struct pass p = {.kind = PASS_PICK, .rows = n, .draft = few(kv, asks)};
-    int rc = 0;
+    struct pass p = {.kind = PASS_PICK, .rows = n, .draft = few(kv, asks), .edited = edited};
+    int rc = edited ? cuda_send_edits(kv, asks, n, err) : 0;
     if (is_pending(kv, rows, n)) {
-        p = (struct pass){.kind = PASS_BOTH, .first = kv->pending.first, .last = kv->pending.last, .rows = n, .draft = p.draft};
+        p = (struct pass){.kind = PASS_BOTH, .first = kv->pending.first, .last = kv->pending.last, .rows = n, .draft = p.draft, .edited = edited};
         cuda_fill_asks(kv->pending.step, asks);
-        rc = cuda_send_steps(kv, kv->pending.step, 1, err);
+        rc = rc ? rc : cuda_send_steps(kv, kv->pending.step, 1, err);
         kv->pending.step = NULL;
     } else {
-        rc = cuda_flush(kv, err);
+        rc = rc ? rc : cuda_flush(kv, err);
         if (!rc)
             rc = cuda_step(kv, rows, asks, n, err);
     }
@@ -255,10 +282,13 @@ static int pick(struct kv *kv, const struct row *rows, const struct ask *asks, i
 int cuda_pick(struct kv *kv, const struct row *rows, const struct ask *asks, int n, struct pick *picks, struct error *err)
 {
     int rc = check_states(kv, rows, n, err);
+    for (int i = 0; i < n && !rc; i++)
+        if (asks[i].n_edits < 0 || asks[i].n_edits > kv->logits_stride)
+            return fail(err, ERR_INTERNAL, "row %d of %d: %d edits", i, n, asks[i].n_edits);
     for (int at = 0, m; at < n && !rc; at += m) {
-        for (m = 1; m < STEP_ROWS && at + m < n && asks[at + m].draft == asks[at].draft;)
-            m++;
-        rc = pick(kv, rows + at, asks + at, m, picks + at, err);
+        bool edited;
+        m = batch_of(kv, asks + at, n - at, &edited);
+        rc = pick(kv, rows + at, asks + at, m, edited, picks + at, err);
     }
     return rc;
 }
@@ -285,7 +315,7 @@ int cuda_logits(struct kv *kv, const struct row *rows, int n, float *out, struct
 
 /* ---- a chain of drafts: one upload, one graph, one wait ---- */
 
-static int check_chain(const struct kv *kv, const int *count, int steps, int *rows, struct error *err)
+static int check_chain(const struct kv *kv, const struct ask *asks, const int *count, int steps, int *rows, struct error *err)
 {
     *rows = 0;
     if (steps < 1 || steps > STEPS_MAX)
@@ -295,6 +325,9 @@ static int check_chain(const struct kv *kv, const int *count, int steps, int *ro
             return fail(err, ERR_INTERNAL, "step %d of %d of a draft has %d rows", k, steps, count[k]);
         *rows += count[k];
     }
+    for (int i = 0; i < *rows; i++)
+        if (pick_edited(&asks[i]))
+            return fail(err, ERR_INTERNAL, "row %d of a draft has edits", i);
     return *rows <= kv->d->o.n_hidden ? 0 : fail(err, ERR_INTERNAL, "a draft of %d rows; %d can be in flight", *rows, kv->d->o.n_hidden);
 }
 
@@ -309,7 +342,7 @@ static void share_fresh(struct step *s, const struct step *first)
 
 int cuda_draft(struct kv *kv, int last, const struct row *rows, const struct ask *asks, const int *count, int steps, struct pick *picks, struct error *err)
 {
-    int n, rc = check_chain(kv, count, steps, &n, err);
+    int n, rc = check_chain(kv, asks, count, steps, &n, err);
     if (!rc)
         rc = cuda_flush(kv, err);
     if (!rc)

@@ -121,6 +121,13 @@ cudaError_t cuda_attend(struct launch l, const struct attend *a); /* parts, then
 cudaError_t cuda_attend_tensor(struct launch l, const struct attend *a); /* attention_tensor.cu: the parts alone, of bf16 pages */
 
 /* ---- choose.cu ---- */
+
+/* What a row's log-probabilities are made of. */
+struct raw {
+    float max;
+    uint64_t mass;
+};
+
 struct choose {
     const struct step *step;
     int bucket;
@@ -129,8 +136,26 @@ struct choose {
     const int32_t *ids;    /* [vocab] the tokens that the logits are of, ascending; NULL: logit i of token i */
     const float *tile_max; /* [bucket][tiles of 16 logits] */
     struct pick *picks;    /* [bucket] */
+    /* Where some row of the call is edited, the choice goes in two: over the logits as they are, which gives all but token and conf, then over the edited ones, which gives these. */
+    struct raw *raw;         /* [bucket] written by the first, read by the second; NULL: one choice for all */
+    const float *raw_logits; /* [bucket][stride] NULL in the first */
 };
 cudaError_t cuda_choose(struct launch l, const struct choose *c);
+
+/* ---- edit.cu: logits as requests change them (pick_edit), for all rows of a call ---- */
+struct edit_rows {
+    const struct step *step;
+    int bucket;
+    const float *logits;      /* [bucket][stride] */
+    float *edited;            /* likewise */
+    int stride, vocab;
+    const int32_t *ids;       /* as in struct choose */
+    const struct edit *edits; /* of all rows, by step->ask[].first_edit */
+    const uint32_t *allow;    /* [bucket][words] */
+    int words;
+    float *tile_max;          /* [bucket][tiles] of the edited ones */
+};
+cudaError_t cuda_edit(struct launch l, const struct edit_rows *e);
 
 /* ---- pack.cu: source rows on the device to packed weights ----
    src: n_rows whole rows from row `row0` of the source on, in the file's type (enum dtype), already in half-split order. `up`: they go to the second half of the

@@ -27,7 +27,7 @@ struct buffer {
     uint64_t bytes;
 };
 
-enum { N_BUFFERS = 16 };
+enum { N_BUFFERS = 20 };
 
 /* kv may be NULL: only sizes are wanted. */
 static void list_buffers(struct buffer *b, struct kv *kv, const struct config *c, const struct device_options *o)
@@ -50,6 +50,10 @@ static void list_buffers(struct buffer *b, struct kv *kv, const struct config *c
     BUFFER(gate, rows * ((uint64_t)c->ffn + 15) / 16 * 16 * 4);
     BUFFER(logits, rows * vocab * 4);
     BUFFER(tile_max, rows * vocab / 16 * 4);
+    BUFFER(edited, rows * vocab * 4);
+    BUFFER(raw, rows * sizeof(struct raw));
+    BUFFER(edits, vocab * sizeof(struct edit));
+    BUFFER(allow, rows * ((vocab + 31) / 32) * 4);
     BUFFER(picks, STEPS_MAX * rows * sizeof(struct pick));
     BUFFER(step, STEPS_MAX * sizeof(struct step));
     BUFFER(moves, STEP_ROWS * 4 * sizeof(int32_t));

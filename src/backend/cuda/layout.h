@@ -99,8 +99,9 @@ struct step_group {
 
 struct step_ask {
     float temperature, top_p, min_p;
-    int32_t top_k, n_top, pad;
-    uint32_t choice, pad2;
+    int32_t top_k, n_top, masked; /* masked: the row has a mask */
+    uint32_t choice;
+    int32_t first_edit, n_edits;  /* its edits among those of the call */
     uint64_t seed;
 };
 

@@ -64,13 +64,30 @@ void cuda_group_rows(struct step *s)
 static struct step_ask ask_of(const struct ask *a)
 {
     const struct sampling *s = a->s;
-    return (struct step_ask){.temperature = s->temperature, .top_p = s->top_p, .min_p = s->min_p, .top_k = s->top_k, .n_top = a->n_top, .choice = s->choice, .seed = s->seed};
+    return (struct step_ask){.temperature = s->temperature, .top_p = s->top_p, .min_p = s->min_p, .top_k = s->top_k, .n_top = a->n_top, .masked = a->allow != NULL,
+                             .n_edits = a->n_edits, .choice = s->choice, .seed = s->seed};
 }
 
 void cuda_fill_asks(struct step *s, const struct ask *asks)
 {
-    for (int i = 0; i < s->n; i++)
+    for (int i = 0, at = 0; i < s->n; at += asks[i++].n_edits) {
         s->ask[i] = ask_of(&asks[i]);
+        s->ask[i].first_edit = at;
+    }
+}
+
+/* From pageable memory, which has been read when the calls return. */
+int cuda_send_edits(struct kv *kv, const struct ask *asks, int n, struct error *err)
+{
+    size_t words = (size_t)cuda_words(kv), vocab_words = ((size_t)kv->d->c->vocab + 31) / 32;
+    int rc = 0;
+    for (int i = 0, at = 0; i < n && !rc; at += asks[i++].n_edits) {
+        if (asks[i].n_edits)
+            rc = CUDA_TRY(err, cudaMemcpyAsync(kv->edits + at, asks[i].edits, (size_t)asks[i].n_edits * sizeof *kv->edits, cudaMemcpyHostToDevice, kv->d->stream));
+        if (!rc && asks[i].allow)
+            rc = CUDA_TRY(err, cudaMemcpyAsync(kv->allow + (size_t)i * words, asks[i].allow, vocab_words * sizeof *kv->allow, cudaMemcpyHostToDevice, kv->d->stream));
+    }
+    return rc;
 }
 
 void cuda_fill_step(const struct kv *kv, struct step *s, const struct row *rows, const struct ask *asks, int n)
@@ -103,7 +120,7 @@ static struct pass_graph *find_graph(struct kv *kv, const struct pass *p)
 {
     for (int i = 0; i < kv->n_graphs; i++) {
         const struct pass *g = &kv->graph[i].pass;
-        if (g->kind == p->kind && g->first == p->first && g->last == p->last && g->rows == p->rows && g->steps == p->steps && g->draft == p->draft)
+        if (g->kind == p->kind && g->first == p->first && g->last == p->last && g->rows == p->rows && g->steps == p->steps && g->draft == p->draft && g->edited == p->edited)
             return &kv->graph[i];
     }
     return NULL;

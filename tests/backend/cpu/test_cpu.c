@@ -76,7 +76,7 @@ static void picks_follow_the_rule_on_any_number_of_threads(void **state)
         float *logits = calloc((size_t)(ROWS * vocab), sizeof *logits);
         run_rows(&s, rows);
         for (int i = 0; i < ROWS; i++)
-            asks[i] = (struct ask){&kinds[i % 4], i % (PICK_TOP + 1), false};
+            asks[i] = (struct ask){.s = &kinds[i % 4], .n_top = i % (PICK_TOP + 1)};
         assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
         assert_int_equal(s.b->logits(s.kv, rows, ROWS, logits, NULL), 0);
         for (int i = 0; i < ROWS; i++) {
@@ -151,7 +151,7 @@ static void logits_that_are_not_finite_give_no_token(void **state)
         s.d->norm[3] = bad[k];
         run_rows(&s, rows);
         for (int i = 0; i < ROWS; i++)
-            asks[i] = (struct ask){i % 2 ? &greedy : &warm, PICK_TOP, false};
+            asks[i] = (struct ask){.s = i % 2 ? &greedy : &warm, .n_top = PICK_TOP};
         assert_int_equal(s.b->pick(s.kv, rows, asks, ROWS, picks, NULL), 0);
         for (int i = 0; i < ROWS; i++)
             assert_true(picks[i].token == -1 && picks[i].n_top == 0);

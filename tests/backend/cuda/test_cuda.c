@@ -36,7 +36,7 @@ static int use_everything(const struct model *m, const char *weights, struct err
     float *logits = malloc((size_t)m->config.vocab * 2 * sizeof *logits);
     for (int i = 0; i < 80; i++) {
         rows[i] = row_at(i % m->config.vocab, i, i);
-        asks[i] = (struct ask){i % 2 ? &warm : &greedy, i % 9, false};
+        asks[i] = (struct ask){.s = i % 2 ? &warm : &greedy, .n_top = i % 9};
     }
     if (!rc && (b->seq_open(kv, err) < 0 || b->seq_open(kv, err) < 0))
         rc = err->code;
@@ -141,7 +141,7 @@ static void a_chain_is_the_same_step_by_step(void **state)
             chain[n].pos += k;
             chain[n].slot += k;
             chain[n].also = ((uint64_t)1 << k) - 1;
-            asks[n] = (struct ask){i == 1 ? &warm : &greedy, 0, false};
+            asks[n] = (struct ask){.s = i == 1 ? &warm : &greedy};
         }
     assert_int_equal(b->draft(kv, 2, chain, asks, count, CHAIN, all, &err), 0);
     for (int k = 0, at = 0; k < CHAIN; at += count[k++]) {
