@@ -32,6 +32,10 @@ struct lsk_session {
 /* Hands an error out and returns its code. */
 int api_fail(lsk_error *to, const struct error *from);
 
+/* ERR_USAGE unless what options have in reserve is zero: a program that was built for a newer library may have asked there for what this one does not know. */
+#define api_check_options(o, name, err) api_check_reserved((o)->reserved, sizeof (o)->reserved / sizeof *(o)->reserved, name, err)
+int api_check_reserved(const uint64_t *reserved, size_t n, const char *name, struct error *err);
+
 /* ERR_USAGE when a token is not in the vocabulary. */
 int api_check_tokens(const lsk_session *s, const int32_t *tokens, int n, struct error *err);
 
