@@ -12,7 +12,8 @@ import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HEADER = Path(__file__).resolve().parents[1] / "include/layerskip.h"
+ROOT = Path(__file__).resolve().parents[1]
+HEADER = ROOT / "include/layerskip.h"
 CTYPES = {"int": "c_int", "unsigned": "c_uint", "double": "c_double", "float": "c_float", "size_t": "c_size_t", "uint64_t": "c_uint64", "int64_t": "c_int64",
           "uint32_t": "c_uint32", "int32_t": "c_int32"}
 
@@ -122,7 +123,7 @@ def ctype(v, known, beside=()):
         found = call(v.type, v.args, known)
     elif base == "char" and stars:
         counted = f"n_{v.name}" in beside or any(b.type == "size_t *" for b in beside if isinstance(b, Variable))
-        found = "c_void_p" if counted else "c_char_p" if stars == 1 else "POINTER(c_char_p)"
+        found = "POINTER(c_char_p)" if stars > 1 else "c_void_p" if counted else "c_char_p"
     elif base == "void" or known.get(base) == "handle":
         found = "POINTER(c_void_p)" if stars > 1 else "c_void_p" if stars else "None"
     else:
@@ -135,27 +136,55 @@ def call(returns, args, known):
     return f"CFUNCTYPE({', '.join([ctype(Variable(returns, ''), known)] + [ctype(a, known) for a in args])})"
 
 
+HINTS = {"c_char_p": "str", "c_char": "str", "c_float": "float", "c_double": "float", "c_void_p": "bytes"}
+SHOWN = {"lsk_model_options": "ModelOptions", "lsk_generate_options": "GenerateOptions", "lsk_chat_options": "ChatOptions", "lsk_synth_options": "SynthOptions",
+         "lsk_model_info": "ModelInfo", "lsk_memory": "Memory", "lsk_stats": "Stats", "lsk_status": "Status", "lsk_finish": "Finish"}
+
+
+def hint(kind, counted):
+    """A field as a Python program sees it: "c_int * 16", "POINTER(c_char_p)" and so on."""
+    inner = re.sub(r"^POINTER\((.*)\)$|^(.*) \* \w+$", lambda m: m.group(1) or m.group(2), kind)
+    one = SHOWN.get(inner) or ("tuple" if inner.startswith("lsk_") else HINTS.get(inner, "int"))
+    return one if inner == kind or inner == "c_char" or (one == "tuple" and not counted) else f"Sequence[{one}]"
+
+
+def python_struct(i, known):
+    names = [v.name for v in i.parts]
+    kinds = {v.name: ctype(v, known, names) for v in i.parts}
+    yield "\n".join([f"class {i.name}(Structure):", "    _fields_ = ["] + [f'        ("{n}", {k}),' for n, k in kinds.items()] + ["    ]"])
+    if i.name in SHOWN:
+        base = "TypedDict, total=False" if i.name.endswith("_options") else "NamedTuple"
+        plain = [n for n in names if not (n == "reserved" or n.endswith("_ud") or known.get(kinds[n]) in ("callback", "enum") or (n[:2] == "n_" and n[2:] in names))]
+        yield "\n".join([f"class {SHOWN[i.name]}({base}):"] + [f"    {n}: {hint(kinds[n], 'n_' + n in names)}" for n in plain])
+
+
+def python_enum(i):
+    name, value = SHOWN.get(i.name), -1
+    lines = [f"class {name}(IntEnum):"] if name else []
+    for constant, given, _ in i.parts:
+        value = int(given) if given else value + 1
+        lines.append(f"    {re.sub('^LSK_(FINISH_)?', '', constant)} = {value}" if name else f"{constant} = {value}")
+    return "\n".join(lines)
+
+
 def python(items):
     known = {i.name: i.kind for i in items}
     blocks, functions = [], []
     for i in items:
-        lines = []
         if i.kind == "enum":
-            value = -1
-            for name, given, _ in i.parts:
-                value = int(given) if given else value + 1
-                lines.append(f"{name} = {value}")
+            blocks.append(python_enum(i))
         elif i.kind == "struct":
-            names = [v.name for v in i.parts]
-            lines = [f"class {i.name}(Structure):", "    _fields_ = ["] + [f'        ("{v.name}", {ctype(v, known, names)}),' for v in i.parts] + ["    ]"]
+            blocks += python_struct(i, known)
         elif i.kind == "callback":
-            lines = [f"{i.name} = {call(i.type, i.parts, known)}"]
+            blocks.append(f"{i.name} = {call(i.type, i.parts, known)}")
         elif i.kind == "function":
             result = ctype(Variable(i.type, ""), known, i.parts)
             functions.append(f'    "{i.name}": ({result}, [{", ".join(ctype(a, known) for a in i.parts)}]),')
-        blocks += ["\n".join(lines)] if lines else []
-    print('# SPDX-License-Identifier: Apache-2.0\n"""The C interface. Made by `scripts/api.py python` from include/layerskip.h: change that."""')
-    print("from ctypes import CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p\n")
+    print('# SPDX-License-Identifier: Apache-2.0\n"""The C interface. Made by `scripts/api.py python` from include/layerskip.h: change that."""\nfrom __future__ import annotations\n')
+    print("from ctypes import CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p\n"
+          "from enum import IntEnum\nfrom typing import NamedTuple, Sequence, TypedDict\n")
+    version = re.search(r"project\(layerskip VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text()).group(1)
+    print(f'VERSION = "{version}"  # of the header\n')
     print("\n\n\n".join(blocks + ["# name: (result, arguments)\nFUNCTIONS = {\n" + "\n".join(functions) + "\n}"]))
 
 
@@ -202,8 +231,7 @@ def show_item(i):
         keyword = "enum" if i.kind == "enum" else "struct"
         print(f".Vt {keyword}{' ' * bool(i.name)}{i.name}")
     if i.comment:
-        if i.kind in ("function", "callback"):
-            print(".Pp")
+        print(".Pp")
         show_text(i.comment)
     if i.kind in ("struct", "enum"):
         print(".Bl -tag -width Ds")

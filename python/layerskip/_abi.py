@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C interface. Made by `scripts/api.py python` from include/layerskip.h: change that."""
-from ctypes import CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+from __future__ import annotations
 
-LSK_EUSAGE = -64
-LSK_EDATA = -65
-LSK_ENOINPUT = -66
-LSK_EUNAVAILABLE = -69
-LSK_EINTERNAL = -70
-LSK_EOS = -71
-LSK_ECREATE = -73
-LSK_EIO = -74
-LSK_ECONFIG = -78
+from ctypes import CFUNCTYPE, POINTER, Structure, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+from enum import IntEnum
+from typing import NamedTuple, Sequence, TypedDict
+
+VERSION = "0.1.0"  # of the header
+
+class Status(IntEnum):
+    EUSAGE = -64
+    EDATA = -65
+    ENOINPUT = -66
+    EUNAVAILABLE = -69
+    EINTERNAL = -70
+    EOS = -71
+    ECREATE = -73
+    EIO = -74
+    ECONFIG = -78
 
 
 class lsk_error(Structure):
@@ -57,6 +64,23 @@ class lsk_model_options(Structure):
     ]
 
 
+class ModelOptions(TypedDict, total=False):
+    device: str
+    weights: str
+    kv: str
+    compute: str
+    kernels: str
+    threads: int
+    context: int
+    sessions: int
+    batch: int
+    max_drafts: int
+    draft_head: int
+    profile: tuple
+    load: int
+    ignore_config: Sequence[str]
+
+
 class lsk_memory(Structure):
     _fields_ = [
         ("weights", c_uint64),
@@ -64,6 +88,13 @@ class lsk_memory(Structure):
         ("scratch", c_uint64),
         ("drafts", c_uint64),
     ]
+
+
+class Memory(NamedTuple):
+    weights: int
+    kv: int
+    scratch: int
+    drafts: int
 
 
 class lsk_model_info(Structure):
@@ -123,6 +154,60 @@ class lsk_model_info(Structure):
     ]
 
 
+class ModelInfo(NamedTuple):
+    id: str
+    path: str
+    format: str
+    family: str
+    name: str
+    file_type: str
+    weight_type: str
+    kv_type: str
+    compute: str
+    device: str
+    kernels: str
+    tokenizer: str
+    rope: str
+    device_note: str
+    n_layers: int
+    hidden: int
+    ffn: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    n_vocab: int
+    context_max: int
+    context: int
+    batch: int
+    threads: int
+    tied: int
+    rope_theta: float
+    norm_eps: float
+    n_params: int
+    file_bytes: int
+    layer_bytes: int
+    head_bytes: int
+    pass_bytes: int
+    memory: Memory
+    bos: int
+    eos: Sequence[int]
+    n_kept: int
+    kept_type: str
+    draft_tokens: int
+    draft_head: int
+    draft_head_bytes: int
+    exit_layer: int
+    num_speculations: int
+    temperature: float
+    top_p: float
+    min_p: float
+    top_k: int
+    unused_advice: str
+    has_chat_template: int
+    ignored: str
+    load_ns: int
+
+
 LSK_ENCODE_BOS = 1
 LSK_ENCODE_SPECIAL = 2
 LSK_ENCODE_REPLACE = 4
@@ -138,6 +223,15 @@ class lsk_chat_options(Structure):
         ("now", c_int64),
         ("reserved", c_uint64 * 8),
     ]
+
+
+class ChatOptions(TypedDict, total=False):
+    template_name: str
+    template_text: str
+    tools: str
+    variables: str
+    no_reply: int
+    now: int
 
 
 class lsk_chat(Structure):
@@ -167,20 +261,40 @@ class lsk_generate_options(Structure):
         ("ignore_eos", c_int),
         ("eos", POINTER(c_int32)),
         ("n_eos", c_int),
-        ("stop", c_void_p),
+        ("stop", POINTER(c_char_p)),
         ("n_stop", c_int),
         ("show_special", c_int),
         ("reserved", c_uint64 * 8),
     ]
 
 
-LSK_RUNNING = 0
-LSK_FINISH_EOS = 1
-LSK_FINISH_STOP = 2
-LSK_FINISH_LENGTH = 3
-LSK_FINISH_CONTEXT = 4
-LSK_FINISH_CANCELLED = 5
-LSK_FINISH_ERROR = 6
+class GenerateOptions(TypedDict, total=False):
+    drafter: str
+    exit_layer: int
+    num_speculations: int
+    draft_min_conf: float
+    depth: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int
+    choice: int
+    max_tokens: int
+    ignore_eos: int
+    eos: Sequence[int]
+    stop: Sequence[str]
+    show_special: int
+
+
+class Finish(IntEnum):
+    RUNNING = 0
+    EOS = 1
+    STOP = 2
+    LENGTH = 3
+    CONTEXT = 4
+    CANCELLED = 5
+    ERROR = 6
 
 
 class lsk_event(Structure):
@@ -222,6 +336,27 @@ class lsk_stats(Structure):
     ]
 
 
+class Stats(NamedTuple):
+    prompt_tokens: int
+    cached_tokens: int
+    reply_tokens: int
+    prompt_done: int
+    prompt_ns: int
+    reply_ns: int
+    rounds: int
+    drafted: int
+    accepted: int
+    drafted_at: Sequence[int]
+    accepted_at: Sequence[int]
+    reply_bytes: int
+    waits: int
+    depth: int
+    exit_layer: int
+    num_speculations: int
+    temperature: float
+    seed: int
+
+
 lsk_emit_fn = CFUNCTYPE(c_int, c_void_p, POINTER(lsk_event))
 
 
@@ -241,6 +376,16 @@ class lsk_synth_options(Structure):
         ("progress_ud", c_void_p),
         ("reserved", c_uint64 * 8),
     ]
+
+
+class SynthOptions(TypedDict, total=False):
+    shape: str
+    seed: int
+    tie: int
+    layers: int
+    dtype: str
+    shard_bytes: int
+    threads: int
 
 
 class lsk_quantize_row(Structure):
