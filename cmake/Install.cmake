@@ -70,5 +70,5 @@ if(Python3_FOUND) # the header's own comments as a manual page
   install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
 endif()
 get_property(texts TARGET product PROPERTY TEXTS)
-add_custom_target(texts DEPENDS ${texts})
+add_custom_target(texts ALL DEPENDS ${texts})
 add_dependencies(product texts)

@@ -17,6 +17,11 @@ mkdir -p "$tree"
 find build/deb -maxdepth 1 -type f -delete
 find "$tree" -mindepth 1 -maxdepth 1 ! -name 'obj-*' -exec rm -rf {} +
 git ls-files -z | tar -c --null -T - | tar -x -C "$tree"
-(cd "$tree" && DEB_BUILD_OPTIONS="nocheck parallel=$(nproc) noautodbgsym" dpkg-buildpackage --build=binary --no-sign --build-profiles="$profiles" --no-pre-clean)
+# With the system's own tools, whatever else the caller's PATH has.
+if ! (cd "$tree" && PATH=/usr/sbin:/usr/bin:/sbin:/bin DEB_BUILD_OPTIONS="nocheck parallel=$(nproc) noautodbgsym" \
+    dpkg-buildpackage --build=binary --no-sign --build-profiles="$profiles" --no-pre-clean) >build/deb/build.log 2>&1; then
+    tail -n 40 build/deb/build.log >&2
+    exit 70
+fi
 lintian --info --display-info --pedantic --fail-on error,warning build/deb/*.changes
 ls -l build/deb/*.deb

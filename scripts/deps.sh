@@ -39,7 +39,7 @@ valgrind|valgrind --version"
 
 # shellcheck disable=SC2034
 package="$build
-debhelper|dh --version
+debhelper|dpkg -s debhelper
 dpkg-dev|dpkg-buildpackage --version
 lintian|lintian --version
 debootstrap|debootstrap --version
