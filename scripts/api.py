@@ -144,8 +144,8 @@ SHOWN = {"lsk_model_options": "ModelOptions", "lsk_generate_options": "GenerateO
 def hint(kind, counted):
     """A field as a Python program sees it: "c_int * 16", "POINTER(c_char_p)" and so on."""
     inner = re.sub(r"^POINTER\((.*)\)$|^(.*) \* \w+$", lambda m: m.group(1) or m.group(2), kind)
-    one = SHOWN.get(inner) or ("tuple" if inner.startswith("lsk_") else HINTS.get(inner, "int"))
-    return one if inner == kind or inner == "c_char" or (one == "tuple" and not counted) else f"Sequence[{one}]"
+    one = SHOWN.get(inner) or ("tuple[float, ...]" if inner.startswith("lsk_") else HINTS.get(inner, "int"))
+    return one if inner == kind or inner == "c_char" or (one[:5] == "tuple" and not counted) else f"Sequence[{one}]"
 
 
 def python_struct(i, known):

@@ -15,7 +15,7 @@ import json
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Generator, NamedTuple, Sequence, Union
 
 from . import _abi
 from ._abi import ChatOptions, Finish, GenerateOptions, Memory, ModelInfo, ModelOptions, Status, SynthOptions
@@ -31,7 +31,8 @@ __all__ = ["Chat", "ChatOptions", "Event", "Finish", "GenerateOptions", "Layersk
 
 
 def library_version() -> str:
-    return lib.lsk_version().decode()
+    version: bytes = lib.lsk_version()
+    return version.decode()
 
 
 class Stats(_abi.Stats):
@@ -89,7 +90,7 @@ class Model:
     """Weights on a device, with their tokenizer. Options are those of lsk_model_options (layerskip(3)). Threads may share a model; it does one thing at a time."""
 
     def __init__(self, path: Any, *, progress: Progress | None = None, **options: Unpack[ModelOptions]):
-        self._handle = None
+        self._handle: int | None = None
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._lock = threading.RLock()
         error, o = _abi.lsk_error(), fill(_abi.lsk_model_options, dict(options))
@@ -175,7 +176,7 @@ class Session:
     """A text that grows: a prompt that continues it is not computed again. Options of replies are those of lsk_generate_options."""
 
     def __init__(self, model: Model):
-        self._handle = None
+        self._handle: int | None = None
         self.model = model
         error = _abi.lsk_error()
         with model._lock:
@@ -220,7 +221,7 @@ class Session:
 
     def prompt(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> None:
         """Begins a reply, which step() makes; generate(), stream() and events() do both."""
-        given = dict(options)
+        given: dict[str, Any] = dict(options)
         if isinstance(given.get("stop"), str):
             given["stop"] = [given["stop"]]
         if isinstance(prompt, Chat) and prompt.end >= 0:
@@ -237,7 +238,7 @@ class Session:
         """Ends the present reply where it is; the text stays, and a prompt that continues it is not computed again."""
         self._running = False
 
-    def events(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Iterator[Event]:
+    def events(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Generator[Event, None, None]:
         """The reply token by token; closing the generator cancels it."""
         self.prompt(prompt, **options)
         reply = self._reply
@@ -248,7 +249,7 @@ class Session:
             if self._reply == reply:
                 self.cancel()
 
-    def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Iterator[str]:
+    def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Generator[str, None, None]:
         """The reply's text as it comes, whole characters; closing the generator cancels it."""
         events = self.events(prompt, **options)
         try:
@@ -260,10 +261,10 @@ class Session:
         events = list(self.events(prompt, **options))
         return Reply("".join(e.text for e in events), [e.token for e in events if e.token >= 0], events[-1].finish if events else Finish.CANCELLED, self.stats)
 
-    def logits(self, tokens: Sequence[int], each: Callable[[int, memoryview], Any], *, depth: int = 0) -> None:
+    def logits(self, tokens: Sequence[int], each: Callable[[int, memoryview[float]], Any], *, depth: int = 0) -> None:
         """Calls each(i, logits of position i) for all of tokens; the view is valid during the call. A true value ends it. depth: after so many layers, 0: all."""
         def row(i: int, address: Any, n: int) -> Any:
-            return each(i, memoryview((ctypes.c_float * n).from_address(ctypes.addressof(address.contents))).cast("B").cast("f"))
+            return each(i, memoryview((ctypes.c_float * n).from_address(ctypes.addressof(address.contents))).cast("B").cast("f"))  # ctypes has a format of its own
 
         error, callback = _abi.lsk_error(), Callback(_abi.lsk_logits_fn, row)
         self._running = False

@@ -76,7 +76,7 @@ class ModelOptions(TypedDict, total=False):
     batch: int
     max_drafts: int
     draft_head: int
-    profile: tuple
+    profile: tuple[float, ...]
     load: int
     ignore_config: Sequence[str]
 

@@ -72,6 +72,9 @@ def raise_error(error: _abi.lsk_error) -> None:
     raise LayerskipError(error.code, error.text.decode(errors="replace"))
 
 
+CALLBACK = ctypes.CFUNCTYPE(None).__mro__[1]  # what all types of callbacks are
+
+
 def text_of(value: Any) -> bytes:
     data = value if isinstance(value, bytes) else os.fsencode(value) if isinstance(value, os.PathLike) else value.encode()
     if b"\0" in data:
@@ -100,7 +103,7 @@ def convert(kind: Any, value: Any, counted: bool = False) -> Any:
 def fill(struct: Any, given: dict[str, Any]) -> Any:
     """A struct of options from keyword arguments; None is as if it were not given."""
     fields = dict(struct._fields_)
-    hidden = {n for n, kind in fields.items() if n == "reserved" or n.endswith("_ud") or (n[:2] == "n_" and n[2:] in fields) or issubclass(kind, ctypes._CFuncPtr)}
+    hidden = {n for n, kind in fields.items() if n == "reserved" or n.endswith("_ud") or (n[:2] == "n_" and n[2:] in fields) or issubclass(kind, CALLBACK)}
     made = struct()
     for name, value in given.items():
         if name not in fields or name in hidden:
@@ -139,7 +142,8 @@ class Callback:
     """A Python function for C: an exception in it stops what the library does, and is raised when that has returned."""
 
     def __init__(self, kind: Any, function: Any):
-        self.function, self.raised = function, None
+        self.function = function
+        self.raised: BaseException | None = None
         self.pointer = kind(self.call)
 
     def call(self, *arguments: Any) -> int:
