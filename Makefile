@@ -54,9 +54,10 @@ static: deps ## build-static/layerskip: needs libc and libm alone
 
 install: all ## to PREFIX (/usr/local), under DESTDIR
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
+	@mv build/install_manifest.txt build/installed.txt
 
 uninstall: ## remove what `make install` has put there
-	@sed 's|^|$(DESTDIR)|' build/install_manifest.txt | xargs -d '\n' rm -fv --
+	@sed 's|^|$(DESTDIR)|' build/installed.txt | xargs -d '\n' rm -fv --
 
 deb: ## Debian packages in build/deb, looked at by lintian (CUDA=no: without the plugin for GPUs)
 	@scripts/deps.sh install package

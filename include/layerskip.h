@@ -202,7 +202,7 @@ typedef struct lsk_generate_options {
     const char *const *stop; /* stop strings; never part of the text */
     int n_stop;
     int show_special;        /* non-zero: control tokens appear in the text by name */
-    uint64_t reserved[8]; /* zero */
+    uint64_t reserved[16]; /* zero */
 } lsk_generate_options;
 
 enum lsk_finish { LSK_RUNNING = 0, LSK_FINISH_EOS, LSK_FINISH_STOP, LSK_FINISH_LENGTH, LSK_FINISH_CONTEXT, LSK_FINISH_CANCELLED, LSK_FINISH_ERROR };

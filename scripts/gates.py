@@ -96,7 +96,7 @@ def functions(paths):
 
 def gate_sizes(root, _):
     """Files and functions are short."""
-    paths = sources(root, "src", "tools", "include", "tests", "bench", "scripts", kinds=C_KINDS + (".py", ".sh"))
+    paths = sources(root, "src", "tools", "include", "tests", "bench", "scripts", "python", "examples", kinds=C_KINDS + (".py", ".sh"))
     for path in paths:
         n = len(path.read_text().splitlines())
         if n > MAX_FILE:
@@ -180,7 +180,7 @@ def gate_headers(root, _):
 
 def gate_licence(root, _):
     """The first line (the second behind #!) names the licence."""
-    for path in sources(root, "src", "tools", "include", "tests", "bench", "scripts", "cmake", kinds=C_KINDS + (".py", ".sh", ".cmake")):
+    for path in sources(root, "src", "tools", "include", "tests", "bench", "scripts", "cmake", "python", "examples", kinds=C_KINDS + (".py", ".sh", ".cmake")):
         head = path.read_text().splitlines()[:2] or [""]
         if "SPDX-License-Identifier: Apache-2.0" not in head[head[0].startswith("#!")]:
             yield path, 1, "no SPDX-License-Identifier line"

@@ -264,7 +264,7 @@ class lsk_generate_options(Structure):
         ("stop", POINTER(c_char_p)),
         ("n_stop", c_int),
         ("show_special", c_int),
-        ("reserved", c_uint64 * 8),
+        ("reserved", c_uint64 * 16),
     ]
 
 

@@ -10,7 +10,7 @@ static void test_sizes(void **state)
     static const struct {
         const char *name;
         size_t size, end, wanted;
-    } structs[] = {OF(lsk_model_options, 168), OF(lsk_chat_options, 112),     OF(lsk_generate_options, 160), OF(lsk_stats, 408),
+    } structs[] = {OF(lsk_model_options, 168), OF(lsk_chat_options, 112),     OF(lsk_generate_options, 224), OF(lsk_stats, 408),
                    OF(lsk_synth_options, 128), OF(lsk_quantize_options, 192), OF(lsk_train_options, 328)};
     if (sizeof(void *) != 8)
         skip();
@@ -42,7 +42,7 @@ static void test_what_is_not_known_is_refused(void **state)
     assert_refused(err.code, &err, "lsk_model_options");
     lsk_model *m = folder_open(&folder, &(lsk_model_options){.context = 64, .threads = 1});
     lsk_session *s = lsk_session_open(m, &err);
-    assert_refused(lsk_generate(s, &token, 1, &(lsk_generate_options){.max_tokens = 1, .reserved[7] = 1}, NULL, NULL, NULL, &err), &err, "lsk_generate_options");
+    assert_refused(lsk_generate(s, &token, 1, &(lsk_generate_options){.max_tokens = 1, .reserved[15] = 1}, NULL, NULL, NULL, &err), &err, "lsk_generate_options");
     assert_int_equal(lsk_generate(s, &token, 1, &(lsk_generate_options){.max_tokens = 1}, NULL, NULL, NULL, &err), 0);
     assert_null(lsk_chat_render(m, "[]", &(lsk_chat_options){.template_name = "chatml", .reserved[1] = 1ull << 63}, &err));
     assert_refused(err.code, &err, "lsk_chat_options");
