@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A short front for CMake and the scripts: `make help` lists what there is.
-.PHONY: all help deps deps-test demo check gates san fuzz bench conformance identity identity-cuda static install clean
+.PHONY: all help deps deps-test demo check gates san fuzz bench conformance identity identity-cuda static install uninstall deb deb-check clean
 all: ## build build/layerskip and build/liblayerskip.so (says what is missing, installs nothing)
 	@scripts/deps.sh say build
 	@test -e build/build.ninja || cmake --preset release --log-level=NOTICE
@@ -54,6 +54,17 @@ static: deps ## build-static/layerskip: needs libc and libm alone
 
 install: all ## to PREFIX (/usr/local), under DESTDIR
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
+	@mv build/install_manifest.txt build/installed.txt
+
+uninstall: ## remove what `make install` has put there
+	@sed 's|^|$(DESTDIR)|' build/installed.txt | xargs -d '\n' rm -fv --
+
+deb: ## Debian packages in build/deb, looked at by lintian (CUDA=no: without the plugin for GPUs)
+	@scripts/deps.sh install package
+	@scripts/deb.sh
+
+deb-check: deb ## install them, and nothing else of ours, in a fresh Debian 12 and run a model there (as root)
+	@scripts/debootstrap.sh build/deb
 
 clean: ## remove all build folders
 	rm -rf build build-*

@@ -2,16 +2,16 @@
 # Target `dependencies`: jansson (its archive with LSK_STATIC), threads, libm. Target `tool_dependencies`: those and libedit, for the program alone; without it `chat` reads plain lines. OpenBLAS is none: training opens it at run time (src/backend/cpu/train_gemm.h).
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
-pkg_check_modules(DEPS REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 
 add_library(dependencies INTERFACE)
 if(LSK_STATIC)
-  find_library(JANSSON_ARCHIVE NAMES libjansson.a HINTS ${DEPS_LIBRARY_DIRS} REQUIRED)
+  find_library(JANSSON_ARCHIVE NAMES libjansson.a HINTS ${JANSSON_LIBRARY_DIRS} REQUIRED)
   target_link_libraries(dependencies INTERFACE ${JANSSON_ARCHIVE})
-  target_include_directories(dependencies INTERFACE ${DEPS_INCLUDE_DIRS})
+  target_include_directories(dependencies INTERFACE ${JANSSON_INCLUDE_DIRS})
   target_link_options(dependencies INTERFACE -static-libgcc -Wl,--exclude-libs,ALL)
 else()
-  target_link_libraries(dependencies INTERFACE PkgConfig::DEPS)
+  target_link_libraries(dependencies INTERFACE PkgConfig::JANSSON)
 endif()
 target_link_libraries(dependencies INTERFACE Threads::Threads m ${CMAKE_DL_LIBS})
 

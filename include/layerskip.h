@@ -3,7 +3,10 @@
 
    Conventions. `open` gives, `close` takes, everything else borrows for the call. A zeroed options struct means defaults. Functions return 0 or a
    count, below zero on failure (the negated exit code of <sysexits.h>) or NULL, and then *err (which may be NULL) says why in one line. The library never prints, exits or reads
-   the environment. A model may be shared by threads once it is open; the sessions of one model are driven by one thread at a time. */
+   the environment. A model may be shared by threads once it is open; the sessions of one model are driven by one thread at a time.
+
+   Compatibility. A struct that callers make keeps its size: new fields come out of `reserved`, and a library refuses options whose reserved part is not zero, since somebody asks for
+   what it does not know. Structs that only the library makes grow at their end. */
 #ifndef LAYERSKIP_H
 #define LAYERSKIP_H
 
@@ -79,6 +82,7 @@ typedef struct lsk_model_options {
     const char *const *ignore_config; /* config keys to pass over, NULL-terminated; or NULL. Each must be there and none that is used */
     lsk_progress_fn progress;         /* or NULL */
     void *progress_ud;
+    uint64_t reserved[8]; /* zero */
 } lsk_model_options;
 
 typedef struct lsk_memory {
@@ -157,6 +161,7 @@ typedef struct lsk_chat_options {
     const char *variables;     /* JSON: an object of what else this template asks for, {"enable_thinking": false}; or NULL */
     int no_reply;              /* non-zero: the text ends with the last message, not with the beginning of the assistant's */
     int64_t now;               /* seconds since 1970 in the time zone in which a template shall write dates; 0: now, UTC */
+    uint64_t reserved[8]; /* zero */
 } lsk_chat_options;
 
 /* A conversation as the model was taught to read it. The strings live as long as it does. */
@@ -218,9 +223,10 @@ typedef struct lsk_generate_options {
     float presence_penalty;  /* taken from the logit of a token of the reply that is in the window ... */
     float frequency_penalty; /* ... and this as often as it is there; -100 to 100. Neither counts the prompt */
     int repeat_last_n;       /* the window: so many tokens before the one that is chosen, prompt included; 0: 64; below 0: all */
+    int n_probs;             /* each event tells so many most probable tokens, at most 20 */
     const char *grammar;     /* the reply as GBNF, llama.cpp's notation; or NULL. Where it is complete the reply ends */
     const char *json_schema; /* the reply is JSON that is valid against this schema; "{}": any JSON; or NULL. Not both; neither with ignore_eos */
-    int n_probs;             /* each event tells so many most probable tokens, at most 20 */
+    uint64_t reserved[10]; /* zero */
 } lsk_generate_options;
 
 /* Would a session take these sampling options, penalties, biases and grammar? Needs no weights (LSK_LOAD_TOKENIZER will do), so that a mistake is told before they are read. */
@@ -254,6 +260,7 @@ typedef struct lsk_stats {
     int depth, exit_layer, num_speculations; /* what the reply was made with; exit_layer 0: no drafts of it */
     float temperature;                       /* 0: greedy */
     uint64_t seed;
+    uint64_t reserved[8]; /* zero */
 } lsk_stats;
 
 /* Sets what the session shall do: its timeline becomes the prompt (n >= 1 tokens; the longest prefix that it already holds is reused), o as above (may be NULL; copied). */
@@ -291,6 +298,7 @@ typedef struct lsk_synth_options {
     int threads;
     lsk_progress_fn progress;
     void *progress_ud;
+    uint64_t reserved[8]; /* zero */
 } lsk_synth_options;
 
 /* Writes a Hugging Face folder with seeded random weights and a byte-level tokenizer. The folder appears only when complete; it must not exist. */
@@ -329,6 +337,7 @@ typedef struct lsk_quantize_options {
     void (*row)(void *ud, const lsk_quantize_row *row); /* or NULL; called for every kind once the files are complete */
     void (*note)(void *ud, const char *line);           /* or NULL; what the user should know: tensors that got another type, texts that GGUF cuts otherwise */
     void *report_ud;
+    uint64_t reserved[8]; /* zero */
 } lsk_quantize_options;
 
 /* Writes a model (as for lsk_model_open) as GGUF. Files appear only when all of them are complete. out may be NULL in a dry run. Returns how many files there are. */
@@ -375,6 +384,7 @@ typedef struct lsk_train_options {
     const char *const *ignore_config; /* unknown config keys to pass over, NULL-terminated; or NULL */
     lsk_progress_fn progress;  /* before the first step; or NULL */
     void *progress_ud;
+    uint64_t reserved[8]; /* zero */
 } lsk_train_options;
 
 enum lsk_train_kind { LSK_TRAIN_STARTED, LSK_TRAIN_STEPPED, LSK_TRAIN_LOOKED, LSK_TRAIN_SAVED, LSK_TRAIN_NOTE };

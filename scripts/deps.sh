@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Debian packages that the project needs: says what is missing, or installs it (as root or with sudo). Quiet when all is there.
-#   scripts/deps.sh say|install build|demo|test
+#   scripts/deps.sh say|install build|demo|test|package
 set -eu
 
 # package|what works when it is there
@@ -29,10 +29,24 @@ python3-jinja2|python3 -c 'import jinja2'
 libopenblas0-pthread|python3 -c 'import ctypes; ctypes.CDLL(\"libopenblas.so.0\")'
 gnuplot-nox|gnuplot --version
 g++|g++ --version
+mandoc|mandoc -T lint /dev/null || [ $? -lt 5 ]
+zsh|zsh --version
+fish|fish --version
 universal-ctags|ctags --version | grep Universal
 clang|clang --version
 libclang-rt-14-dev|echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null
 valgrind|valgrind --version"
+
+# shellcheck disable=SC2034
+package="$build
+debhelper|dpkg -s debhelper
+dpkg-dev|dpkg-buildpackage --version
+lintian|lintian --version
+debootstrap|debootstrap --version
+dh-python|dh_python3 --help
+pybuild-plugin-pyproject|dpkg -s pybuild-plugin-pyproject
+python3-all|dpkg -s python3-all
+python3-setuptools|/usr/bin/python3 -c 'import setuptools'"
 
 find_missing() { # prints the packages of the table on stdin whose probe fails
     while IFS='|' read -r package probe; do
@@ -40,7 +54,7 @@ find_missing() { # prints the packages of the table on stdin whose probe fails
     done
 }
 
-[[ ${1-} == @(say|install) && ${2-} == @(build|demo|test) ]] || { echo "usage: scripts/deps.sh say|install build|demo|test" >&2; exit 64; }
+[[ ${1-} == @(say|install) && ${2-} == @(build|demo|test|package) ]] || { echo "usage: scripts/deps.sh say|install build|demo|test|package" >&2; exit 64; }
 table=${!2}
 [[ $1 == say ]] || table+=$'\n'$optional
 missing=$(find_missing <<<"$table" | tr '\n' ' ')

@@ -96,7 +96,7 @@ def functions(paths):
 
 def gate_sizes(root, _):
     """Files and functions are short."""
-    paths = sources(root, "src", "tools", "include", "tests", "bench", "scripts", kinds=C_KINDS + (".py", ".sh"))
+    paths = sources(root, "src", "tools", "include", "tests", "bench", "scripts", "python", "examples", kinds=C_KINDS + (".py", ".sh"))
     for path in paths:
         n = len(path.read_text().splitlines())
         if n > MAX_FILE:
@@ -120,19 +120,28 @@ def gate_quiet(root, _):
 
 
 def gate_symbols(root, library):
-    """The shared library exports what the public header declares, and the header stays small."""
+    """The shared library exports what the public header declares and the package's list of symbols has, each with its version; and the header stays small."""
     header = root / "include/layerskip.h"
     text = re.sub(r"(?m)^[ \t]*#.*$", "", strip(header.read_text()))
     declared = set(re.findall(r"LSK_API\b[^;()]*?\b(\w+)\s*\(", text))
     if len(declared) > MAX_API:
         yield header, 1, f"{len(declared)} functions, the API may have {MAX_API}"
     out = subprocess.run(["nm", "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True).stdout
-    exported = {line.split()[-1] for line in out.splitlines()}
+    versions = dict(line.split()[-1].split("@@") if "@@" in line else (line.split()[-1], "Base") for line in out.splitlines() if " A " not in line)
+    exported = set(versions)
     for name in sorted(exported - declared):
         yield library, 1, f"exports {name}, which {header.name} does not declare"
     if any((root / "src").glob("api*.c")):
         for name in sorted(declared - exported):
             yield header, text[:text.index(name)].count("\n") + 1, f"{name} is declared, {library.name} does not export it"
+    listing = root / "debian/liblayerskip0.symbols"
+    if listing.exists():
+        listed = {m.group(1): (number, m.group(2)) for number, m in lines_matching(listing, r"^ (lsk_\w+)@(\w+) ")}
+        for name in sorted(exported - set(listed)):
+            yield listing, 1, f"{name}@{versions[name]} is exported and not listed"
+        for name, (number, version) in listed.items():
+            if versions.get(name) != version:
+                yield listing, number, f"{name}@{version} is listed and not exported: programs that use it would no longer start"
 
 
 def gate_mirror(root, _):
@@ -171,7 +180,7 @@ def gate_headers(root, _):
 
 def gate_licence(root, _):
     """The first line (the second behind #!) names the licence."""
-    for path in sources(root, "src", "tools", "include", "tests", "bench", "scripts", "cmake", kinds=C_KINDS + (".py", ".sh", ".cmake")):
+    for path in sources(root, "src", "tools", "include", "tests", "bench", "scripts", "cmake", "python", "examples", kinds=C_KINDS + (".py", ".sh", ".cmake")):
         head = path.read_text().splitlines()[:2] or [""]
         if "SPDX-License-Identifier: Apache-2.0" not in head[head[0].startswith("#!")]:
             yield path, 1, "no SPDX-License-Identifier line"

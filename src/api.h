@@ -47,6 +47,9 @@ int api_fail(lsk_error *to, const struct error *from);
 int api_limits_take(lsk_model *m, const lsk_generate_options *o, struct api_limits *out, struct request *r, struct error *err);
 void api_limits_free(struct api_limits *l); /* zeroes are fine */
 int api_check_sampling(const lsk_generate_options *o, struct error *err);
+/* ERR_USAGE unless what options have in reserve is zero: a program that was built for a newer library may have asked there for what this one does not know. */
+#define api_check_options(o, name, err) api_check_reserved((o)->reserved, sizeof (o)->reserved / sizeof *(o)->reserved, name, err)
+int api_check_reserved(const uint64_t *reserved, size_t n, const char *name, struct error *err);
 
 /* ERR_USAGE when a token is not in the vocabulary. */
 int api_check_tokens(const lsk_session *s, const int32_t *tokens, int n, struct error *err);

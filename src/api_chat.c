@@ -102,8 +102,11 @@ lsk_chat *lsk_chat_render(const lsk_model *m, const char *messages, const lsk_ch
     static const lsk_chat_options none;
     struct error e = {0};
     struct chat *c = calloc(1, sizeof *c);
-    struct jinja *template = c ? open_template(m, o ? o : &none, &e) : NULL;
-    int rc = template ? render(m, c, template, messages, o ? o : &none, &e) : c ? e.code : fail(&e, ERR_OS, "chat: out of memory");
+    o = o ? o : &none;
+    int rc = c ? api_check_options(o, "lsk_chat_options", &e) : fail(&e, ERR_OS, "chat: out of memory");
+    struct jinja *template = rc ? NULL : open_template(m, o, &e);
+    if (!rc)
+        rc = template ? render(m, c, template, messages, o, &e) : e.code;
     jinja_close(template);
     if (!rc)
         return &c->public;

@@ -17,6 +17,14 @@ int api_fail(lsk_error *to, const struct error *from)
     return from->code;
 }
 
+int api_check_reserved(const uint64_t *reserved, size_t n, const char *name, struct error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (reserved[i])
+            return fail(err, ERR_USAGE, "%s.reserved: not zero: zero the struct before it is filled; if it was, this library (" LSK_VERSION ") is older than the program: install a newer one", name);
+    return 0;
+}
+
 const char *lsk_version(void) { return LSK_VERSION; }
 
 static const lsk_model_options no_options;
@@ -43,7 +51,9 @@ static int check_range(const char *what, long long v, long long lo, long long hi
 static int check_options(const lsk_model_options *o, struct error *err)
 {
     static const char *const kv[] = {"auto", "bf16", "f32", NULL}, *const compute[] = {"native", "f32", NULL};
-    int rc = check_choice("kv", o->kv, kv, err);
+    int rc = api_check_options(o, "lsk_model_options", err);
+    if (!rc)
+        rc = check_choice("kv", o->kv, kv, err);
     if (!rc)
         rc = check_choice("compute", o->compute, compute, err);
     if (!rc)

@@ -147,7 +147,9 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
     struct request ask = {0};
     struct api_limits limits = {0};
     o = o ? o : &no_generate_options;
-    int rc = api_check_tokens(s, tokens, n, &e);
+    int rc = api_check_options(o, "lsk_generate_options", &e);
+    if (!rc)
+        rc = api_check_tokens(s, tokens, n, &e);
     if (!rc)
         rc = resolve_drafting(s, o, &ask, &e);
     if (!rc)

@@ -98,7 +98,7 @@ int lsk_synth(const char *folder, const lsk_synth_options *o, lsk_error *err)
     struct error e = {0};
     struct synth_options so = {.shape = o->shape, .seed = o->seed, .tie = o->tie, .layers = o->layers, .dtype = o->dtype, .shard_bytes = o->shard_bytes,
                                .threads = o->threads, .progress = o->progress, .progress_ud = o->progress_ud};
-    return synth_write(folder, &so, &e) ? api_fail(err, &e) : 0;
+    return api_check_options(o, "lsk_synth_options", &e) || synth_write(folder, &so, &e) ? api_fail(err, &e) : 0;
 }
 
 static void hand_row(void *ud, const struct quantize_row *r)
@@ -149,7 +149,9 @@ int lsk_quantize(const char *in, const char *out, const lsk_quantize_options *o,
     struct error e = {0};
     lsk_quantize_options own = *o;
     int64_t *list = NULL;
-    int n_list = 0, n = o->draft_text ? count_tokens(in, &own, &list, &n_list, &e) : 0;
+    int n_list = 0, n = api_check_options(o, "lsk_quantize_options", &e);
+    if (!n && o->draft_text)
+        n = count_tokens(in, &own, &list, &n_list, &e);
     struct quantize_options qo = {.type = o->type, .embed_type = o->embed_type, .output_type = o->output_type, .pure = o->pure, .allow_requantize = o->allow_requantize,
                                   .force = o->force, .dry_run = o->dry_run, .exit_layer = o->profile.exit_layer, .num_speculations = o->profile.num_speculations,
                                   .draft_token = list, .n_draft_tokens = n_list, .part_bytes = o->part_bytes, .threads = o->threads, .ignore = o->ignore_config, .progress = o->progress,

@@ -149,7 +149,9 @@ int lsk_train(const char *path, const lsk_train_options *o, lsk_train_fn event, 
     struct model m, start;
     struct training t;
     struct listener l = {event, ud, o->progress, o->progress_ud};
-    int rc = model_open(&m, path, o->ignore_config, &e);
+    int rc = api_check_options(o, "lsk_train_options", &e);
+    if (!rc)
+        rc = model_open(&m, path, o->ignore_config, &e);
     if (rc)
         return api_fail(err, &e);
     rc = o->start ? model_open(&start, o->start, o->ignore_config, &e) : 0;

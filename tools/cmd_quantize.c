@@ -39,7 +39,7 @@ static const struct option weights[] = {
     {"num-speculations draft-max", OPT_INT, AT(num_speculations), "N", "0", 0, LSK_MAX_DRAFTS, .help = "the same: most drafts in a round"},
     {"draft-tokens", OPT_TEXT, AT(draft_tokens), "FILE[:N]", .help = "the same: list the N most frequent tokens of this text (of a .jsonl: of its responses), for drafts to be chosen among; without N as many as "
      "make 99 % of it, by 256. Texts like those that the model shall write, best its own"},
-    {"allow-requantize", OPT_FLAG, AT(allow_requantize), .help = "allow to go from one quantised type to another, which adds the errors of both"},
+    {"allow-requantize", OPT_FLAG, AT(allow_requantize), .help = "take weights from one quantised type to another, which adds the errors of both"},
     {0}};
 
 static const struct option running[] = {{"threads t", OPT_INT, AT(threads), "N", "0", 0, 1024, .help = "threads; 0 is one for every core"},

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "manual.h"
 #include "messages.h"
 #include "terminal.h"
 
@@ -11,8 +12,8 @@ extern char **environ;
 
 static const struct command *const commands[] = {&command_run, &command_chat, &command_info, &command_tokenize, &command_bench, &command_verify, &command_synth,
                                                  &command_quantize, &command_train, &command_generate_corpus, &command_perplexity, &command_plot,
-                                                 &command_pull, &command_list, &command_rm};
-enum { N_COMMANDS = sizeof commands / sizeof *commands };
+                                                 &command_pull, &command_list, &command_rm, NULL};
+enum { N_COMMANDS = sizeof commands / sizeof *commands - 1 };
 
 static void print_help(void)
 {
@@ -25,7 +26,8 @@ static void print_help(void)
            "  layerskip run -hf facebook/layerskip-llama3.2-1B -p \"Once upon a time\"\n"
            "  layerskip run model.gguf -p \"Once upon a time\"\n"
            "  layerskip bench ./layerskip-llama2-7B --exit-layer 4-12+4 --num-speculations 2,4,8\n\n"
-           "`layerskip COMMAND --help` lists a command's options; `layerskip --version` says what this program was built for.\n");
+           "`layerskip COMMAND --help` lists a command's options; `layerskip --version` says what this program was built for;\n"
+           "`source <(layerskip --completion bash)` lets the shell complete them (also zsh, fish).\n");
 }
 
 static void print_version(void)
@@ -101,6 +103,16 @@ static int run_command(const struct command *c, int argc, char **argv, lsk_error
     return parsed < 0 ? parsed : status;
 }
 
+/* What the build makes manual pages of: --manual COMMAND|layerskip DATE. */
+static int print_manual(const char *name, const char *date, lsk_error *err)
+{
+    const struct command *c = name ? find_command(name) : NULL;
+    if (!date || (!c && strcmp(name, "layerskip")))
+        return complain(err, LSK_EUSAGE, "--manual: give a command, or layerskip, and the date of its page");
+    manual_print(stdout, commands, c, date);
+    return 0;
+}
+
 static int dispatch(int argc, char **argv, lsk_error *err)
 {
     const char *name = argc > 1 ? argv[1] : "";
@@ -111,6 +123,10 @@ static int dispatch(int argc, char **argv, lsk_error *err)
         print_version();
     else if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
         print_help();
+    else if (!strcmp(name, "--completion"))
+        return completion_print(stdout, commands, argc > 2 ? argv[2] : "", err);
+    else if (!strcmp(name, "--manual"))
+        return print_manual(argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL, err);
     else if (!*name)
         return complain(err, LSK_EUSAGE, "no command given: `layerskip --help` lists them");
     else

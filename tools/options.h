@@ -34,7 +34,7 @@ struct option {
     const char *names; /* parted by blanks; messages and the environment use the first */
     enum option_type type;
     size_t at;            /* where the value lies in the group's struct */
-    const char *value;    /* what --help calls it: "N"; with choices those are shown instead */
+    const char *value;    /* what --help calls it: "N"; with choices those are shown instead. "PATH", "FILE..." and "FOLDER" are completed as such */
     const char *fallback; /* the default as one would write it, or NULL */
     double min, max;      /* of numbers, and of each number of a list */
     const char *choices;  /* of OPT_CHOICE, parted by blanks; of other texts: only for --help */
@@ -61,5 +61,15 @@ void options_blame(const struct option_group *groups, void *args, int argc, char
 
 /* The options of a command as --help shows them. */
 void options_describe(FILE *out, const struct option_group *groups);
+
+/* What one option looks like. */
+struct option_face {
+    const char *letter, *word; /* the first name of one letter, or NULL, and the first long one; the word ends at a blank */
+    int negatable;             /* shown as --[no-]word */
+    int value;                 /* it takes one */
+};
+struct option_face option_face(const struct option *o);
+int option_value(const struct option *o, char *out, size_t cap);   /* "N", "auto|cpu|cuda"; returns its length */
+void option_meaning(const struct option *o, char *out, size_t cap); /* help, what is legal, the default, other names */
 
 #endif

@@ -16,27 +16,39 @@ static const char *next_name(const char *name)
     return name + (*name == ' ');
 }
 
-/* "-m, --model PATH": the first one-letter name and the first long one. */
-static void describe_names(const struct option *o, char *out, size_t cap)
+struct option_face option_face(const struct option *o)
 {
-    const char *letter = NULL, *word = NULL;
-    size_t n = 0;
+    struct option_face f = {.negatable = o->type == OPT_FLAG && o->fallback, .value = o->choices || o->value};
     for (const char *name = o->names; *name; name = next_name(name)) {
-        if (one_letter(name) && !letter)
-            letter = name;
-        else if (!one_letter(name) && !word)
-            word = name;
+        if (one_letter(name) && !f.letter)
+            f.letter = name;
+        else if (!one_letter(name) && !f.word)
+            f.word = name;
     }
-    n += (size_t)snprintf(out, cap, letter ? "  -%.1s, " : "      ", letter);
-    n += (size_t)snprintf(out + n, cap - n, "--%s%.*s", o->type == OPT_FLAG && o->fallback ? "[no-]" : "", (int)strcspn(word, " "), word);
-    if (o->choices || o->value)
-        snprintf(out + n, cap - n, " %s", o->choices ? o->choices : o->value);
-    for (char *c = out + n + 1; o->choices && n + 1 < cap && *c; c++)
-        *c = *c == ' ' ? '|' : *c;
+    return f;
 }
 
-/* Help text, what is legal, the default, and the other names. */
-static void describe_meaning(const struct option *o, char *out, size_t cap)
+int option_value(const struct option *o, char *out, size_t cap)
+{
+    int n = snprintf(out, cap, "%s", o->choices ? o->choices : o->value);
+    for (char *c = out; o->choices && *c; c++)
+        *c = *c == ' ' ? '|' : *c;
+    return n;
+}
+
+/* "-m, --model PATH" */
+static void describe_names(const struct option *o, char *out, size_t cap)
+{
+    const struct option_face f = option_face(o);
+    size_t n = (size_t)snprintf(out, cap, f.letter ? "  -%.1s, " : "      ", f.letter);
+    n += (size_t)snprintf(out + n, cap - n, "--%s%.*s", f.negatable ? "[no-]" : "", (int)strcspn(f.word, " "), f.word);
+    if (f.value) {
+        out[n++] = ' ';
+        option_value(o, out + n, cap - n);
+    }
+}
+
+void option_meaning(const struct option *o, char *out, size_t cap)
 {
     size_t n = (size_t)snprintf(out, cap, "%s", o->help);
     const char *separator = "; also ";
@@ -79,7 +91,7 @@ void options_describe(FILE *out, const struct option_group *groups)
         for (const struct option *o = g->options; o->names; o++) {
             char names[96], meaning[800];
             describe_names(o, names, sizeof names);
-            describe_meaning(o, meaning, sizeof meaning);
+            option_meaning(o, meaning, sizeof meaning);
             int column = fprintf(out, "%s", names);
             if (column >= COLUMN - 1) {
                 fputc('\n', out);

@@ -29,14 +29,15 @@ static bool own_folder(char *out)
     return slash != NULL;
 }
 
-/* Beside this code, where libraries are installed, and where the system looks for them: the first that is there, whatever comes of it. */
+/* Beside this code (a build folder), below the folder of the library, where the program's libraries are, where they were to be installed, and where the system looks: the first that
+   is there, whatever comes of it. */
 static void *open_file(const char *name, struct error *err)
 {
-    static const char *const folders[] = {"", "../" LSK_LIBRARY_FOLDER "/", "../lib/"};
+    static const char *const folders[] = {"", "layerskip/", LSK_PLUGIN_FOLDERS};
     char own[PATH_MOST], path[PATH_MOST + 256];
     snprintf(path, sizeof path, "layerskip-%s.so", name);
     for (size_t i = 0; i < sizeof folders / sizeof *folders && own_folder(own); i++) {
-        snprintf(path, sizeof path, "%s%slayerskip-%s.so", own, folders[i], name);
+        snprintf(path, sizeof path, "%s%slayerskip-%s.so", *folders[i] == '/' ? "" : own, folders[i], name);
         if (access(path, F_OK) == 0)
             break;
         snprintf(path, sizeof path, "layerskip-%s.so", name);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A backend that is opened at run time, because what it needs is not on every machine. Its file, layerskip-NAME.so, lies beside the library or the program and has
+/* A backend that is opened at run time, because what it needs is not on every machine. Its file, layerskip-NAME.so, lies where plugin.c looks for it and has
    one symbol, lsk_plugin. */
 #ifndef BACKEND_PLUGIN_H
 #define BACKEND_PLUGIN_H

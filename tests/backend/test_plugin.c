@@ -2,7 +2,10 @@
 /* A machine may have the plugin and a GPU, the plugin alone, or neither: each way there is a device or one clear line. */
 #include "check.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "backend/plugin.h"
 
@@ -14,6 +17,29 @@ static void what_is_not_there_is_named(void **state)
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     assert_non_null(strstr(err.text, "nothing-of-that-name"));
     assert_non_null(strstr(err.text, "--device cpu"));
+}
+
+/* An installed library has its plugins in a folder of its own below it: what lies there is opened, and here refused, since it is empty. */
+static void what_is_installed_is_found(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    char folder[4096], file[4200];
+    ssize_t n = readlink("/proc/self/exe", folder, sizeof folder - 32);
+    assert_true(n > 0);
+    folder[n] = 0;
+    strcpy(strrchr(folder, '/'), "/layerskip");
+    snprintf(file, sizeof file, "%s/layerskip-found.so", folder);
+    mkdir(folder, 0777);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    fclose(f);
+    assert_null(plugin_open("found", &err));
+    assert_non_null(strstr(err.text, "/layerskip/layerskip-found.so"));
+    unlink(file);
+    rmdir(folder);
+    assert_null(plugin_open("found", &err));
+    assert_null(strstr(err.text, "/layerskip/layerskip-found.so"));
 }
 
 static void a_gpu_or_a_reason(void **state)
@@ -46,6 +72,7 @@ static void ordinals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ordinals), cmocka_unit_test(what_is_not_there_is_named), cmocka_unit_test(a_gpu_or_a_reason)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(ordinals), cmocka_unit_test(what_is_not_there_is_named), cmocka_unit_test(what_is_installed_is_found),
+                                       cmocka_unit_test(a_gpu_or_a_reason)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,9 @@ PLANTED = [
     ("symbols", "src/base/leak.c", "LSK_API int leak(void) { return 1; }\n", "lib.so:1", "leak"),
     ("symbols", "include/layerskip.h", "#define LSK_API __attribute__((visibility(\"default\")))\nLSK_API int lsk_one(int a, int b);\n\nLSK_API int lsk_two(void);\n",
      "include/layerskip.h:5", "lsk_two"),
+    ("symbols", "debian/liblayerskip0.symbols", "lib.so.0 lib0 #MINVER#\n lsk_one@Base 0.1.0\n lsk_gone@Base 0.1.0\n", "debian/liblayerskip0.symbols:4", "lsk_gone"),
+    ("symbols", "debian/liblayerskip0.symbols", "lib.so.0 lib0 #MINVER#\n lsk_one@OTHER_0 0.1.0\n", "debian/liblayerskip0.symbols:3", "lsk_one@OTHER_0"),
+    ("symbols", "debian/liblayerskip0.symbols", "lib.so.0 lib0 #MINVER#\n", "debian/liblayerskip0.symbols:1", "lsk_one@Base"),
 ]
 
 
