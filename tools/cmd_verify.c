@@ -427,8 +427,7 @@ const struct command command_verify = {
     "Every prompt is continued plainly and with every combination of drafter, exit layer and draft count. Exit status 0 says that all replies are equal\n"
     "(tokens and the reason of their end), 1 that one is not (then the first differing position is printed) or that there was nothing to compare.",
     "  layerskip verify model.gguf -p \"Once upon a time\" --exit-layer 1-29 --num-speculations 1-12\n"
-    "  layerskip verify ./layerskip-llama2-7B -f prompts.txt --temp 0,0.6 --seed 1-5 -n 256\n"
-    "  layerskip verify ./layerskip-llama2-7B --dataset human_eval --data-path HumanEval.jsonl --num-samples 20 --drafter all --temp 0,0.6\n",
+    "  layerskip verify ./layerskip-llama2-7B --dataset human_eval --data-path HumanEval.jsonl --num-samples 20 --drafter all --temp 0,0.6 --seed 1-5 -n 256\n",
     "model",
     groups,
     sizeof(struct verify_args),

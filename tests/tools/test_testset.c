@@ -215,7 +215,7 @@ static void the_seed_decides_on_the_order(void **state)
     order_of(&a, order[0]);
     order_of(&a, order[1]);
     assert_string_equal(order[0], order[1]);
-    assert_string_equal(order[0], "p17p1p15p2p7p12p0p5p19p16p8p18p6p3p13p10p14p11p9p4"); /* on every machine */
+    assert_string_equal(order[0], "p5p8p15p2p9p4p16p3p19p18p11p14p6p12p13p10p0p7p17p1"); /* on every machine */
     a.data_seed = 43;
     order_of(&a, order[1]);
     assert_string_not_equal(order[0], order[1]);
@@ -285,7 +285,10 @@ static void a_file_that_changes_is_noticed(void **state)
     struct testset set;
     struct sample s;
     (void)state;
-    write_file(path, "{\"prompt\": \"a\", \"response\": \"b\"}\n{\"prompt\": \"c\", \"response\": \"d\"}\n");
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 2; i++) /* more than the C library keeps */
+        fprintf(f, "{\"prompt\": \"a\", \"response\": \"%011000d\"}\n", i);
+    fclose(f);
     assert_int_equal(testset_open(&set, &a, 0, &err), 0);
     assert_int_equal(testset_prepare(&set, model, &how, &err), 0);
     assert_int_equal(truncate(path, 20), 0);
