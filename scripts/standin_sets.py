@@ -57,6 +57,16 @@ def example_lines(source, name, examples):
     return [line.replace(f"{name}(", "candidate(") for line in lines]
 
 
+def holds(program, name):
+    """Does the test that ends the program hold for its function?"""
+    space = {"__name__": "standin"}
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+        exec(program, space)
+        space["check"](space[name])
+        return True
+    return False
+
+
 def functions(debs):
     """Functions that stand alone: what they import, their head and documentation are the prompt."""
     for path, data in model_texts.members("libpython3.11-stdlib", debs, r"\.py$"):
@@ -72,9 +82,9 @@ def functions(debs):
             used = [i for i in imports if re.search(r"\b%s\." % re.escape(i.split()[-1]), body)]
             head = "".join(line + "\n" for line in used) + "\n" * bool(used) + "".join(text.splitlines(keepends=True)[f.lineno - 1:f.body[0].end_lineno])
             tests = example_lines(head + body, f.name, doctest.DocTestParser().get_examples(ast.get_docstring(f)))
-            if any(line.startswith("assert") for line in tests):
-                yield {"task_id": f"standin/{Path(path).stem}.{f.name}", "prompt": head, "canonical_solution": body, "entry_point": f.name,
-                       "test": "def check(candidate):\n" + "".join(f"    {line}\n" for line in tests)}
+            test = "def check(candidate):\n" + "".join(f"    {line}\n" for line in tests or ["pass"])
+            if holds(head + body + test, f.name) and not holds(head + "    pass\n" + test, f.name):
+                yield {"task_id": f"standin/{Path(path).stem}.{f.name}", "prompt": head, "canonical_solution": body, "entry_point": f.name, "test": test}
 
 
 def words(debs):

@@ -21,6 +21,7 @@ struct work_args {
     int n_predict, ignore_eos, run_code, fresh;
     double code_timeout;
     struct texts stop;
+    struct numbers stop_ids;
     const char *folder, *output, *preset;
 };
 struct benchmark_args {
@@ -36,6 +37,7 @@ struct benchmark_args {
 static const struct option reply_options[] = {
     {"n-predict max-tokens max-steps max-new-tokens n", OPT_INT, offsetof(struct work_args, n_predict), "N", "512", 1, 1 << 20, .help = "most tokens of a reply"},
     {"reverse-prompt stop stop-words r", OPT_TEXTS, offsetof(struct work_args, stop), "TEXT", .help = "end a reply before this text, \\n and the like replaced; may be repeated"},
+    {"stop-token-ids", OPT_NUMBERS, offsetof(struct work_args, stop_ids), "IDS", NULL, 0, 1 << 24, .help = "end a reply at these tokens too"},
     {"ignore-eos", OPT_FLAG, offsetof(struct work_args, ignore_eos), .help = "go on behind the end-of-text token"},
     {"special", OPT_FLAG, offsetof(struct work_args, how.special), .help = "<|im_start|> and the like in the prompts are tokens"},
     {"bos", OPT_FLAG, offsetof(struct work_args, how.bos), NULL, "on", .help = "begin with the beginning-of-text token where the model asks for it"},
@@ -107,6 +109,8 @@ static int fill_options(struct benchmark *b)
     if (r >= 0)
         r = copy_stops(&a->work.stop, 1, &b->stop, b->err);
     b->o.ignore_eos = a->work.ignore_eos;
+    b->o.eos = a->work.stop_ids.value;
+    b->o.n_eos = a->work.stop_ids.n;
     b->o.show_special = a->work.how.special;
     return r;
 }
@@ -122,7 +126,8 @@ static int add_code_stops(struct benchmark *b)
     return (b->python = sandbox_python(b->err)) ? 0 : b->err->code;
 }
 
-static char *text_list(const struct texts *t)
+/* Stop strings, then stop ids. */
+static char *list_stops(const struct texts *t, const struct numbers *ids)
 {
     char *json = NULL;
     size_t n = 0;
@@ -134,6 +139,8 @@ static char *text_list(const struct texts *t)
         fputs(i ? ", " : "", out);
         print_json_string(out, t->item[i], strlen(t->item[i]));
     }
+    for (int i = 0; i < ids->n; i++)
+        fprintf(out, "%s%d", i || t->n ? ", " : "", ids->value[i]);
     fputc(']', out);
     return fclose(out) ? NULL : json;
 }
@@ -192,7 +199,7 @@ static void record_settings(const struct benchmark *b, struct record *r, const c
 static int describe_settings(struct benchmark *b)
 {
     struct record r = {0};
-    char hash[2][17], *stops = text_list(&b->stop);
+    char hash[2][17], *stops = list_stops(&b->stop, &b->a->work.stop_ids);
     size_t n = 0;
     FILE *out = stops ? open_memstream(&b->settings, &n) : NULL;
     snprintf(hash[0], sizeof hash[0], "%016llx", (unsigned long long)b->set.rows.hash);
@@ -464,9 +471,12 @@ static int report(struct benchmark *b)
 
 /* ---- the command ---- */
 
-static int check_layers(const struct benchmark *b)
+static int check_numbers(const struct benchmark *b)
 {
     const lsk_model_info *info = lsk_model_about(b->m);
+    for (int i = 0; i < b->o.n_eos; i++)
+        if (b->o.eos[i] >= info->n_vocab)
+            return complain(b->err, LSK_EUSAGE, "--stop-token-ids: %d: this model has %d tokens: give 0 to %d", b->o.eos[i], info->n_vocab, info->n_vocab - 1);
     if (b->o.depth > info->n_layers)
         return complain(b->err, LSK_EUSAGE, "--depth: %d: this model has %d layers: give 1 to %d, or 0", b->o.depth, info->n_layers, info->n_layers);
     return check_exit_layer(info, b->o.exit_layer, b->err);
@@ -502,7 +512,7 @@ static int benchmark(const void *args, lsk_error *err)
     if (r >= 0 && b.a->work.run_code)
         r = add_code_stops(&b);
     if (r >= 0)
-        r = (b.m = open_model(&b.a->model, &b.a->show, err)) ? check_layers(&b) : err->code;
+        r = (b.m = open_model(&b.a->model, &b.a->show, err)) ? check_numbers(&b) : err->code;
     if (r >= 0) {
         b.profile = profile_find(lsk_model_about(b.m));
         r = testset_prepare(&b.set, b.m, &b.a->work.how, err);

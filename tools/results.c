@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "messages.h"
@@ -120,6 +121,8 @@ int results_open(struct results *all, const char *path, const char *settings, ls
     *all = (struct results){.path = path, .file = fopen(path, "a+e")};
     if (!all->file)
         return complain(err, LSK_ECREATE, "%s: cannot create: %s", excerpt_of(path).text, strerror(errno));
+    if (flock(fileno(all->file), LOCK_EX | LOCK_NB))
+        return complain(err, LSK_EIO, "%s: another run is writing it", excerpt_of(path).text);
     rewind(all->file);
     return read_all(all, settings, err);
 }

@@ -204,8 +204,13 @@ static int read_names(struct table *t, lsk_error *err)
     int r;
     while ((r = read_bytes(t, err)) > 0 && !t->n)
         row.line = t->line;
-    if (r > 0 && !(t->columns = t->too_long ? NULL : cut_row(t, &row, 1)))
-        r = complain(err, LSK_EDATA, "%s: line %lld: no names of columns: %s", excerpt_of(t->name).text, (long long)row.line, t->too_long ? "the line is too long" : row.bad);
+    t->columns = r <= 0 ? NULL : t->too_long ? spoil(&row, "the line is too long") : cut_row(t, &row, 1);
+    for (size_t i = 0; i < json_array_size(t->columns); i++)
+        for (size_t k = 0; k < i; k++)
+            if (json_equal(json_array_get(t->columns, i), json_array_get(t->columns, k)))
+                spoil(&row, "one of them is there twice");
+    if (r > 0 && *row.bad)
+        r = complain(err, LSK_EDATA, "%s: line %lld: no names of columns: %s", excerpt_of(t->name).text, (long long)row.line, row.bad);
     return r < 0 ? r : 0;
 }
 

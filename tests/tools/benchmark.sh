@@ -58,6 +58,7 @@ refuse 64 "no data set given: --data-path FILE" m.gguf
 refuse 66 "none.jsonl: No such file" m.gguf --data-path none.jsonl
 refuse 64 "--dataset" m.gguf --data-path rows.jsonl --dataset xsum
 refuse 64 "--exit-layer: 9: this model has 8 layers" m.gguf --data-path good.jsonl --exit-layer 9
+refuse 64 "--stop-token-ids: 300: this model has 258 tokens" m.gguf --data-path good.jsonl --stop-token-ids 300
 refuse 64 "--run-code: replies of custom_jsonl are no programs" m.gguf --data-path rows.jsonl --run-code
 echo '{"text": 1, "id": 2}' >other.jsonl
 refuse 65 'other.jsonl: line 1: no column "prompt": there are text, id' m.gguf --data-path other.jsonl

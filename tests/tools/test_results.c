@@ -77,6 +77,10 @@ static void goes_on_where_it_ended(void **state)
     results_close(&all);
     assert_int_equal(results_open(&all, path, "{\"run\": 1}", &err), 0);
     assert_int_equal(all.n, 3);
+    struct results other;
+    assert_int_equal(results_open(&other, path, "{\"run\": 1}", &err), LSK_EIO);
+    assert_non_null(strstr(err.text, "another run is writing it"));
+    results_close(&other);
     add(&all, 3, 4);
     results_close(&all);
     assert_int_equal(results_open(&all, path, "{\"run\": 1}", &err), 0);

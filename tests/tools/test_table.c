@@ -164,6 +164,7 @@ static void other_files_are_refused(void **state)
     refuses("a.txt", "plain", "neither JSONL");
     refuses("a.jsonl", " \n", "nothing in it");
     refuses("a.csv", "\"a\nb", "line 1: no names of columns");
+    refuses("a.tsv", "\na\tb\ta\n", "line 2: no names of columns: one of them is there twice");
     assert_int_equal(table_open(&t, "/nonexistent/a.csv", &err), LSK_ENOINPUT);
     table_close(&t);
     assert_true(table_open(&t, "/tmp", &err) < 0);
