@@ -32,7 +32,7 @@ j = json.load(open('out'))
 m = j['metrics']
 t = m['predicted_text']
 rows = [json.loads(l) for l in open(glob.glob(sys.argv[1])[0])][1:]
-assert $2, ($2, j)" "$1" 2>why || fail "not so: $2 $(tail -n 1 why)"; }
+assert ($2), ($2, j)" "$1" 2>why || fail "not so: $2 $(tail -n 1 why)"; }
 refuse() { # STATUS TEXT COMMAND...
     local code=$1 text=$2
     shift 2
@@ -83,11 +83,10 @@ cp logs/custom_jsonl-*.jsonl before
 try "again" 0 "$program" benchmark "${run[@]}" -o json
 says err "goes on behind 6 samples"
 cmp -s before logs/custom_jsonl-*.jsonl || fail "nothing was added"
-holds 'logs/*.jsonl' 'j["samples"] == 6 and j["bad_rows"] == 1 and j["bad_lines"] == [4] and j["settings"]["exit_layer"] == 2'
-holds 'logs/*.jsonl' 't["exact_match"] == 0 and t["edit_distance"] > 3 and 0 <= t["rouge-1"] <= 1 and t["bleu_score"] < 100 and t["pass@1"] is None'
-holds 'logs/*.jsonl' 'abs(m["acceptance_rate"]["mean"] - sum(r["acceptance_rate"] for r in rows) / 6) < 1e-9'
-holds 'logs/*.jsonl' 'j["drafted"] == sum(r["drafted"] for r in rows) and m["tokens_per_second"]["mean"] > 0'
-holds 'logs/*.jsonl' 'sorted(r["line"] for r in rows) == [1, 2, 3, 5, 6, 7] and [r["line"] for r in rows] != [1, 2, 3, 5, 6, 7]'
+holds 'logs/*.jsonl' 'j["samples"] == 6 and j["bad_rows"] == 1 and j["bad_lines"] == [4] and j["settings"]["exit_layer"] == 2 and t["exact_match"] == 0 and
+    t["edit_distance"] > 3 and 0 <= t["rouge-1"] <= 1 and t["bleu_score"] < 100 and t["pass@1"] is None and
+    abs(m["acceptance_rate"]["mean"] - sum(r["acceptance_rate"] for r in rows) / 6) < 1e-9 and j["drafted"] == sum(r["drafted"] for r in rows) and
+    m["tokens_per_second"]["mean"] > 0 and sorted(r["line"] for r in rows) == [1, 2, 3, 5, 6, 7] and [r["line"] for r in rows] != [1, 2, 3, 5, 6, 7]'
 try "a plain one is another file" 0 "$program" benchmark m.gguf --data-path rows.jsonl -n 20 --num-samples 2 -o json --output-dir plain
 holds 'plain/*.jsonl' 'm["acceptance_rate"]["mean"] is None and len(rows) == 2'
 replies() { python3 -c 'import json, sys; print([json.loads(l)["reply"] for l in open(sys.argv[1]).readlines()[1:int(sys.argv[2])]])' "$1" "$2"; }
