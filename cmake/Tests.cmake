@@ -8,7 +8,7 @@ endif()
 enable_testing()
 
 # `ctest -LE slow` (the sanitizer build) leaves these out: they run long, or nothing that is compiled.
-set(SLOW_TESTS test_identity test_conformance test_golden test_make_model test_gates)
+set(SLOW_TESTS test_identity test_conformance test_golden test_make_model test_gates test_metrics_package)
 # These keep all cores busy themselves: two at once would wait for one another.
 set(ALL_CORES test_identity test_golden test_backend)
 

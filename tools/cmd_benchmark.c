@@ -375,6 +375,7 @@ static int run_samples(struct benchmark *b)
     const int first = b->begun = b->results.n;
     int r = 0;
     b->progress = progress_start(b->a->show.progress);
+    b->start_ns = now_ns();
     if (first < b->wanted)
         r = take_sample(b, first, 0); /* the very first tokens are slow */
     b->start_ns = now_ns();
