@@ -8,7 +8,7 @@ endif()
 enable_testing()
 
 # `ctest -LE slow` (the sanitizer build) leaves these out: they run long, or nothing that is compiled, or in a process that was started without a sanitizer.
-set(SLOW_TESTS test_identity test_conformance test_golden test_make_model test_gates test_llama_cpp test_python)
+set(SLOW_TESTS test_identity test_conformance test_golden test_make_model test_gates test_llama_cpp test_python test_metrics_package)
 # These keep all cores busy themselves: two at once would wait for one another.
 set(ALL_CORES test_identity test_golden test_backend)
 
@@ -68,6 +68,11 @@ foreach(source ${FUZZ_SOURCES})
   target_include_directories(${name} PRIVATE src include tests)
   target_link_libraries(${name} PRIVATE dependencies)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  if(name STREQUAL fuzz_table) # of the program, not of the library
+    target_sources(${name} PRIVATE tools/table.c tools/messages.c)
+    target_include_directories(${name} PRIVATE tools)
+    target_compile_options(${name} PRIVATE $<$<BOOL:${LSK_FUZZ}>:-fsanitize=fuzzer-no-link>)
+  endif()
   if(LSK_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
     set(replay -runs=0)

@@ -107,16 +107,8 @@ static int fill_options(const struct run_args *a, lsk_generate_options *o, struc
     o->eos = a->reply.stop_ids.value;
     o->n_eos = a->reply.stop_ids.n;
     o->show_special = a->prompt.special;
-    while (stop->n < a->reply.stop.n) {
-        char *copy = strdup(a->reply.stop.item[stop->n]);
-        if (!copy)
-            return complain(err, LSK_EOS, "out of memory");
-        if (a->prompt.escape)
-            replace_escapes(copy);
-        stop->item[stop->n++] = copy;
-        if (!*copy)
-            return complain(err, LSK_EUSAGE, "--reverse-prompt: a stop string may not be empty");
-    }
+    if (copy_stops(&a->reply.stop, a->prompt.escape, stop, err) < 0)
+        return err->code;
     o->stop = stop->item;
     o->n_stop = stop->n;
     return apply_drafting(&a->draft, o, err);
@@ -217,8 +209,7 @@ static int run(const void *args, lsk_error *err)
     free(tokens);
     free(text);
     free_limits(&limits);
-    for (int i = 0; i < stop.n; i++)
-        free((char *)stop.item[i]);
+    free_stops(&stop);
     return r < 0 ? r : 0;
 }
 

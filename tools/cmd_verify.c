@@ -8,12 +8,14 @@
 #include "messages.h"
 #include "profile.h"
 #include "summary.h"
+#include "testset.h"
 
 struct verify_args {
     struct model_args model;
     struct head_args head;
     struct limit_args limits;
     struct show_args show;
+    struct testset_args data;
     struct texts prompts;
     const char *file, *drafter;
     int n_predict, bos, special, ignore_eos;
@@ -37,12 +39,14 @@ static const struct option combination_options[] = {
      .help = "drafts in a round; without it the profile's, or else 1,4,12"},
     {"temp temperature", OPT_REALS, offsetof(struct verify_args, temperatures), "LIST", "0", 0, 100, .help = "temperatures"},
     {"seed s", OPT_NUMBERS, offsetof(struct verify_args, seeds), "LIST", "0", 0, 2147483647, .help = "seeds, for each temperature above 0"},
-    {"drafter", OPT_TEXT, offsetof(struct verify_args, drafter), "NAMES", "exit", .choices = "exit ngram recycle none", .help = "what proposes drafts: one, or several joined by +"},
+    {"drafter", OPT_TEXT, offsetof(struct verify_args, drafter), "LIST", "exit",
+     .help = "what proposes drafts, parted by commas: exit, ngram, recycle, several of them joined by +; all: each of the three, and all together"},
     {0}};
 
 static const struct option_group groups[] = {{"model", model_options, offsetof(struct verify_args, model)},
                                              {"model from the hub", hub_options, offsetof(struct verify_args, model.hub)},
                                              {"prompts", prompt_list_options, 0},
+                                             {"prompts of a data set", testset_options, offsetof(struct verify_args, data)},
                                              {"combinations (every one is compared with plain decoding)", combination_options, 0},
                                              {"what replies may say", limit_options, offsetof(struct verify_args, limits)},
                                              {"the head of drafts", head_options, offsetof(struct verify_args, head)},
@@ -51,12 +55,13 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
 
 struct tokens {
     int n, cap;
+    int64_t line; /* of a prompt in a data set; 0: it is from none */
     enum lsk_finish finish; /* of a reply */
     int32_t *token;
 };
 
 /* What one plain reply is made of, and the reply. */
-struct sample {
+struct plain {
     const struct tokens *prompt;
     int prompt_number;
     double temperature;
@@ -67,11 +72,20 @@ struct sample {
 struct plan {
     struct tokens *prompts;
     int n_prompts;
-    struct sample *samples;
+    struct plain *samples;
     int n_samples;
     struct numbers exit_layers, drafts;
     struct profile profile;
     lsk_generate_options limits; /* nothing else is set */
+    char *names;          /* the drafters' */
+    const char **drafter; /* [n_drafters] */
+    int n_drafters;
+};
+
+/* What is compared with plain decoding. */
+struct combination {
+    const char *drafter;
+    int exit_layer, drafts; /* exit_layer 0: none of the drafters asks for it */
 };
 
 static int collect(void *ud, const lsk_event *e)
@@ -83,13 +97,12 @@ static int collect(void *ud, const lsk_event *e)
     return terminal_interrupted();
 }
 
-static int reply_tokens(const struct verify_args *a, const struct plan *p, lsk_session *s, const struct sample *x, int exit_layer, int drafts, struct tokens *out,
-                        lsk_error *err)
+static int reply_tokens(const struct verify_args *a, const struct plan *p, lsk_session *s, const struct plain *x, const struct combination *c, struct tokens *out, lsk_error *err)
 {
     lsk_generate_options o = p->limits;
-    o.drafter = drafts ? a->drafter : "none";
-    o.exit_layer = exit_layer;
-    o.num_speculations = drafts ? drafts : -1;
+    o.drafter = c->drafter;
+    o.exit_layer = c->exit_layer;
+    o.num_speculations = c->drafts ? c->drafts : -1;
     o.temperature = (float)x->temperature;
     o.seed = (uint64_t)x->seed;
     o.max_tokens = a->n_predict;
@@ -121,46 +134,71 @@ static int equal(const struct tokens *a, const struct tokens *b)
     return a->n == b->n && a->finish == b->finish && !memcmp(a->token, b->token, (size_t)a->n * sizeof *a->token);
 }
 
-static void say_difference(const lsk_model *m, const struct sample *x, const struct tokens *got, int exit_layer, int drafts)
+/* "exit layer 2", "ngram", "ngram+exit, exit layer 2" */
+static const char *name_of(const struct combination *c, char *out, size_t cap)
+{
+    size_t n = strcmp(c->drafter, "exit") ? (size_t)snprintf(out, cap, "%s%s", c->drafter, c->exit_layer ? ", " : "") : 0;
+    if (c->exit_layer && n < cap)
+        snprintf(out + n, cap - n, "exit layer %d", c->exit_layer);
+    return out;
+}
+
+static void say_difference(const lsk_model *m, const struct plain *x, const struct tokens *got, const struct combination *c)
 {
     int at = 0;
+    char name[120], line[48] = "";
     while (at < x->plain.n && at < got->n && x->plain.token[at] == got->token[at])
         at++;
-    printf("different: prompt %d, position %d of the reply, exit layer %d, %d draft%s, temperature %g, seed %d: plain %s, drafted %s\n",
-           x->prompt_number + 1, at, exit_layer, drafts, plural(drafts), x->temperature, x->seed, place_text(m, &x->plain, at).text, place_text(m, got, at).text);
+    if (x->prompt->line)
+        snprintf(line, sizeof line, " (line %lld)", (long long)x->prompt->line);
+    printf("different: prompt %d%s, position %d of the reply, %s, %d draft%s, temperature %g, seed %d: plain %s, drafted %s\n", x->prompt_number + 1, line, at,
+           name_of(c, name, sizeof name), c->drafts, plural(c->drafts), x->temperature, x->seed, place_text(m, &x->plain, at).text, place_text(m, got, at).text);
 }
 
 struct verdict {
     long compared; /* tokens */
-    int different; /* replies */
+    int replies[2], different[2]; /* greedy, sampled */
 };
 
-/* One exit layer and draft count against all samples: a row of the table. */
-static int compare(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, int exit_layer, int drafts,
-                   struct verdict *all, lsk_error *err)
+static void print_row(const struct combination *c, const struct verdict *v, long drafted, long accepted, long rounds)
+{
+    char exit_layer[16] = "-";
+    if (c->exit_layer)
+        snprintf(exit_layer, sizeof exit_layer, "%d", c->exit_layer);
+    printf("%10s  %6d  %8ld  %9d  %10.3f  %15.2f  %s\n", exit_layer, c->drafts, v->compared, v->different[0] + v->different[1], drafted ? (double)accepted / (double)drafted : 0,
+           rounds ? 1 + (double)accepted / (double)rounds : 1, c->drafter);
+}
+
+/* One combination against all samples: a row of the table. */
+static int compare(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, const struct combination *c, struct verdict *all, lsk_error *err)
 {
     struct tokens got;
-    long compared = 0, drafted = 0, accepted = 0, rounds = 0;
-    int different = 0, r = make_tokens(&got, a->n_predict, err);
+    struct verdict v = {0};
+    long drafted = 0, accepted = 0, rounds = 0;
+    int r = make_tokens(&got, a->n_predict, err);
     for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
-        const struct sample *x = &p->samples[i];
-        r = reply_tokens(a, p, s, x, exit_layer, drafts, &got, err);
+        const struct plain *x = &p->samples[i];
+        const int sampled = x->temperature > 0;
+        r = reply_tokens(a, p, s, x, c, &got, err);
         if (r < 0 || terminal_interrupted()) /* what an interruption cut short is no difference */
             break;
         const lsk_stats *stats = lsk_session_stats(s);
-        compared += got.n;
+        v.compared += got.n;
         drafted += stats->drafted;
         accepted += stats->accepted;
         rounds += stats->rounds;
-        if (!equal(&got, &x->plain) && !different++ && !all->different)
-            say_difference(m, x, &got, exit_layer, drafts);
+        v.replies[sampled]++;
+        if (!equal(&got, &x->plain) && !v.different[sampled]++ && !v.different[!sampled] && !all->different[0] && !all->different[1])
+            say_difference(m, x, &got, c);
     }
     free(got.token);
     if (r >= 0)
-        printf("%10d  %6d  %8ld  %9d  %10.3f  %8.2f\n", exit_layer, drafts, compared, different, drafted ? (double)accepted / (double)drafted : 0,
-               rounds ? 1 + (double)accepted / (double)rounds : 1);
-    all->compared += compared;
-    all->different += different;
+        print_row(c, &v, drafted, accepted, rounds);
+    all->compared += v.compared;
+    for (int i = 0; i < 2; i++) {
+        all->replies[i] += v.replies[i];
+        all->different[i] += v.different[i];
+    }
     return r;
 }
 
@@ -173,30 +211,77 @@ static void print_head(const struct plan *p)
     putchar('\n');
 }
 
+/* Every drafter, with every exit layer where it has one. */
+static int compare_drafters(const struct verify_args *a, const struct plan *p, lsk_session *s, const lsk_model *m, struct verdict *all, lsk_error *err)
+{
+    int r = 0;
+    for (int n = 0; r >= 0 && n < p->n_drafters; n++) {
+        const int exits = strstr(p->drafter[n], "exit") ? p->exit_layers.n : 1;
+        for (int e = 0; e < exits; e++)
+            for (int d = 0; r >= 0 && d < p->drafts.n && !terminal_interrupted(); d++) {
+                const struct combination c = {p->drafter[n], strstr(p->drafter[n], "exit") ? p->exit_layers.value[e] : 0, p->drafts.value[d]};
+                r = compare(a, p, s, m, &c, all, err);
+            }
+    }
+    return r;
+}
+
+static void print_verdict(const struct verdict *v)
+{
+    static const char *const names[] = {"greedy", "sampled"};
+    const int different = v->different[0] + v->different[1];
+    for (int i = 0; i < 2; i++)
+        if (v->replies[i])
+            printf("%s: %d of %d repl%s differ%s (%.2f %%)\n", names[i], v->different[i], v->replies[i], v->replies[i] == 1 ? "y" : "ies", v->replies[i] == 1 ? "s" : "",
+                   100.0 * v->different[i] / v->replies[i]);
+    puts(different                ? "NOT the same text"
+         : terminal_interrupted() ? "interrupted: not every reply was compared"
+         : !v->compared           ? "NOTHING compared: no reply has a token"
+                                  : "every drafted reply equals plain decoding");
+}
+
 static int compare_all(const struct verify_args *a, struct plan *p, lsk_model *m, lsk_error *err)
 {
+    const struct combination plain = {.drafter = "none"};
     lsk_session *s = lsk_session_open(m, err);
     struct verdict all = {0};
     int r = s ? 0 : err->code;
     for (int i = 0; r >= 0 && i < p->n_samples && !terminal_interrupted(); i++) {
         r = make_tokens(&p->samples[i].plain, a->n_predict, err);
         if (r >= 0)
-            r = reply_tokens(a, p, s, &p->samples[i], 0, 0, &p->samples[i].plain, err);
+            r = reply_tokens(a, p, s, &p->samples[i], &plain, &p->samples[i].plain, err);
     }
     if (r >= 0)
         print_head(p);
     if (r >= 0)
-        printf("exit layer  drafts    tokens  different  acceptance  accepted length\n");
-    for (int e = 0; r >= 0 && e < p->exit_layers.n; e++)
-        for (int d = 0; r >= 0 && d < p->drafts.n && !terminal_interrupted(); d++)
-            r = compare(a, p, s, m, p->exit_layers.value[e], p->drafts.value[d], &all, err);
+        printf("exit layer  drafts    tokens  different  acceptance  accepted length  drafter\n");
+    if (r >= 0)
+        r = compare_drafters(a, p, s, m, &all, err);
     lsk_session_close(s);
     if (r >= 0)
-        puts(all.different            ? "NOT the same text"
-             : terminal_interrupted() ? "interrupted: not every reply was compared"
-             : !all.compared          ? "NOTHING compared: no reply has a token"
-                                      : "every drafted reply equals plain decoding");
-    return r < 0 ? r : all.different || !all.compared;
+        print_verdict(&all);
+    return r < 0 ? r : all.different[0] || all.different[1] || !all.compared;
+}
+
+/* The prompts of the data set behind those that there are. */
+static int read_testset(const struct verify_args *a, const lsk_model *m, struct testset *set, struct plan *p, lsk_error *err)
+{
+    const struct prompt_args how = {.bos = a->bos, .special = a->special};
+    int r = testset_prepare(set, m, &how, err);
+    struct tokens *bigger = r >= 0 ? realloc(p->prompts, (size_t)(p->n_prompts + set->n + 1) * sizeof *bigger) : NULL;
+    if (r >= 0 && !bigger)
+        return complain(err, LSK_EOS, "out of memory");
+    p->prompts = bigger ? bigger : p->prompts;
+    for (int i = 0; r >= 0 && i < set->n; i++) {
+        struct sample s;
+        r = testset_sample(set, m, &how, i, &s, err);
+        if (r < 0)
+            break;
+        p->prompts[p->n_prompts++] = (struct tokens){.n = s.n, .token = s.token, .line = s.line};
+        s.token = NULL;
+        sample_free(&s);
+    }
+    return r;
 }
 
 /* Prompts from -p and the lines of the file; empty lines are none, but -p "" is a mistake. */
@@ -222,11 +307,11 @@ static int read_prompts(const struct verify_args *a, const lsk_model *m, char *l
         if (r >= 0 && *text && (r = t->n = encode_prompt(m, &how, text, strlen(text), &t->token, err)) >= 0)
             p->n_prompts++;
     }
-    if (r < 0 || p->n_prompts)
+    if (r < 0 || p->n_prompts || a->data.path)
         return r < 0 ? r : 0;
     if (a->file)
         return complain(err, LSK_EUSAGE, "%s: no prompts: every line is empty", excerpt_of(a->file).text);
-    return complain(err, LSK_EUSAGE, "no prompts: give -p TEXT or -f FILE");
+    return complain(err, LSK_EUSAGE, "no prompts: give -p TEXT, -f FILE or --data-path FILE");
 }
 
 static int plan_samples(const struct verify_args *a, struct plan *p, lsk_error *err)
@@ -237,8 +322,26 @@ static int plan_samples(const struct verify_args *a, struct plan *p, lsk_error *
     for (int i = 0; i < p->n_prompts; i++)
         for (int t = 0; t < a->temperatures.n; t++)
             for (int s = 0; s < (a->temperatures.value[t] > 0 ? a->seeds.n : 1); s++)
-                p->samples[p->n_samples++] = (struct sample){&p->prompts[i], i, a->temperatures.value[t], a->seeds.value[s], {0}};
+                p->samples[p->n_samples++] = (struct plain){&p->prompts[i], i, a->temperatures.value[t], a->seeds.value[s], {0}};
     return 0;
+}
+
+/* "exit,ngram" or "all" as names that there are. */
+static int plan_drafters(const struct verify_args *a, struct plan *p, lsk_error *err)
+{
+    char *rest, *name;
+    int r = 0;
+    p->names = rest = strdup(strcmp(a->drafter, "all") ? a->drafter : "exit,ngram,recycle,ngram+exit+recycle");
+    p->drafter = p->names ? calloc(strlen(p->names) + 1, sizeof *p->drafter) : NULL;
+    if (!p->drafter)
+        return complain(err, LSK_EOS, "out of memory");
+    while (r >= 0 && (name = strsep(&rest, ","))) {
+        r = check_drafter(name, err);
+        if (r >= 0 && !strcmp(name, "none"))
+            r = complain(err, LSK_EUSAGE, "--drafter none: plain decoding has nothing to be compared with: give exit");
+        p->drafter[p->n_drafters++] = name;
+    }
+    return r;
 }
 
 /* Which exit layers and drafts: those asked for, else the profile's, else some of each. */
@@ -281,15 +384,18 @@ static int verify(const void *args, lsk_error *err)
     const struct verify_args *a = args;
     struct plan p = {0};
     struct limit_values limits = {.text = NULL};
+    struct testset set = {0};
     char *lines = NULL;
     size_t n = 0;
     lsk_model *m = NULL;
-    int r = !strcmp(a->drafter, "none") ? complain(err, LSK_EUSAGE, "--drafter none: plain decoding has nothing to be compared with: give exit") : check_drafter(a->drafter, err);
+    int r = plan_drafters(a, &p, err);
     for (int i = 0; r >= 0 && i < a->drafts.n; i++)
         if (!a->drafts.value[i])
             r = complain(err, LSK_EUSAGE, "--num-speculations 0: plain decoding has nothing to be compared with: give 1 to %d", LSK_MAX_DRAFTS);
     if (r >= 0 && a->file)
         r = read_stream(a->file, &lines, &n, err);
+    if (r >= 0 && a->data.path)
+        r = testset_open(&set, &a->data, 0, err);
     if (r >= 0)
         r = apply_limits(&a->limits, &limits, &p.limits, err);
     if (r >= 0)
@@ -302,6 +408,8 @@ static int verify(const void *args, lsk_error *err)
         p.profile = profile_find(lsk_model_about(m));
     if (r >= 0)
         r = read_prompts(a, m, lines, &p, err);
+    if (r >= 0 && a->data.path)
+        r = read_testset(a, m, &set, &p, err);
     if (r >= 0)
         r = plan_samples(a, &p, err);
     if (r >= 0)
@@ -318,6 +426,9 @@ static int verify(const void *args, lsk_error *err)
     free(p.samples);
     free(p.prompts);
     free_limits(&limits);
+    free(p.names);
+    free(p.drafter);
+    testset_close(&set);
     free(lines);
     return r;
 }
@@ -325,11 +436,11 @@ static int verify(const void *args, lsk_error *err)
 const struct command command_verify = {
     "verify",
     "compares drafted replies with plain decoding, token for token",
-    "[MODEL] [-p TEXT | -f FILE] [OPTIONS]",
-    "Every prompt is continued plainly and with every combination of exit layer and draft count. Exit status 0 says that all replies are equal\n"
+    "[MODEL] [-p TEXT | -f FILE | --data-path FILE] [OPTIONS]",
+    "Every prompt is continued plainly and with every combination of drafter, exit layer and draft count. Exit status 0 says that all replies are equal\n"
     "(tokens and the reason of their end), 1 that one is not (then the first differing position is printed) or that there was nothing to compare.",
     "  layerskip verify model.gguf -p \"Once upon a time\" --exit-layer 1-29 --num-speculations 1-12\n"
-    "  layerskip verify ./layerskip-llama2-7B -f prompts.txt --temp 0,0.6 --seed 1-5 -n 256\n",
+    "  layerskip verify ./layerskip-llama2-7B --dataset human_eval --data-path HumanEval.jsonl --num-samples 20 --drafter all --temp 0,0.6 --seed 1-5 -n 256\n",
     "model",
     groups,
     sizeof(struct verify_args),

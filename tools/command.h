@@ -18,7 +18,7 @@ struct command {
     void (*more_help)(FILE *out);                 /* what --help adds below the options, or NULL */
 };
 
-extern const struct command command_run, command_chat, command_info, command_tokenize, command_synth, command_verify, command_bench, command_quantize, command_train,
+extern const struct command command_run, command_chat, command_info, command_tokenize, command_synth, command_verify, command_bench, command_benchmark, command_quantize, command_train,
     command_generate_corpus, command_plot, command_perplexity, command_pull, command_list, command_rm;
 
 #endif

@@ -320,6 +320,28 @@ int check_drafter(const char *names, lsk_error *err)
     return 0;
 }
 
+int copy_stops(const struct texts *given, int escape, struct texts *out, lsk_error *err)
+{
+    for (*out = (struct texts){0}; out->n < given->n;) {
+        char *copy = strdup(given->item[out->n]);
+        if (!copy)
+            return complain(err, LSK_EOS, "out of memory");
+        if (escape)
+            replace_escapes(copy);
+        out->item[out->n++] = copy;
+        if (!*copy)
+            return complain(err, LSK_EUSAGE, "--reverse-prompt: a stop string may not be empty");
+    }
+    return 0;
+}
+
+void free_stops(struct texts *stops)
+{
+    for (int i = 0; i < stops->n; i++)
+        free((char *)stops->item[i]);
+    stops->n = 0;
+}
+
 int apply_head(const struct head_args *a, lsk_model_options *needs, lsk_error *err)
 {
     uint64_t n = 0;

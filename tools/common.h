@@ -62,6 +62,10 @@ uint64_t seed_of(uint64_t asked); /* itself; another one each time for UINT64_MA
 int apply_sampling(const struct sampling_args *a, lsk_generate_options *o, lsk_error *err);
 int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_error *err);
 
+/* Stop strings as the library wants them: copies, escapes replaced where `escape` says so. Free them in any case. */
+int copy_stops(const struct texts *given, int escape, struct texts *out, lsk_error *err);
+void free_stops(struct texts *stops);
+
 int apply_head(const struct head_args *a, lsk_model_options *needs, lsk_error *err);
 
 int check_device(const char *device, lsk_error *err); /* auto, cpu, cuda, cuda:N */

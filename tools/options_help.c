@@ -89,7 +89,7 @@ void options_describe(FILE *out, const struct option_group *groups)
     for (const struct option_group *g = groups; g->title; g++) {
         fprintf(out, "\n%s\n", g->title);
         for (const struct option *o = g->options; o->names; o++) {
-            char names[96], meaning[800];
+            char names[160], meaning[800];
             describe_names(o, names, sizeof names);
             option_meaning(o, meaning, sizeof meaning);
             int column = fprintf(out, "%s", names);

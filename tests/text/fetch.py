@@ -24,16 +24,17 @@ def run(what, *command, **more):
         raise Unavailable("%s: %s" % (what, r.stdout.decode(errors="replace").strip()[-300:]))
 
 
-def into_environment():
+def into_environment(name="venv", packages=PIP):
     """Runs the script again under a Python that has the reference libraries."""
-    python = os.path.join(CACHE, "venv", "bin", "python")
-    if os.path.realpath(sys.prefix) == os.path.realpath(os.path.join(CACHE, "venv")):
+    folder = os.path.join(CACHE, name)
+    python = os.path.join(folder, "bin", "python")
+    if os.path.realpath(sys.prefix) == os.path.realpath(folder):
         return
-    done = os.path.join(CACHE, "venv", "complete")
+    done = os.path.join(folder, "complete")
     if not os.path.exists(done):
         os.makedirs(CACHE, exist_ok=True)
-        run("python3-venv", sys.executable, "-m", "venv", os.path.join(CACHE, "venv"))
-        run(" ".join(PIP), python, "-m", "pip", "install", "-q", *PIP)
+        run("python3-venv", sys.executable, "-m", "venv", folder)
+        run(" ".join(packages), python, "-m", "pip", "install", "-q", *packages)
         open(done, "w").close()
     os.execv(python, [python] + sys.argv)
 
