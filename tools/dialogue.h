@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "layerskip.h"
+#include "profile.h"
 #include "summary.h"
 
 struct dialogue {
@@ -14,6 +15,7 @@ struct dialogue {
     json_t *messages; /* as lsk_chat_render takes them; a system message is the first */
     lsk_chat_options how;
     lsk_generate_options ask;
+    struct profile profile; /* how answers are drafted where nobody says otherwise */
     int colour, progress;
     lsk_stats stats;  /* of the last answer */
     struct reply_facts facts;
