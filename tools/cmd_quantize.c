@@ -190,8 +190,7 @@ const struct command command_quantize = {
     "[OPTIONS] IN OUT [TYPE [THREADS]]",
     "From a Hugging Face folder or a GGUF file to GGUF: what this program and llama.cpp and its kin load. A weight is rounded once, to the nearest value of the\n"
     "type, as --weights does it while loading. The report says for each kind of tensor what it takes and how far values moved.",
-    "  layerskip quantize ./layerskip-llama3.2-1B layerskip-1b-q8_0.gguf --type q8_0\n"
-    "  layerskip quantize ./layerskip-llama3.2-1B layerskip-1b.gguf Q4_K_M\n"
+    "  layerskip quantize ./layerskip-llama3.2-1B layerskip-1b-q4_k_m.gguf --type q4_k_m\n"
     "  layerskip quantize model.gguf small.gguf q4_0 --output-type f16 --split-max-size 50M\n",
     "in out type threads",
     groups,

@@ -49,7 +49,7 @@ static void test_every_shape_is_usable(void **state)
         assert_int_equal(s->rope_factor != 0, s->rope_original != 0);
         assert_false(s->twins && (s->tied || s->vocab % 2));
     }
-    assert_int_equal(n, 16);
+    assert_int_equal(n, 17);
     assert_null(shape_at(-1));
     assert_null(shape_find("tin"));
     assert_null(shape_find(""));
