@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "common.h"
+#include "constraints.h"
 #include "folders.h"
 #include "messages.h"
 #include "profile.h"
@@ -29,6 +30,7 @@ struct benchmark_args {
     struct testset_args data;
     struct work_args work;
     struct sampling_args sampling;
+    struct limit_args limits;
     struct draft_args draft;
     struct head_args head;
     struct show_args show;
@@ -63,6 +65,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
                                              {"replies", reply_options, offsetof(struct benchmark_args, work)},
                                              {"running code", code_options, offsetof(struct benchmark_args, work)},
                                              {"sampling", sampling_options, offsetof(struct benchmark_args, sampling)},
+                                             {"what replies may say", limit_options, offsetof(struct benchmark_args, limits)},
                                              {"self-speculation", draft_options, offsetof(struct benchmark_args, draft)},
                                              {"the head of drafts", head_options, offsetof(struct benchmark_args, head)},
                                              {"results", result_options, offsetof(struct benchmark_args, work)},
@@ -77,6 +80,7 @@ struct benchmark {
     struct results results;
     struct profile profile;
     struct texts stop;
+    struct limit_values limits;
     lsk_generate_options o;
     lsk_model *m;
     char *python;   /* NULL: no code is run */
@@ -107,6 +111,8 @@ static int fill_options(struct benchmark *b)
     if (r >= 0)
         r = apply_drafting(&a->draft, &b->o, b->err);
     if (r >= 0)
+        r = apply_limits(&a->limits, &b->limits, &b->o, b->err);
+    if (r >= 0)
         r = copy_stops(&a->work.stop, 1, &b->stop, b->err);
     b->o.ignore_eos = a->work.ignore_eos;
     b->o.eos = a->work.stop_ids.value;
@@ -126,8 +132,8 @@ static int add_code_stops(struct benchmark *b)
     return (b->python = sandbox_python(b->err)) ? 0 : b->err->code;
 }
 
-/* Stop strings, then stop ids. */
-static char *list_stops(const struct texts *t, const struct numbers *ids)
+/* Texts, then numbers, as JSON. */
+static char *list_texts(const struct texts *t, const struct numbers *ids)
 {
     char *json = NULL;
     size_t n = 0;
@@ -150,7 +156,7 @@ static void record_flag(struct record *r, const char *key, int on)
     record_raw(r, key, on ? "true" : "false");
 }
 
-static void record_settings(const struct benchmark *b, struct record *r, const char *stops, char hash[2][17])
+static void record_settings(const struct benchmark *b, struct record *r, const char *stops, const char *biases, char hash[2][17])
 {
     const struct benchmark_args *a = b->a;
     const lsk_model_info *info = lsk_model_about(b->m);
@@ -184,6 +190,13 @@ static void record_settings(const struct benchmark *b, struct record *r, const c
     record_number(r, "top_p", "%.9g", b->o.top_p);
     record_number(r, "min_p", "%.9g", b->o.min_p);
     record_whole(r, "seed", b->o.seed);
+    record_number(r, "repeat_penalty", "%.9g", a->limits.repeat);
+    record_number(r, "repeat_last_n", "%.0f", a->limits.last_n);
+    record_number(r, "presence_penalty", "%.9g", a->limits.presence);
+    record_number(r, "frequency_penalty", "%.9g", a->limits.frequency);
+    record_raw(r, "logit_bias", biases);
+    record_text(r, "grammar", b->o.grammar);
+    record_text(r, "json_schema", b->o.json_schema);
     record_text(r, "drafter", b->o.drafter);
     record_number(r, "exit_layer", "%.0f", b->o.exit_layer);
     record_number(r, "num_speculations", "%.0f", b->o.num_speculations);
@@ -199,16 +212,17 @@ static void record_settings(const struct benchmark *b, struct record *r, const c
 static int describe_settings(struct benchmark *b)
 {
     struct record r = {0};
-    char hash[2][17], *stops = list_stops(&b->stop, &b->a->work.stop_ids);
+    char hash[2][17], *stops = list_texts(&b->stop, &b->a->work.stop_ids), *biases = list_texts(&b->a->limits.bias, &(struct numbers){0});
     size_t n = 0;
-    FILE *out = stops ? open_memstream(&b->settings, &n) : NULL;
+    FILE *out = stops && biases ? open_memstream(&b->settings, &n) : NULL;
     snprintf(hash[0], sizeof hash[0], "%016llx", (unsigned long long)b->set.rows.hash);
     snprintf(hash[1], sizeof hash[1], "%016llx", (unsigned long long)b->set.shot_rows.hash);
     if (out) {
-        record_settings(b, &r, stops, hash);
+        record_settings(b, &r, stops, biases, hash);
         record_json(out, &r);
     }
     free(stops);
+    free(biases);
     return out && !fclose(out) ? 0 : complain(b->err, LSK_EOS, "out of memory");
 }
 
@@ -480,7 +494,8 @@ static int check_numbers(const struct benchmark *b)
             return complain(b->err, LSK_EUSAGE, "--stop-token-ids: %d: this model has %d tokens: give 0 to %d", b->o.eos[i], info->n_vocab, info->n_vocab - 1);
     if (b->o.depth > info->n_layers)
         return complain(b->err, LSK_EUSAGE, "--depth: %d: this model has %d layers: give 1 to %d, or 0", b->o.depth, info->n_layers, info->n_layers);
-    return check_exit_layer(info, b->o.exit_layer, b->err);
+    int r = check_exit_layer(info, b->o.exit_layer, b->err);
+    return r < 0 ? r : check_limits(&b->a->limits, b->m, &b->o, b->err);
 }
 
 static int load_and_run(struct benchmark *b)
@@ -525,6 +540,7 @@ static int benchmark(const void *args, lsk_error *err)
     lsk_model_close(b.m);
     testset_close(&b.set);
     free_stops(&b.stop);
+    free_limits(&b.limits);
     free(b.python);
     free(b.settings);
     return r < 0 ? r : 0;

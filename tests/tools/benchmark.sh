@@ -190,6 +190,9 @@ try "synth" 0 "$real" synth --shape tiny model
 export LAYERSKIP_DEVICE=cpu
 try "real" 0 "$real" benchmark model --data-path rows.jsonl -n 16 --exit-layer 1 --num-speculations 2 --output-dir real -o json
 holds 'real/*.jsonl' 'len(rows) == 6 and 0 <= m["acceptance_rate"]["mean"] <= 1 and m["prefill_time"]["mean"] > 0 and m["total_time"]["mean"] > m["prefill_time"]["mean"]'
+echo '{"prompt": "Is it?", "response": "yes"}' >yes.jsonl
+try "a grammar" 0 "$real" benchmark model --data-path yes.jsonl -n 16 --grammar 'root ::= " yes"' --output-dir yes -o json
+holds 'yes/*.jsonl' 't["exact_match"] == 1 and t["edit_distance"] == 1 and t["rouge-1"] == 1 and j["settings"]["grammar"] == "root ::= \" yes\""'
 try "real verify" 0 "$real" verify model "${set[@]}" --exit-layer 1 --num-speculations 2 --temp 0,0.8 --drafter all
 says out "every drafted reply equals plain decoding"
 checks=$((checks + 1))
