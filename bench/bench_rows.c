@@ -181,7 +181,7 @@ static void serve(struct bench *b)
     char line[64], what[16];
     int n;
     for (int i = 0; i < b->n_text; i++)
-        printf(" %d" + !i, b->text[i]);
+        printf("%s%d", i ? " " : "", b->text[i]);
     printf("\n");
     prompt(b, b->context);
     while (fflush(stdout), fgets(line, sizeof line, stdin)) {

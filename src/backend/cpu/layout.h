@@ -97,16 +97,10 @@ static inline int32_t *operand_sums(uint8_t *row, int k) { return (int32_t *)(vo
 static inline float *operand_parts(uint8_t *row, int k) { return (float *)(void *)(row + k + (size_t)(k / QUANT_K) * 8); }
 static inline int32_t *operand_halves(uint8_t *row, int k) { return (int32_t *)(void *)(row + k + (size_t)(k / QUANT_K) * 12); }
 
-/* Everything of a 32-block b that follows from its codes and its scale. */
-static inline void operand_sum(uint8_t *row, int k, int b)
+/* Everything of a 32-block b that follows from its scale and the sums of its halves' codes. */
+static inline void operand_sum(uint8_t *row, int k, int b, const int32_t half[2])
 {
-    const int8_t *q = (const int8_t *)row + b * QUANT_K;
-    int32_t half[2] = {0};
-    for (int i = 0; i < QUANT_K / 2; i++) {
-        half[0] += q[i];
-        half[1] += q[i + QUANT_K / 2];
-    }
-    memcpy(operand_halves(row, k) + 2 * b, half, sizeof half);
+    memcpy(operand_halves(row, k) + 2 * b, half, 2 * sizeof *half);
     operand_sums(row, k)[b] = half[0] + half[1];
     operand_parts(row, k)[b] = operand_scales(row, k)[b] * (float)(half[0] + half[1]);
 }

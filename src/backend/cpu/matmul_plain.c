@@ -192,16 +192,21 @@ static void matmul(const struct matrix *w, const struct operand *x, int from, in
 }
 
 /* One block of 32 to int8. */
-static void quantise(const float *x, int8_t *q, float *dx)
+static void quantise(uint8_t *row, int all, int b, const float *x)
 {
+    int8_t *q = (int8_t *)row + b * QUANT_K;
+    int32_t half[2] = {0};
     uint32_t amax = 0;
     for (int k = 0; k < QUANT_K; k++) {
         uint32_t magnitude = f32_bits(x[k]) & 0x7fffffffu;
         amax = magnitude > amax ? magnitude : amax;
     }
-    float inverse = quant_inverse(amax, dx);
-    for (int k = 0; k < QUANT_K; k++)
+    float inverse = quant_inverse(amax, operand_scales(row, all) + b);
+    for (int k = 0; k < QUANT_K; k++) {
         q[k] = inverse > 0 ? (int8_t)rintf(flush(x[k]) * inverse) : 0;
+        half[k / (QUANT_K / 2)] += q[k];
+    }
+    operand_sum(row, all, b, half);
 }
 
 static void operand_row(struct operand *op, int r, const float *x, int cols)
@@ -218,8 +223,7 @@ static void operand_row(struct operand *op, int r, const float *x, int cols)
             float block[QUANT_K] = {0};
             int n = cols - b * QUANT_K < QUANT_K ? cols - b * QUANT_K : QUANT_K;
             memcpy(block, x + b * QUANT_K, (size_t)n * sizeof *x);
-            quantise(block, (int8_t *)row + b * QUANT_K, operand_scales(row, op->k) + b);
-            operand_sum(row, op->k, b);
+            quantise(row, op->k, b, block);
         }
     }
 }

@@ -55,11 +55,12 @@ INLINE float one_float(const uint8_t *p)
     return x;
 }
 
-/* To the nearest integers, ties to even; the larger of each; and of a register of integers the largest and the low bytes (which hold each) to memory. */
+/* To the nearest integers, ties to even; the larger of each; and of a register of integers the largest, the sum, and the low bytes (which hold each) to memory. */
 #ifdef __AVX512F__
 INLINE ilanes nearest(lanes x) { return (ilanes)_mm512_cvtps_epi32((__m512)x); }
 INLINE ilanes larger(ilanes a, ilanes b) { return (ilanes)_mm512_max_epi32((__m512i)a, (__m512i)b); }
 INLINE int32_t largest(ilanes v) { return _mm512_reduce_max_epi32((__m512i)v); }
+INLINE int32_t total(ilanes v) { return _mm512_reduce_add_epi32((__m512i)v); }
 INLINE void store_bytes(int8_t *to, ilanes v) { _mm_storeu_si128((__m128i *)(void *)to, _mm512_cvtepi32_epi8((__m512i)v)); }
 #else
 INLINE ilanes nearest(lanes x) { return (ilanes)_mm256_cvtps_epi32((__m256)x); }
@@ -72,6 +73,13 @@ INLINE int32_t largest(ilanes v)
     __m128i m = _mm_max_epi32(low_half(v), high_half(v));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+
+INLINE int32_t total(ilanes v)
+{
+    __m128i s = _mm_add_epi32(low_half(v), high_half(v));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
 INLINE void store_bytes(int8_t *to, ilanes v)
