@@ -280,6 +280,11 @@ LSK_API const lsk_stats *lsk_session_stats(lsk_session *s); /* of the present re
 typedef int (*lsk_logits_fn)(void *ud, int i, const float *logits, int n_vocab);
 LSK_API int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err);
 
+/* The same, in the same bits, behind several depths (ascending, each 1..L) and from token `from` on: the text goes through the layers once, every depth adds a head. A position's depths come in order,
+   positions of one depth too; how the two interleave is not said. */
+typedef int (*lsk_exit_logits_fn)(void *ud, int i, int depth, const float *logits, int n_vocab);
+LSK_API int lsk_score_exits(lsk_session *s, const int32_t *tokens, int n, int from, const int *depths, int n_depths, lsk_exit_logits_fn each, void *ud, lsk_error *err);
+
 /* ---- what there is ---- */
 
 LSK_API const char *lsk_drafter(int i, const char **help); /* name of drafter i; NULL past the last */

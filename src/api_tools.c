@@ -29,39 +29,66 @@ const char *lsk_piece(const lsk_model *m, int32_t token, size_t *n)
     return (const char *)b.p;
 }
 
-/* Logits of the n rows that have just been through the layers, a few at a time. 1: the caller has had enough. */
-static int hand_out(const lsk_session *s, int n, float *logits, lsk_logits_fn each, void *ud, struct error *err)
+/* What the logits of a pass are for. */
+struct score {
+    const lsk_session *s;
+    int from; /* first position that is wanted */
+    float *logits; /* [SCORE_ROWS][vocab] */
+    lsk_exit_logits_fn each;
+    void *ud;
+};
+
+/* Logits of those of the n rows at `depth` that are wanted, a few at a time. 1: the caller has had enough. */
+static int hand_out(const struct score *c, int n, int depth, struct error *err)
 {
-    const struct engine *e = &s->m->engine;
-    int n_vocab = s->m->model.config.vocab;
-    for (int at = 0; at < n; at += SCORE_ROWS) {
+    const struct engine *e = &c->s->m->engine;
+    int n_vocab = c->s->m->model.config.vocab, first = c->from - e->rows[0].pos;
+    for (int at = first > 0 ? first : 0; at < n; at += SCORE_ROWS) {
         int m = n - at < SCORE_ROWS ? n - at : SCORE_ROWS;
-        int rc = e->b->logits(e->kv, e->rows + at, m, logits, err);
+        int rc = e->b->logits(e->kv, e->rows + at, m, c->logits, err);
         for (int i = 0; i < m && !rc; i++)
-            rc = each(ud, e->rows[at + i].pos, logits + (size_t)i * (size_t)n_vocab, n_vocab) ? 1 : 0;
+            rc = c->each(c->ud, e->rows[at + i].pos, depth, c->logits + (size_t)i * (size_t)n_vocab, n_vocab) ? 1 : 0;
         if (rc)
             return rc;
     }
     return 0;
 }
 
-static int check_score(const lsk_session *s, const int32_t *tokens, int n, int depth, struct error *err)
+static int check_score(const lsk_session *s, const int32_t *tokens, int n, int from, const int *depths, int n_depths, struct error *err)
 {
     int layers = s->m->model.config.n_layers;
-    if (depth < 0 || depth > layers)
-        return fail(err, ERR_USAGE, "depth %d: must be 0 (all) to %d", depth, layers);
+    for (int i = 0; i < n_depths; i++)
+        if (depths[i] < 1 || depths[i] > layers || (i && depths[i] <= depths[i - 1]))
+            return fail(err, ERR_USAGE, "depth %d: must be 1 to %d%s", depths[i], layers, i ? ", and more than the one before" : "");
+    if (n_depths < 1)
+        return fail(err, ERR_USAGE, "no depth to score at: give at least one");
     if (n < 1 || n > s->m->engine.n_slots)
         return fail(err, ERR_USAGE, "%d tokens to score: must be 1 to %d, the context", n, s->m->engine.n_slots);
+    if (from < 0 || from >= n)
+        return fail(err, ERR_USAGE, "from token %d: must be 0 to %d", from, n - 1);
     return api_check_tokens(s, tokens, n, err);
 }
 
-int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err)
+/* The rows of one batch go from depth to depth: a row's bits do not know that it stopped on the way. */
+static int score_batch(const struct score *c, int n, const int *depths, int n_depths, struct error *err)
+{
+    const struct engine *g = &c->s->m->engine;
+    int rc = 0;
+    for (int i = 0; !rc && i < n_depths; i++) {
+        rc = g->b->forward(g->kv, i ? depths[i - 1] : 0, depths[i], g->rows, n, err);
+        if (!rc)
+            rc = hand_out(c, n, depths[i], err);
+    }
+    return rc;
+}
+
+int lsk_score_exits(lsk_session *s, const int32_t *tokens, int n, int from, const int *depths, int n_depths, lsk_exit_logits_fn each, void *ud, lsk_error *err)
 {
     struct error e = {0};
     struct engine *g = &s->m->engine;
-    int rc = check_score(s, tokens, n, depth, &e);
-    float *logits = rc ? NULL : malloc(sizeof *logits * SCORE_ROWS * (size_t)s->m->model.config.vocab);
-    if (!rc && !logits)
+    int rc = check_score(s, tokens, n, from, depths, n_depths, &e);
+    struct score c = {s, from, rc ? NULL : malloc(sizeof *c.logits * SCORE_ROWS * (size_t)s->m->model.config.vocab), each, ud};
+    if (!rc && !c.logits)
         rc = fail(&e, ERR_OS, "out of memory for %d rows of logits", SCORE_ROWS);
     if (!rc)
         timeline_forget(&s->t, g);
@@ -69,12 +96,27 @@ int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logit
         int m = n - done < g->batch ? n - done : g->batch;
         for (int i = 0; i < m; i++)
             g->rows[i] = (struct row){.token = tokens[done + i], .pos = done + i, .seq = s->t.seq, .slot = done + i, .prefix = done + i, .h = i};
-        rc = g->b->forward(g->kv, 0, depth ? depth : g->n_layers, g->rows, m, &e);
-        if (!rc)
-            rc = hand_out(s, m, logits, each, ud, &e);
+        rc = score_batch(&c, m, depths, n_depths, &e);
     }
-    free(logits);
+    free(c.logits);
     return rc < 0 ? api_fail(err, &e) : 0;
+}
+
+struct one_depth {
+    lsk_logits_fn each;
+    void *ud;
+};
+
+static int hand_on(void *ud, int i, int depth, const float *logits, int n_vocab)
+{
+    const struct one_depth *o = ud;
+    (void)depth;
+    return o->each(o->ud, i, logits, n_vocab);
+}
+
+int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err)
+{
+    return lsk_score_exits(s, tokens, n, 0, (int[]){depth ? depth : s->m->model.config.n_layers}, 1, hand_on, &(struct one_depth){each, ud}, err);
 }
 
 const char *lsk_drafter(int i, const char **help)

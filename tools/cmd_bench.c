@@ -2,10 +2,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "command.h"
 #include "common.h"
+#include "machine.h"
 #include "measure.h"
 #include "messages.h"
 #include "profile.h"
@@ -85,7 +85,7 @@ struct bench {
     int n_trials, n_text, room, rows; /* room: tokens that `tokens` holds; rows: that are printed */
     int32_t *text, *tokens;
     double read; /* bytes per second */
-    char cpu[96], started[32];
+    struct machine machine;
 };
 
 static int add_trial(struct bench *b, struct trial t, lsk_error *err)
@@ -327,10 +327,11 @@ static void print_data(const struct bench *b, const struct trial *t, int first)
     char ns[SAMPLES_MAX * 24], rates[SAMPLES_MAX * 24];
     const struct {
         const char *key, *text;
-    } texts[] = {{"build_version", lsk_version()}, {"cpu_info", b->cpu},        {"backends", i->device},
+    } texts[] = {{"build_version", lsk_version()}, {"cpu_info", b->machine.cpu}, {"backends", i->device},
                  {"kernels", i->kernels},          {"model_filename", i->path}, {"model_type", i->family},
                  {"weight_type", i->weight_type},  {"type_kv", i->kv_type},     {"test", o.test},
-                 {"test_time", b->started}};
+                 {"test_time", b->machine.date},
+                 {"model_id", i->id},              {"command", b->machine.command}};
     const struct {
         const char *key;
         uint64_t value;
@@ -412,49 +413,24 @@ static int run_trials(struct bench *b, lsk_error *err)
     return r;
 }
 
-static const double least_gain = 1.03; /* less is what measurements differ by anyway */
-
 static int save_profile(const struct bench *b, lsk_error *err)
 {
     const struct trial *t = best_trial(b);
     const struct outcome o = outcome_of(b, t);
-    const lsk_profile draft = o.speedup >= least_gain ? (lsk_profile){t->exit_layer, t->drafts} : (lsk_profile){0, 0};
     struct record r = {0};
-    char path[4096];
-    record_text(&r, "date", b->started);
+    record_text(&r, "date", b->machine.date);
     record_text(&r, "version", lsk_version());
     record_text(&r, "model", b->info->path);
     record_text(&r, "weight_type", b->info->weight_type);
     record_text(&r, "device", b->info->device);
-    record_text(&r, "cpu_info", b->cpu);
+    record_text(&r, "cpu_info", b->machine.cpu);
     record_whole(&r, "n_threads", (unsigned)b->info->threads);
     record_text(&r, "test", o.test);
     record_text(&r, "sampling", b->sampling_text);
     record_number(&r, "speedup", "%.6g", o.speedup);
     record_number(&r, "acceptance_rate", "%.6g", o.acceptance);
     record_number(&r, "median_ts", "%.6g", samples_median(&t->rate));
-    int rc = profile_save(b->info, draft, &r, err);
-    if (rc < 0 || (rc = profile_path(b->info, path, sizeof path, err)) < 0)
-        return rc;
-    fputs("profile saved to ", stderr);
-    print_shown(stderr, path);
-    fprintf(stderr, draft.exit_layer ? ": exit layer %d, %d draft%s in a round\n" : ": drafting gains less than 3 %%, plain decoding stays\n", draft.exit_layer,
-            draft.num_speculations, plural(draft.num_speculations));
-    return 0;
-}
-
-static void describe_machine(struct bench *b)
-{
-    char line[256];
-    time_t t = time(NULL);
-    struct tm utc;
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "model name : %95[^\n]", b->cpu) == 1)
-            break;
-    if (f)
-        fclose(f);
-    strftime(b->started, sizeof b->started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
+    return profile_keep(b->info, &(struct profile){.draft = {t->exit_layer, t->drafts}}, o.speedup, &r, err);
 }
 
 /* A profile is decided by real text and by a median. */
@@ -527,7 +503,7 @@ static int measure(struct bench *b, lsk_error *err)
 
 static int bench(const void *args, lsk_error *err)
 {
-    struct bench b = {.args = args, .trials = calloc(TRIALS_MAX, sizeof(struct trial))};
+    struct bench b = {.args = args, .machine = machine_now(), .trials = calloc(TRIALS_MAX, sizeof(struct trial))};
     int r = b.trials ? 0 : complain(err, LSK_EOS, "out of memory");
     if (r >= 0 && b.args->pairs.n % 2)
         r = complain(err, LSK_EUSAGE, "--pg: %d numbers: give pairs, a prompt's length and a reply's", b.args->pairs.n);
@@ -536,7 +512,6 @@ static int bench(const void *args, lsk_error *err)
     describe_sampling(&b.sampling, b.sampling_text, sizeof b.sampling_text);
     if (r >= 0)
         r = prepare(&b, err);
-    describe_machine(&b);
     if (r >= 0)
         r = measure(&b, err);
     if (!strcmp(b.args->output, "json") && (b.rows || r >= 0 || terminal_interrupted())) /* whatever ended it, what stands there is an array */

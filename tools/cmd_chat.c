@@ -79,8 +79,9 @@ static int load(const struct chat_args *a, struct dialogue *d, lsk_error *err)
         r = check_exit_layer(info, a->draft.exit_layer, err);
     if (r < 0)
         return r;
-    struct profile profile = profile_find(info);
-    lsk_model_options needs = {.context = context, .profile = &profile.draft};
+    d->profile = profile_find(info);
+    profile_apply(&d->profile, &d->ask);
+    lsk_model_options needs = {.context = context, .profile = &d->profile.draft};
     widen_drafts(&needs, d->ask.num_speculations);
     r = load_model(d->model, &a->model, &a->show, &needs, err);
     return r < 0 ? r : (d->session = lsk_session_open(d->model, err)) ? 0 : err->code;

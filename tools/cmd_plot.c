@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
-#include <fcntl.h>
-#include <math.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "common.h"
 #include "messages.h"
-
-extern char **environ;
+#include "picture.h"
 
 struct plot_args {
     const char *log, *out, *gnuplot;
@@ -161,11 +153,11 @@ static void write_steps(FILE *f, const struct table *t, const char *title, enum 
         write_points(f, t, 0, 0, y);
 }
 
-static void write_script(FILE *f, const struct plot_args *a, const struct table *t, int svg)
+static void write_script(FILE *f, const void *table)
 {
+    const struct table *t = table;
     const int looked = t->layers > 0, exits = t->layers > 1 && has_points(t, 1, 0, AGREE), trained = has_points(t, 0, 0, RATE);
-    fprintf(f, "set terminal %s size %d,%d\nset multiplot layout %d,1\nset grid\nset key outside right\nset lmargin 12\nset rmargin 16\nset xlabel 'step'\n",
-            svg ? "svg dynamic" : "pngcairo", a->width, a->height, looked + exits + 3 * trained);
+    fprintf(f, "set multiplot layout %d,1\nset grid\nset key outside right\nset lmargin 12\nset rmargin 16\nset xlabel 'step'\n", looked + exits + 3 * trained);
     if (looked)
         write_layers(f, t, "cross-entropy on held-out text, nats", CE, 1);
     if (exits) {
@@ -181,73 +173,19 @@ static void write_script(FILE *f, const struct plot_args *a, const struct table 
     fputs("unset multiplot\n", f);
 }
 
-/* Runs gnuplot from the script into the file. */
-static int run_gnuplot(const char *program, int script, int out, lsk_error *err)
-{
-    posix_spawn_file_actions_t actions;
-    char *argv[] = {(char *)program, (char *)"-", NULL};
-    pid_t child;
-    int status = 0;
-    if (posix_spawn_file_actions_init(&actions))
-        return complain(err, LSK_EOS, "out of memory");
-    posix_spawn_file_actions_adddup2(&actions, script, STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    int failed = posix_spawnp(&child, program, &actions, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (failed == ENOENT)
-        return complain(err, LSK_EUNAVAILABLE, "%s is not installed, and it draws the curves: apt install gnuplot-nox", excerpt_of(program).text);
-    if (failed)
-        return complain(err, LSK_EOS, "%s: cannot start: %s", excerpt_of(program).text, strerror(failed));
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!WIFEXITED(status) || WEXITSTATUS(status))
-        return complain(err, LSK_EUNAVAILABLE, "%s failed (status %d): its message is above", excerpt_of(program).text, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-    return 0;
-}
-
-/* The picture has its name only when it is whole. */
-static int draw(const struct plot_args *a, const struct table *t, int svg, lsk_error *err)
-{
-    char temp[4096];
-    struct stat st;
-    FILE *script = tmpfile();
-    int fit = snprintf(temp, sizeof temp, "%s.tmp-%ld", a->out, (long)getpid()) < (int)sizeof temp;
-    int out = fit ? open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1, r = 0;
-    if (!script || out < 0)
-        r = complain(err, LSK_ECREATE, "%s: cannot create: %s", excerpt_of(a->out).text, fit ? strerror(errno) : "the name is too long");
-    if (r >= 0) {
-        write_script(script, a, t, svg);
-        if (fflush(script) || ferror(script) || lseek(fileno(script), 0, SEEK_SET))
-            r = complain(err, LSK_EIO, "a temporary file: %s", strerror(errno));
-    }
-    if (r >= 0)
-        r = run_gnuplot(a->gnuplot, fileno(script), out, err);
-    if (r >= 0 && (fsync(out) || fstat(out, &st) || !st.st_size))
-        r = complain(err, LSK_EIO, "%s: nothing was drawn, or it could not be written", excerpt_of(a->out).text);
-    if (r >= 0 && rename(temp, a->out))
-        r = complain(err, LSK_ECREATE, "%s: cannot rename: %s", excerpt_of(a->out).text, strerror(errno));
-    if (r < 0 && out >= 0)
-        unlink(temp);
-    if (out >= 0)
-        close(out);
-    if (script)
-        fclose(script);
-    return r;
-}
-
 static int plot(const void *args, lsk_error *err)
 {
     const struct plot_args *a = args;
     struct table t = {0};
-    const char *dot = a->out ? strrchr(a->out, '.') : NULL;
-    int svg = dot && !strcmp(dot, ".svg"), png = dot && !strcmp(dot, ".png");
     if (!a->log)
         return complain(err, LSK_EUSAGE, "no log given: the log.csv of a training folder");
-    if (!svg && !png)
+    if (!a->out)
         return complain(err, LSK_EUSAGE, "no picture given: -o NAME.png or -o NAME.svg");
-    int r = read_log(a->log, &t, err);
+    int r = picture_check("--out", a->out, err);
     if (r >= 0)
-        r = draw(a, &t, svg, err);
+        r = read_log(a->log, &t, err);
+    if (r >= 0)
+        r = picture_draw(&(struct picture){a->gnuplot, a->width, a->height, write_script, &t}, a->out, err);
     free(t.row);
     return r;
 }

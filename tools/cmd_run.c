@@ -117,6 +117,8 @@ static int fill_options(const struct run_args *a, lsk_generate_options *o, struc
 /* Did it decide? Not where an option did. */
 static int decided(const struct profile *p, const lsk_generate_options *o, const lsk_stats *s)
 {
+    if (*p->drafter && o->drafter == p->drafter)
+        return 1;
     return *p->source && !strcmp(o->drafter, "auto") && !o->exit_layer && !o->num_speculations && s->exit_layer == p->draft.exit_layer;
 }
 
@@ -199,6 +201,7 @@ static int run(const void *args, lsk_error *err)
         r = context = plan_context(a, m, text, n, &tokens, &n_tokens, err);
     if (r >= 0) {
         struct profile profile = profile_find(lsk_model_about(m));
+        profile_apply(&profile, &o);
         lsk_model_options needs = {.context = context, .profile = &profile.draft};
         widen_drafts(&needs, o.num_speculations);
         r = apply_head(&a->head, &needs, err);

@@ -19,6 +19,6 @@ struct command {
 };
 
 extern const struct command command_run, command_chat, command_info, command_tokenize, command_synth, command_verify, command_bench, command_benchmark, command_quantize, command_train,
-    command_generate_corpus, command_plot, command_perplexity, command_pull, command_list, command_rm;
+    command_generate_corpus, command_plot, command_perplexity, command_pull, command_list, command_rm, command_sweep, command_eval, command_report;
 
 #endif

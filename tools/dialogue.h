@@ -7,6 +7,7 @@
 
 #include "constraints.h"
 #include "layerskip.h"
+#include "profile.h"
 #include "summary.h"
 
 struct dialogue {
@@ -16,6 +17,7 @@ struct dialogue {
     lsk_chat_options how;
     lsk_generate_options ask;
     struct limit_values limits; /* which it borrows */
+    struct profile profile; /* how answers are drafted where nobody says otherwise */
     int colour, progress;
     lsk_stats stats;  /* of the last answer */
     struct reply_facts facts;

@@ -12,7 +12,7 @@ extern char **environ;
 
 static const struct command *const commands[] = {&command_run, &command_chat, &command_info, &command_tokenize, &command_bench, &command_benchmark, &command_verify, &command_synth,
                                                  &command_quantize, &command_train, &command_generate_corpus, &command_perplexity, &command_plot,
-                                                 &command_pull, &command_list, &command_rm, NULL};
+                                                 &command_pull, &command_list, &command_rm, &command_sweep, NULL};
 enum { N_COMMANDS = sizeof commands / sizeof *commands - 1 };
 
 static void print_help(void)

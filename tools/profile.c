@@ -9,8 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "folders.h"
 #include "messages.h"
+#include "summary.h"
 
 enum { FILE_MAX = 65536, PATH_CAP = 4096 };
 
@@ -38,9 +40,14 @@ static int read_number(const json_t *j, const char *key, int min, int max, int *
 static int read_profile(const json_t *j, int n_layers, struct profile *out, lsk_error *err)
 {
     const char *date = json_string_value(json_object_get(json_object_get(j, "measured"), "date"));
+    const json_t *drafter = json_object_get(j, "drafter");
     int r = read_number(j, "exit_layer", 0, n_layers - 1, &out->draft.exit_layer, err);
+    if (!r && drafter && (!json_is_string(drafter) || json_string_length(drafter) >= sizeof out->drafter || check_drafter(json_string_value(drafter), err) < 0))
+        r = complain(err, LSK_EDATA, "\"drafter\" must name drafters that this program has, joined by +");
+    if (!r && drafter)
+        strcpy(out->drafter, json_string_value(drafter));
     if (!r)
-        r = read_number(j, "num_speculations", out->draft.exit_layer > 0, LSK_MAX_DRAFTS, &out->draft.num_speculations, err);
+        r = read_number(j, "num_speculations", out->draft.exit_layer > 0 && !drafter, LSK_MAX_DRAFTS, &out->draft.num_speculations, err);
     if (!r && (!date || strspn(date, "0123456789-") < 10))
         r = complain(err, LSK_EDATA, "\"measured\" must have a \"date\" that begins as 2026-11-23");
     if (!r)
@@ -85,7 +92,7 @@ struct profile profile_find(const lsk_model_info *m)
     if (!r)
         return p;
     if (r == LSK_ENOINPUT)
-        return m->exit_layer ? (struct profile){{m->exit_layer, m->num_speculations}, "from the checkpoint"} : (struct profile){.source = ""};
+        return m->exit_layer ? (struct profile){.draft = {m->exit_layer, m->num_speculations}, .source = "from the checkpoint"} : (struct profile){.source = ""};
     snprintf(line, sizeof line, "%s: no profile: %s; decoding is plain: remove the file or measure again", path, err.text);
     print_warning(line);
     return (struct profile){.source = ""};
@@ -93,12 +100,15 @@ struct profile profile_find(const lsk_model_info *m)
 
 /* ---- writing ---- */
 
-static int write_profile(const char *path, lsk_profile draft, const struct record *measured)
+static int write_profile(const char *path, const struct profile *p, const struct record *measured)
 {
     FILE *f = fopen(path, "we");
     if (!f)
         return -1;
-    fprintf(f, "{\"exit_layer\": %d, \"num_speculations\": %d, \"measured\": ", draft.exit_layer, draft.num_speculations);
+    fprintf(f, "{\"exit_layer\": %d, \"num_speculations\": %d, ", p->draft.exit_layer, p->draft.num_speculations);
+    if (*p->drafter)
+        fprintf(f, "\"drafter\": \"%s\", ", p->drafter);
+    fputs("\"measured\": ", f);
     record_json(f, measured);
     fputs("}\n", f);
     int bad = fflush(f) || ferror(f) || fsync(fileno(f));
@@ -115,16 +125,46 @@ int profile_check(const lsk_model_info *m, lsk_error *err)
     return bad || access(path, W_OK | X_OK) ? complain(err, LSK_ECREATE, "%s: no profile can be saved there: %s", path, strerror(errno)) : 0;
 }
 
-int profile_save(const lsk_model_info *m, lsk_profile draft, const struct record *measured, lsk_error *err)
+int profile_save(const lsk_model_info *m, const struct profile *p, const struct record *measured, lsk_error *err)
 {
     char path[PATH_CAP], temp[PATH_CAP + 32];
     int r = profile_path(m, path, sizeof path, err);
     if (r)
         return r;
     snprintf(temp, sizeof temp, "%s.tmp-%ld", path, (long)getpid());
-    if (!make_folders(path) && !write_profile(temp, draft, measured) && !rename(temp, path) && !sync_folder(path))
+    if (!make_folders(path) && !write_profile(temp, p, measured) && !rename(temp, path) && !sync_folder(path))
         return 0;
     r = complain(err, LSK_ECREATE, "%s: %s", path, strerror(errno));
     unlink(temp);
     return r;
+}
+
+static const double least_gain = 1.03;
+
+int profile_keep(const lsk_model_info *m, const struct profile *best, double speedup, const struct record *measured, lsk_error *err)
+{
+    static const struct profile plain;
+    const struct profile *p = speedup >= least_gain ? best : &plain;
+    char path[PATH_CAP];
+    int r = profile_save(m, p, measured, err);
+    if (r < 0 || (r = profile_path(m, path, sizeof path, err)) < 0)
+        return r;
+    fputs("profile saved to ", stderr);
+    print_shown(stderr, path);
+    if (p == &plain)
+        fputs(": drafting gains less than 3 %, plain decoding stays\n", stderr);
+    else
+        fprintf(stderr, ": %s%sexit layer %d, %d draft%s in a round\n", p->drafter, *p->drafter ? ", " : "", p->draft.exit_layer, p->draft.num_speculations, plural(p->draft.num_speculations));
+    return 0;
+}
+
+/* ---- using ---- */
+
+void profile_apply(const struct profile *p, lsk_generate_options *o)
+{
+    if (!*p->drafter || (o->drafter && strcmp(o->drafter, "auto")) || o->exit_layer || o->num_speculations || o->depth)
+        return;
+    o->drafter = p->drafter;
+    o->exit_layer = p->draft.exit_layer;
+    o->num_speculations = p->draft.num_speculations;
 }

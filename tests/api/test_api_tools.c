@@ -139,6 +139,49 @@ static void test_score(void **state)
     lsk_session_close(s);
 }
 
+/* Rows behind one depth and from a position on, out of a pass that stops at several. */
+struct exits {
+    const struct rows *want[3];
+    int depth[3], from, seen[3], last;
+};
+
+static int keep_exit(void *ud, int i, int depth, const float *logits, int n_vocab)
+{
+    struct exits *e = ud;
+    int k = 0;
+    while (e->depth[k] != depth)
+        assert_true(++k < 3);
+    assert_int_equal(i, e->from + e->seen[k]++);
+    assert_true(!k || e->seen[k] <= e->seen[k - 1]); /* a position's depths in order */
+    assert_memory_equal(logits, e->want[k]->x[i], (size_t)n_vocab * sizeof *logits);
+    return 0;
+}
+
+static void test_score_exits(void **state)
+{
+    (void)state;
+    static struct rows rows[3];
+    struct exits e = {.want = {&rows[0], &rows[1], &rows[2]}, .depth = {1, 3, 4}};
+    lsk_error err = {0};
+    lsk_session *s = must_session(model);
+    int32_t ids[LENGTH];
+    for (int k = 0; k < 3; k++)
+        assert_int_equal(score(s, LENGTH, e.depth[k], &rows[k], &err), 0);
+    for (int i = 0; i < LENGTH; i++)
+        ids[i] = 3 + i * 11;
+    for (e.from = 0; e.from < LENGTH; e.from += 13) {
+        memset(e.seen, 0, sizeof e.seen);
+        assert_int_equal(lsk_score_exits(s, ids, LENGTH, e.from, e.depth, 3, keep_exit, &e, &err), 0);
+        for (int k = 0; k < 3; k++)
+            assert_int_equal(e.seen[k], LENGTH - e.from);
+    }
+    assert_int_equal(lsk_score_exits(s, ids, LENGTH, LENGTH, e.depth, 3, keep_exit, &e, &err), LSK_EUSAGE);
+    assert_int_equal(lsk_score_exits(s, ids, LENGTH, 0, (int[]){2, 2}, 2, keep_exit, &e, &err), LSK_EUSAGE);
+    assert_int_equal(lsk_score_exits(s, ids, LENGTH, 0, (int[]){5}, 1, keep_exit, &e, &err), LSK_EUSAGE);
+    assert_int_equal(lsk_score_exits(s, ids, LENGTH, 0, NULL, 0, keep_exit, &e, &err), LSK_EUSAGE);
+    lsk_session_close(s);
+}
+
 static void test_score_refuses(void **state)
 {
     (void)state;
@@ -221,7 +264,7 @@ static void test_measure_read(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_encode), TEST(test_encode_what_is_not_utf8), TEST(test_piece), TEST(test_score), TEST(test_score_refuses), TEST(test_lists),
+        TEST(test_encode), TEST(test_encode_what_is_not_utf8), TEST(test_piece), TEST(test_score), TEST(test_score_exits), TEST(test_score_refuses), TEST(test_lists),
         TEST(test_synth_and_opening_report), TEST(test_measure_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -374,19 +374,36 @@ int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generat
     return r;
 }
 
-int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err)
+int lsk_score_exits(lsk_session *s, const int32_t *tokens, int n, int from, const int *depths, int n_depths, lsk_exit_logits_fn each, void *ud, lsk_error *err)
 {
     (void)err;
-    for (int i = 0; i < n; i++) {
-        float logits[VOCAB] = {0};
-        uint64_t h = mix((uint64_t)tokens[i]);
-        logits[(h + (depth && (int)(h % LAYERS) >= depth)) % VOCAB] = 1;
-        if (s->m->nan && i == 2)
-            logits[3] = NAN;
-        if (each(ud, i, logits, s->m->info.n_vocab))
-            break;
-    }
+    for (int i = from, end = 0; i < n && !end; i++)
+        for (int k = 0; k < n_depths && !end; k++) {
+            float logits[VOCAB] = {0};
+            uint64_t h = mix((uint64_t)tokens[i]);
+            logits[(h + ((int)(h % LAYERS) >= depths[k])) % VOCAB] = 1;
+            if (s->m->nan && i == 2)
+                logits[3] = NAN;
+            end = each(ud, i, depths[k], logits, s->m->info.n_vocab);
+        }
     return 0;
+}
+
+struct one_depth {
+    lsk_logits_fn each;
+    void *ud;
+};
+
+static int hand_on(void *ud, int i, int depth, const float *logits, int n_vocab)
+{
+    const struct one_depth *o = ud;
+    (void)depth;
+    return o->each(o->ud, i, logits, n_vocab);
+}
+
+int lsk_score(lsk_session *s, const int32_t *tokens, int n, int depth, lsk_logits_fn each, void *ud, lsk_error *err)
+{
+    return lsk_score_exits(s, tokens, n, 0, (int[]){depth ? depth : LAYERS}, 1, hand_on, &(struct one_depth){each, ud}, err);
 }
 
 const char *lsk_drafter(int i, const char **help)

@@ -41,7 +41,7 @@ static void save(lsk_profile draft)
     lsk_error err = {0};
     record_text(&r, "date", "2026-11-23T13:15:38Z");
     record_number(&r, "speedup", "%.6g", 1.5);
-    if (profile_save(&model, draft, &r, &err))
+    if (profile_save(&model, &(struct profile){.draft = draft}, &r, &err))
         fail_msg("%s", err.text);
 }
 
@@ -171,7 +171,7 @@ static void saving_that_fails_says_where(void **state)
     save((lsk_profile){5, 6});
     assert_int_equal(unlink(path), 0);
     assert_int_equal(mkdir(path, 0700), 0);
-    assert_int_equal(profile_save(&model, (lsk_profile){1, 1}, &r, &err), LSK_ECREATE);
+    assert_int_equal(profile_save(&model, &(struct profile){.draft = {1, 1}}, &r, &err), LSK_ECREATE);
     assert_non_null(strstr(err.text, path));
     char temp[300];
     snprintf(temp, sizeof temp, "%s.tmp-%ld", path, (long)getpid());

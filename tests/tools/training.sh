@@ -141,7 +141,7 @@ assert (exit["exit_layer"], whole["exit_layer"]) == (1, 2) and whole["accuracy"]
 assert exit["accuracy"] == exit["acceptance"] <= 1 <= whole["perplexity"]
 assert r["tokens"] == sum(len(row["tokens"]) - row["prompt_tokens"] for row in rows)'
 try 0 perplexity -m model -f words.txt --length 40 --exits 1
-says out "| exit layer | perplexity | acceptance | accuracy |"
+says out "| exit layer | perplexity | ± stderr | acceptance | accuracy |"
 says out "|          2 |"
 try 0 perplexity -m model -f words.txt --length 40 --tokens 60
 says out "78 tokens"
@@ -172,7 +172,7 @@ fi
 refuse 69 "no-such-gnuplot is not installed" plot run/log.csv -o x.svg --gnuplot no-such-gnuplot
 refuse 69 "failed (status 1)" plot run/log.csv -o x.svg --gnuplot false
 check "no picture, and nothing half-made" [ -z "$(ls x.svg* 2>/dev/null)" ]
-refuse 64 "no picture given" plot run/log.csv -o x.jpg
+refuse 64 "a picture is NAME.png or NAME.svg" plot run/log.csv -o x.jpg
 refuse 64 "no log given" plot -o x.svg
 refuse 66 "none.csv" plot none.csv -o x.svg
 refuse 65 "words.txt: line 1" plot words.txt -o x.svg
