@@ -164,14 +164,7 @@ int exit_map_page(const struct exit_map *m, const char *path, const char *model,
 
 /* ---- as a picture ---- */
 
-enum { CELL_WIDTH = 62, CELL_HEIGHT = 17 };
-
-/* A label of gnuplot's data: no quote and no tabulator. */
-static void write_label(FILE *out, const char *text)
-{
-    for (int used = 0, n; *text && used < 8; used++, text += n)
-        fprintf(out, "%.*s", n = utf8_length(text, strlen(text)), *text == '"' ? "'" : text);
-}
+enum { CELL_WIDTH = 62, CELL_HEIGHT = 17, LABEL = 8 };
 
 static void write_script(FILE *out, const void *ud)
 {
@@ -186,7 +179,7 @@ static void write_script(FILE *out, const void *ud)
             for (int i = 0; i < m->n; i++)
                 if ((int)map_kind(m, layer, i) == kind) {
                     fprintf(out, "%d\t%d\t", i + 1, layer + 1);
-                    write_label(out, cell_at(m, layer, i)->text.text);
+                    picture_label(out, cell_at(m, layer, i)->text.text, LABEL);
                     fputc('\n', out);
                 }
         fputs("END_OF_DATA\n", out);
@@ -194,7 +187,7 @@ static void write_script(FILE *out, const void *ud)
     fputs("$text << END_OF_DATA\n", out);
     for (int i = 0; i < m->n; i++) {
         fprintf(out, "%d\t0\t", i + 1);
-        write_label(out, m->word[i].text.text);
+        picture_label(out, m->word[i].text.text, LABEL);
         fputc('\n', out);
     }
     fprintf(out,

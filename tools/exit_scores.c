@@ -113,7 +113,7 @@ static int read_window(struct exit_scores *e, lsk_session *s, const struct docum
     e->token = d->token + at;
     e->from = d->given - at > 1 ? d->given - at : 1;
     int r = lsk_score_exits(s, e->token, n - 1, e->from - 1, e->depth, e->n, take_logits, e, err);
-    for (int k = 0; r >= 0 && k < e->n; k++)
+    for (int k = e->n - 1; r >= 0 && k >= 0; k--)
         if (isnan(e->exit[k].nats))
             r = complain(err, LSK_EDATA, "the model's logits are not finite behind layer %d: its weights are damaged or overflow; `layerskip info --check` names damaged tensors", e->depth[k]);
     if (terminal_interrupted()) /* a window counts as a whole */

@@ -12,7 +12,7 @@ extern char **environ;
 
 static const struct command *const commands[] = {&command_run, &command_chat, &command_info, &command_tokenize, &command_bench, &command_benchmark, &command_verify, &command_synth,
                                                  &command_quantize, &command_train, &command_generate_corpus, &command_perplexity, &command_plot,
-                                                 &command_pull, &command_list, &command_rm, &command_sweep, NULL};
+                                                 &command_pull, &command_list, &command_rm, &command_sweep, &command_eval, &command_report, NULL};
 enum { N_COMMANDS = sizeof commands / sizeof *commands - 1 };
 
 static void print_help(void)
@@ -25,7 +25,7 @@ static void print_help(void)
     printf("\nexamples\n"
            "  layerskip run -hf facebook/layerskip-llama3.2-1B -p \"Once upon a time\"\n"
            "  layerskip run model.gguf -p \"Once upon a time\"\n"
-           "  layerskip bench ./layerskip-llama2-7B --exit-layer 4-12+4 --num-speculations 2,4,8\n\n"
+           "  layerskip sweep model.gguf --auto\n\n"
            "`layerskip COMMAND --help` lists a command's options; `layerskip --version` says what this program was built for;\n"
            "`source <(layerskip --completion bash)` lets the shell complete them (also zsh, fish).\n");
 }

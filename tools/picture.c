@@ -12,6 +12,18 @@
 
 extern char **environ;
 
+void picture_label(FILE *out, const char *text, int characters)
+{
+    struct shown shown;
+    for (size_t left = strlen(text), taken; left && characters > 0; text += taken, left -= taken, characters--) {
+        taken = show_character(text, left, &shown);
+        if (*shown.text == '\\') /* gnuplot would act on it: the sign that looks like it */
+            fprintf(out, "∖%s", shown.text + 1);
+        else
+            fputs(*text == '"' ? "'" : shown.text, out);
+    }
+}
+
 static int is_svg(const char *path)
 {
     size_t n = strlen(path);

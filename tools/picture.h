@@ -14,6 +14,9 @@ struct picture {
     const void *ud;
 };
 
+/* A text as gnuplot's tab-separated data can hold it, and nothing that it obeys: at most so many characters. */
+void picture_label(FILE *out, const char *text, int characters);
+
 int picture_check(const char *option, const char *path, lsk_error *err); /* LSK_EUSAGE unless it is NAME.png or NAME.svg; option: who gave it */
 
 /* The file has its name only when it is whole. LSK_EUNAVAILABLE where there is no gnuplot. */

@@ -206,7 +206,7 @@ lsk_chat *lsk_chat_render(const lsk_model *m, const char *messages, const lsk_ch
     size_t n = strlen(messages);
     lsk_chat *c = calloc(1, sizeof *c + n * sizeof(int32_t));
     int32_t *tokens = (int32_t *)(c + 1);
-    if (strstr(messages, "REFUSE") || (o->template_text && strstr(o->template_text, "REFUSE"))) {
+    if (strstr(messages, "REFUSE") || (o && o->template_text && strstr(o->template_text, "REFUSE"))) {
         free(c);
         refuse(err, LSK_EDATA, "the model's chat template: line 1: the template refuses these messages: no");
         return NULL;

@@ -105,6 +105,47 @@ static void what_was_saved_is_found(void **state)
     assert_int_equal(n, 1); /* nothing half-written is left */
 }
 
+/* A team may draft instead of the exit: then it is said by name, where nothing else was asked for. */
+static void a_drafter_is_kept_and_applied(void **state)
+{
+    (void)state;
+    lsk_generate_options asked = {.drafter = "auto", .exit_layer = 3}, free_choice = {.drafter = "auto"}, none = {.drafter = "none"};
+    struct record r = {0};
+    lsk_error err = {0};
+    record_text(&r, "date", "2026-11-23T13:15:38Z");
+    assert_int_equal(profile_save(&model, &(struct profile){.draft = {5, 0}, .drafter = "ngram+exit"}, &r, &err), 0);
+    struct profile p = profile_find(&model);
+    assert_string_equal(p.drafter, "ngram+exit");
+    assert_string_equal(p.source, "measured 2026-11-23");
+    assert_int_equal(p.draft.exit_layer, 5);
+    assert_int_equal(p.draft.num_speculations, 0);
+    profile_apply(&p, &free_choice);
+    assert_string_equal(free_choice.drafter, "ngram+exit");
+    assert_int_equal(free_choice.exit_layer, 5);
+    profile_apply(&p, &asked);
+    assert_string_equal(asked.drafter, "auto");
+    profile_apply(&p, &none);
+    assert_string_equal(none.drafter, "none");
+    save((lsk_profile){5, 6});
+    p = profile_find(&model);
+    free_choice = (lsk_generate_options){.drafter = "auto"};
+    profile_apply(&p, &free_choice);
+    assert_string_equal(free_choice.drafter, "auto"); /* an exit's profile is the library's to apply */
+}
+
+static void what_gains_little_is_no_profile(void **state)
+{
+    (void)state;
+    struct record r = {0};
+    lsk_error err = {0};
+    const struct profile best = {.draft = {5, 4}};
+    record_text(&r, "date", "2026-11-23T13:15:38Z");
+    assert_int_equal(profile_keep(&model, &best, 1.029, &r, &err), 0);
+    expect("measured 2026-11-23", 0, 0);
+    assert_int_equal(profile_keep(&model, &best, 1.031, &r, &err), 0);
+    expect("measured 2026-11-23", 5, 4);
+}
+
 /* A line on stderr names the file, and decoding is plain. */
 static void expect_warning(const char *word)
 {
@@ -142,6 +183,8 @@ static void hostile_files_are_a_warning(void **state)
                {"{\"exit_layer\": 2, \"num_speculations\": 2}", "date"},
                {"{\"exit_layer\": 2, \"num_speculations\": 2, \"measured\": {\"date\": \"\\u001b[31m23-11-26\"}}", "date"},
                {"{\"exit_layer\": 2, \"num_speculations\": 2, \"measured\": {\"date\": \"2026-11-23\"}", "offset"},
+               {"{\"exit_layer\": 2, \"num_speculations\": 2, \"drafter\": \"exti\", \"measured\": {\"date\": \"2026-11-23\"}}", "\"drafter\" must name drafters"},
+               {"{\"exit_layer\": 2, \"num_speculations\": 2, \"drafter\": 5, \"measured\": {\"date\": \"2026-11-23\"}}", "\"drafter\" must name drafters"},
                {"\x1b[31m", "offset"}};
     save((lsk_profile){5, 6});
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -182,6 +225,6 @@ static void saving_that_fails_says_where(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(places), TEST(what_was_saved_is_found), TEST(hostile_files_are_a_warning), TEST(saving_that_fails_says_where)};
+    const struct CMUnitTest tests[] = {TEST(places), TEST(what_was_saved_is_found), TEST(a_drafter_is_kept_and_applied), TEST(what_gains_little_is_no_profile), TEST(hostile_files_are_a_warning), TEST(saving_that_fails_says_where)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
