@@ -42,7 +42,7 @@ static const struct option text_options[] = {
 static const struct option task_options[] = {
     {"task", OPT_TEXTS, offsetof(struct what_args, tasks), "FILE.jsonl",
      .help = "a task as lm-evaluation-harness scores it, at every exit: rows with choices (acc, acc_norm) or a continuation (log-likelihood, and acc: is it what greedy decoding says); may be repeated"},
-    {"limit", OPT_INT, offsetof(struct what_args, limit), "N", "0", 0, 1 << 30, .help = "only the first N rows of each task; 0 is all"},
+    {"limit", OPT_INT, offsetof(struct what_args, limit), "N", "0", 0, 1 << 30, .help = "only the first N usable rows of each task; 0 is all"},
     {"query", OPT_TEXT, offsetof(struct what_args, columns.query), "NAME", .help = "column of the question; without it query, question, context, ctx, prompt or text"},
     {"choices", OPT_TEXT, offsetof(struct what_args, columns.choices), "NAME", .help = "column of the choices; without it choices, endings or options"},
     {"gold", OPT_TEXT, offsetof(struct what_args, columns.gold), "NAME", .help = "column of the right choice: its number from 0, its label, a letter or its text; without it gold, answer, label or answerKey"},
@@ -131,8 +131,8 @@ static int read_tasks(struct eval *e, lsk_error *err)
         return complain(err, LSK_EOS, "out of memory");
     replace_escapes(e->template);
     for (int i = 0; r >= 0 && i < a->tasks.n; i++) {
-        e->task[e->n_tasks] = (struct task){.path = a->tasks.item[i], .columns = &e->columns, .model = e->model, .bos = a->bos, .rows.allowed = a->bad_rows};
-        r = task_read(&e->task[e->n_tasks++], a->limit, err);
+        e->task[e->n_tasks] = (struct task){.path = a->tasks.item[i], .columns = &e->columns, .model = e->model, .bos = a->bos, .rows = {.allowed = a->bad_rows, .limit = a->limit}};
+        r = task_read(&e->task[e->n_tasks++], err);
         if (r >= 0)
             r = check_context(e->info, "--task", e->task[i].longest, 0, err);
     }

@@ -58,7 +58,9 @@ static void copy(char *out, size_t cap, const char *text)
 
 static void number_text(char *out, size_t cap, double v)
 {
-    snprintf(out, cap, isfinite(v) ? "%.0f" : "", v);
+    *out = 0;
+    if (isfinite(v))
+        snprintf(out, cap, "%.0f", v);
 }
 
 static int read_sweep(struct source *s, lsk_error *err)

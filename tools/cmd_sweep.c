@@ -23,7 +23,7 @@ struct grid_args {
     const char *drafters, *output;
     struct texts pictures, files;
     const char *gnuplot;
-    int automatic, seconds, n_gen, repetitions, save_profile, special, bos, chat, bad_rows;
+    int automatic, seconds, n_gen, repetitions, save_profile, special, bos, chat, bad_rows, samples;
 };
 struct sweep_args {
     struct model_args model;
@@ -54,6 +54,7 @@ static const struct option text_options[] = {
     {"special", OPT_FLAG, offsetof(struct grid_args, special), .help = "<|im_start|> and the like in prompts are tokens"},
     {"bos", OPT_FLAG, offsetof(struct grid_args, bos), NULL, "on", .help = "begin with the beginning-of-text token where the model asks for it"},
     {"bad-rows", OPT_INT, offsetof(struct grid_args, bad_rows), "N", "0", 0, 1 << 30, .help = "most rows that are passed over (and shown) because they cannot be used"},
+    {"num-samples", OPT_INT, offsetof(struct grid_args, samples), "N", "0", 0, 1 << 20, .help = "only the first N usable rows; 0 is all"},
     {"n-gen n", OPT_INT, offsetof(struct grid_args, n_gen), "N", "64", 2, 1 << 20, .help = "tokens of a reply, at most"},
     {"repetitions r", OPT_INT, offsetof(struct grid_args, repetitions), "N", "3", 1, SAMPLES_MAX, .help = "measurements of each setting, of all prompts each; drafted and plain replies take turns"},
     {0}};
@@ -446,7 +447,7 @@ static int read_prompts(struct sweep *s, lsk_error *err)
     const struct grid_args *a = &s->args->grid;
     struct documents *d = &s->prompts;
     int r = 0;
-    *d = (struct documents){.model = s->model, .name = "prompt", .special = a->special, .bos = a->bos, .chat = a->chat, .rows.allowed = a->bad_rows};
+    *d = (struct documents){.model = s->model, .name = "prompt", .special = a->special, .bos = a->bos, .chat = a->chat, .rows = {.allowed = a->bad_rows, .limit = a->samples}};
     for (int i = 0; r >= 0 && i < a->files.n; i++)
         r = documents_read(d, a->files.item[i], err);
     for (size_t i = 0; r >= 0 && !a->files.n && i < sizeof own_prompts / sizeof *own_prompts; i++)

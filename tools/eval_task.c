@@ -162,7 +162,7 @@ static int add_row(void *ud, const json_t *row, const char *place, lsk_error *er
     return 0;
 }
 
-int task_read(struct task *t, int limit, lsk_error *err)
+int task_read(struct task *t, lsk_error *err)
 {
     char *text = NULL;
     size_t n = 0;
@@ -172,8 +172,6 @@ int task_read(struct task *t, int limit, lsk_error *err)
     free(text);
     if (r >= 0 && !t->n)
         r = complain(err, LSK_EDATA, "%s: no row that can be used", excerpt_of(t->path).text);
-    for (; limit && t->n > limit; t->n--)
-        free_item(&t->item[t->n - 1]);
     return r;
 }
 

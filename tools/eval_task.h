@@ -43,7 +43,7 @@ struct task {
     struct task_score score[NUMBERS_MAX + 1]; /* by depth */
 };
 
-int task_read(struct task *t, int limit, lsk_error *err); /* the caller sets what stands before `item`; limit 0: all */
+int task_read(struct task *t, lsk_error *err); /* the caller sets what stands before `item` */
 int task_measure(struct task *t, lsk_session *s, const int *depth, int n_depths, int show_progress, lsk_error *err);
 void task_free(struct task *t);
 

@@ -28,7 +28,7 @@ int rows_read(struct rows *rows, const char *path, char *text, size_t n, row_fn 
     int r = 0, number = 0;
     if (memchr(text, 0, n))
         return complain(err, LSK_EDATA, "%s: a zero byte: this is no JSONL", excerpt_of(path).text);
-    for (char *line; r >= 0 && (line = strsep(&text, "\n"));) {
+    for (char *line; r >= 0 && !(rows->limit && rows->good == rows->limit) && (line = strsep(&text, "\n"));) {
         snprintf(place, sizeof place, "%s: line %d", excerpt_of(path).text, ++number);
         if (!line[strspn(line, " \t\r")])
             continue;

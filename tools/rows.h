@@ -10,6 +10,7 @@
 
 struct rows {
     int allowed;   /* bad ones that are passed over */
+    int limit;     /* read so many good ones and no more; 0: all */
     int good, bad; /* counted over all files */
 };
 

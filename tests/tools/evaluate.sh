@@ -173,6 +173,8 @@ try 0 "$program" eval model --show-map --map-text "Once upon a time" --color on
 says out $'\033[48;5;28m'
 try 0 env NO_COLOR=1 "$program" eval model --show-map --map-text "Once upon a time"
 lacks out $'\033'
+try 0 "$program" eval model --task task.jsonl --limit 2 --exits 2
+says out "task.jsonl: 2 rows"
 refuse 65 'task.jsonl: line 1: no column "nosuch": there are "query", "choices", "gold"' "$program" eval model --task task.jsonl --query nosuch
 refuse 64 "--template" "$program" eval model --task task.jsonl --template "no place"
 refuse 64 "nothing to evaluate" "$program" eval model
@@ -184,6 +186,9 @@ refuse 66 "none.jsonl" "$program" eval model --task none.jsonl
 # ---- report ----
 
 try 0 "$program" sweep model --exit-layer 1,2 --num-speculations 1,2 -n 8 -r 2 -o real.csv
+try 0 "$program" sweep model --drafter exit,ngram,ngram+exit --exit-layer 2 --num-speculations 0,2 -n 12 -r 1 -o teams.csv
+check "every team" [ "$(rows teams.csv)" = 6 ]
+says out "| ngram: exit layer | as many as pay | 2 drafts |"
 try 0 "$program" bench model -p 8 -n 8 -r 1 --read-gib 0 -o json
 cp out bench.json
 try 0 "$program" report --sweep real.csv --eval e.json --bench bench.json -o page.html --gnuplot ./gnuplot-fake

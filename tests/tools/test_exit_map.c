@@ -66,7 +66,7 @@ static void the_terminal_shows_it_with_and_without_colours(void **state)
     assert_string_equal(text, "   3 = upon  = a     =\\n     \n"
                               "   2 = upon    the    &      \n"
                               "   1 = upon  = a      \"      \n"
-                              "      Once    <b>\\t  \\x1B[3 \n");
+                              "      Once     <b>\\t  \\x1B[3 \n");
     free(text);
     text = printed(&m, 1, 80);
     assert_non_null(strstr(text, "\033[48;5;28m"));
