@@ -38,9 +38,9 @@ static const struct option grid_options[] = {
     {"num-speculations draft-max", OPT_NUMBERS, offsetof(struct grid_args, drafts), "LIST", NULL, 0, LSK_MAX_DRAFTS, .help = "drafts in a round; 0 is as many as are worth their time; without it 1-6"},
     {"drafter", OPT_TEXT, offsetof(struct grid_args, drafters), "LIST", "exit", .help = "drafters to compare, as exit,ngram,ngram+exit; + joins those that draft together"},
     {"auto", OPT_FLAG, offsetof(struct grid_args, automatic),
-     .help = "no grid: read which drafts each exit would have had accepted, foretell from that what every setting costs, and measure the few best for --seconds"},
-    {"seconds", OPT_INT, offsetof(struct grid_args, seconds), "N", "40", 1, 86400, .help = "how long --auto measures, once the model is loaded"},
-    {"output o", OPT_TEXT, offsetof(struct grid_args, output), "FILE.csv", .help = "every setting is written there when it is measured, and a second start goes on with it; without it sweep.csv, with --auto none"},
+     .help = "no grid: see from plain replies which drafts each exit would have had accepted, foretell from that what every setting costs, and measure the few best; takes --seconds"},
+    {"seconds", OPT_INT, offsetof(struct grid_args, seconds), "N", "40", 1, 86400, .help = "how long --auto takes, once the model is loaded"},
+    {"output o", OPT_TEXT, offsetof(struct grid_args, output), "FILE.csv", .help = "every setting is written there when it is measured, and a second start goes on with it; without it sweep.csv; --auto writes none"},
     {"picture", OPT_TEXTS, offsetof(struct grid_args, pictures), "FILE", .help = "draw a heat map and the best of every exit layer: NAME.png or NAME.svg; may be repeated"},
     {"gnuplot", OPT_TEXT, offsetof(struct grid_args, gnuplot), "PROGRAM", "gnuplot", .help = "the program that draws"},
     {"save-profile", OPT_FLAG, offsetof(struct grid_args, save_profile), NULL, "on",
@@ -249,7 +249,7 @@ static int confirm(struct sweep *s, struct sweep_cell *best, lsk_error *err)
 
 /* ---- without a grid ---- */
 
-enum { CANDIDATES = 5, AUTO_TOKENS = 96 };
+enum { CANDIDATES = 5 };
 
 static int keep_token(void *ud, const lsk_event *e)
 {
@@ -259,21 +259,43 @@ static int keep_token(void *ud, const lsk_event *e)
     return terminal_interrupted();
 }
 
-/* The plain reply to the first prompt, prompt and all; given: where it begins. Caller frees. *speed: tokens per second. */
-static int read_reply(struct sweep *s, struct document *d, double *speed, lsk_error *err)
+/* The plain reply to a prompt, and what it shows of the exits. *speed: tokens per second. */
+static int learn_reply(struct sweep *s, int i, struct foretell *f, double *speed, lsk_error *err)
 {
-    const struct document *prompt = &s->prompts.item[0];
+    const struct document *prompt = &s->prompts.item[i];
     lsk_generate_options o = s->ask;
     o.drafter = "none";
     o.max_tokens = s->n_gen;
-    *d = (struct document){.token = malloc((size_t)(prompt->n + s->n_gen) * sizeof *d->token), .n = prompt->n, .given = prompt->n};
-    if (!d->token)
+    struct document d = {.token = malloc((size_t)(prompt->n + s->n_gen) * sizeof *d.token), .n = prompt->n};
+    if (!d.token)
         return complain(err, LSK_EOS, "out of memory");
-    memcpy(d->token, prompt->token, (size_t)prompt->n * sizeof *d->token);
-    int r = reply(s->session, prompt->token, prompt->n, &o, keep_token, d, err);
+    memcpy(d.token, prompt->token, (size_t)prompt->n * sizeof *d.token);
+    int r = reply(s->session, prompt->token, prompt->n, &o, keep_token, &d, err);
     const lsk_stats *stats = lsk_session_stats(s->session);
     *speed = stats->reply_ns > 0 ? stats->reply_tokens * 1e9 / (double)stats->reply_ns : 0;
+    if (r >= 0 && f && !terminal_interrupted())
+        r = foretell_read(f, s->session, s->info, d.token, d.n, prompt->n, err);
+    free(d.token);
     return r;
+}
+
+/* Reads plain replies for a quarter of the time: how fast this is at all decides how long they are. Returns how many settings are worth measuring. */
+static int choose_candidates(struct sweep *s, struct foretold *out, int64_t start, lsk_error *err)
+{
+    const int seconds = s->args->grid.seconds, asked = s->n_gen;
+    struct foretell f = {.taken = NULL};
+    double speed = 0;
+    s->n_gen = asked < 8 ? asked : 8;
+    int r = learn_reply(s, 0, NULL, &speed, err);
+    s->n_gen = (int)fmin(asked, fmax(8, speed * seconds / 8));
+    for (int i = 0; r >= 0 && i < s->prompts.n && (!i || now_ns() - start < (int64_t)seconds * 250000000) && !terminal_interrupted(); i++)
+        r = learn_reply(s, i, &f, &speed, err);
+    const int n = r < 0 || terminal_interrupted() ? 0 : foretell_best(&f, s->info, out, CANDIDATES);
+    foretell_free(&f);
+    s->n_gen = (int)fmin(s->n_gen, fmax(8, speed * seconds / (2 * (n + 1) * fmin(s->prompts.n, 4))));
+    if (r >= 0 && !n && !terminal_interrupted())
+        r = complain(err, LSK_EDATA, "the model's replies are too short to learn from: give other prompts with --file");
+    return r < 0 ? r : n;
 }
 
 /* Candidates take turns until the time is over, each turn on the next prompt; those that are clearly behind leave. */
@@ -300,30 +322,18 @@ static int measure_candidates(struct sweep *s, struct pairs *p, int n, int64_t u
     return r;
 }
 
-/* What one plain reply says of every exit decides what is measured: at most CANDIDATES settings, to which the seconds go. */
+/* What plain replies say of every exit decides what is measured: at most CANDIDATES settings, to which the seconds go. */
 static int measure_auto(struct sweep *s, struct sweep_cell *best, lsk_error *err)
 {
-    const int64_t until = now_ns() + (int64_t)s->args->grid.seconds * 1000000000;
+    const int64_t start = now_ns();
     struct foretold f[CANDIDATES];
     struct pairs *p = calloc(CANDIDATES, sizeof *p);
-    struct document d = {0};
-    double speed = 0;
-    int n = 0, r = p ? 0 : complain(err, LSK_EOS, "out of memory");
-    s->n_gen = s->n_gen < 8 ? s->n_gen : 8; /* how fast is it at all? */
-    if (r >= 0)
-        r = read_reply(s, &d, &speed, err);
-    free(d.token);
-    d.token = NULL;
-    s->n_gen = (int)fmin(s->args->grid.n_gen, fmax(8, speed * s->args->grid.seconds / 8));
-    if (r >= 0 && !terminal_interrupted())
-        r = read_reply(s, &d, &speed, err);
-    if (r >= 0 && !terminal_interrupted())
-        r = n = foretell(s->session, s->info, d.token, d.n, d.given, f, CANDIDATES, err);
-    s->n_gen = (int)fmin(s->n_gen, fmax(8, speed * s->args->grid.seconds / (2 * (n + 1) * s->prompts.n)));
-    for (int i = 0; r >= 0 && i < n; i++)
+    const int n = p ? choose_candidates(s, f, start, err) : complain(err, LSK_EOS, "out of memory");
+    int r = n;
+    for (int i = 0; i < n; i++)
         p[i].cell = (struct sweep_cell){.drafter = "exit", .exit_layer = f[i].exit_layer, .drafts = f[i].drafts};
-    if (r >= 0 && n && !terminal_interrupted())
-        r = measure_candidates(s, p, n, until, err);
+    if (n > 0)
+        r = measure_candidates(s, p, n, start + (int64_t)s->args->grid.seconds * 1000000000, err);
     for (int i = 0; r >= 0 && i < n && !terminal_interrupted(); i++) {
         finish_pairs(s, &p[i]);
         if (p[i].ratio.n)
@@ -331,9 +341,8 @@ static int measure_auto(struct sweep *s, struct sweep_cell *best, lsk_error *err
         if (!i || p[i].cell.speedup > best->speedup)
             *best = p[i].cell;
     }
-    free(d.token);
     free(p);
-    return r < 0 ? r : n || terminal_interrupted() ? 0 : complain(err, LSK_EDATA, "the model's reply is too short to learn from: give other prompts with --file");
+    return r;
 }
 
 /* ---- what comes out ---- */
@@ -480,14 +489,14 @@ static int open_log(struct sweep *s, lsk_error *err)
     const lsk_model_info *i = s->info;
     const lsk_generate_options *o = &s->ask;
     snprintf(s->log.key, sizeof s->log.key,
-             "model=%s device=%s weights=%s kv=%s compute=%s kernels=%s threads=%d draft_head=%d prompts=%016llx n_gen=%d repetitions=%d seconds=%d temp=%g top_k=%d top_p=%g min_p=%g seed=%llu version=%s", i->id,
-             i->device, i->weight_type, i->kv_type, i->compute, i->kernels, i->threads, i->draft_head, (unsigned long long)hash_prompts(&s->prompts), a->n_gen, a->repetitions, a->automatic ? a->seconds : 0, (double)o->temperature,
+             "model=%s device=%s weights=%s kv=%s compute=%s kernels=%s threads=%d draft_head=%d prompts=%016llx n_gen=%d repetitions=%d temp=%g top_k=%d top_p=%g min_p=%g seed=%llu version=%s", i->id,
+             i->device, i->weight_type, i->kv_type, i->compute, i->kernels, i->threads, i->draft_head, (unsigned long long)hash_prompts(&s->prompts), a->n_gen, a->repetitions, (double)o->temperature,
              o->top_k, (double)o->top_p, (double)o->min_p, (unsigned long long)o->seed, lsk_version());
     sweep_log_note(&s->log, "model", i->path);
     sweep_log_note(&s->log, "machine", s->machine.cpu);
     sweep_log_note(&s->log, "date", s->machine.date);
     sweep_log_note(&s->log, "command", s->machine.command);
-    return sweep_log_open(&s->log, a->output ? a->output : a->automatic ? NULL : "sweep.csv", err);
+    return sweep_log_open(&s->log, a->automatic ? NULL : a->output ? a->output : "sweep.csv", err);
 }
 
 static int prepare(struct sweep *s, lsk_error *err)
@@ -499,6 +508,8 @@ static int prepare(struct sweep *s, lsk_error *err)
         r = picture_check("--picture", a->grid.pictures.item[i], err);
     if (r >= 0 && a->grid.automatic && (a->grid.exits.n || a->grid.drafts.n || strcmp(a->grid.drafters, "exit")))
         r = complain(err, LSK_EUSAGE, "--auto finds exit layer and drafts itself: leave --exit-layer, --num-speculations and --drafter out");
+    if (r >= 0 && a->grid.automatic && a->grid.output)
+        r = complain(err, LSK_EUSAGE, "--auto is no grid to go on with: leave --output out");
     if (r >= 0)
         r = (s->model = open_model(&a->model, &a->show, err)) ? 0 : err->code;
     if (r < 0)

@@ -37,59 +37,77 @@ static int take_logits(void *ud, int i, int depth, const float *logits, int n_vo
     return terminal_interrupted();
 }
 
-/* A draft reads the exit's layers and a head; what follows reads the rest. The last row of a round goes through the exit's layers too, in a pass of its own. */
-static double speedup_of(const lsk_model_info *m, int exit_layer, int rounds, int drafted, int n)
-{
-    const double layer = (double)m->layer_bytes, head = (double)m->head_bytes, draft_head = m->draft_head_bytes ? (double)m->draft_head_bytes : head;
-    const double whole = m->n_layers * layer + head;
-    return n * whole / (rounds * whole + drafted * (exit_layer * layer + draft_head));
-}
-
-static int better(const void *a, const void *b)
-{
-    const struct foretold *x = a, *y = b;
-    return (y->speedup > x->speedup) - (y->speedup < x->speedup);
-}
-
-/* The best two numbers of drafts of one exit. */
-static void choose_drafts(const lsk_model_info *m, const char *agrees, int n, int exit_layer, struct foretold *first, struct foretold *second)
-{
-    *first = *second = (struct foretold){exit_layer, 0, 0};
-    for (int d = 1; d <= FORETELL_DRAFTS; d++) {
-        int drafted, rounds = rounds_of(agrees, n, d, &drafted);
-        const struct foretold f = {exit_layer, d, speedup_of(m, exit_layer, rounds, drafted, n)};
-        if (f.speedup > first->speedup) {
-            *second = *first;
-            *first = f;
-        } else if (f.speedup > second->speedup) {
-            *second = f;
-        }
-    }
-}
-
-int foretell(lsk_session *s, const lsk_model_info *info, const int32_t *tokens, int n, int given, struct foretold *out, int cap, lsk_error *err)
+int foretell_read(struct foretell *f, lsk_session *s, const lsk_model_info *info, const int32_t *tokens, int n, int given, lsk_error *err)
 {
     const int exits = info->n_layers - 1, length = n - given;
     if (length < 2 || exits < 1)
         return 0;
     struct reading reading = {tokens, given, n, malloc((size_t)exits * (size_t)length)};
-    struct foretold *best = malloc(2 * (size_t)exits * sizeof *best), *second = best ? best + exits : NULL;
-    int *depth = malloc((size_t)exits * sizeof *depth), r = reading.agrees && best && depth ? 0 : complain(err, LSK_EOS, "out of memory"), found = 0;
+    int *depth = malloc((size_t)exits * sizeof *depth), r = 0;
+    if (!f->taken)
+        f->taken = calloc((size_t)exits * FORETELL_DRAFTS, sizeof *f->taken);
+    if (!reading.agrees || !depth || !f->taken)
+        r = complain(err, LSK_EOS, "out of memory");
     for (int i = 0; r >= 0 && i < exits; i++)
         depth[i] = i + 1;
     if (r >= 0)
         r = lsk_score_exits(s, tokens, n - 1, given - 1, depth, exits, take_logits, &reading, err);
-    for (int i = 0; r >= 0 && i < exits; i++)
-        choose_drafts(info, reading.agrees + i * length, length, i + 1, &best[i], &second[i]);
-    if (r >= 0 && !terminal_interrupted()) {
-        qsort(best, (size_t)exits, sizeof *best, better);
-        for (; found < exits && found < cap - 1; found++)
-            out[found] = best[found];
-        if (second[best[0].exit_layer - 1].drafts)
-            out[found++] = second[best[0].exit_layer - 1];
+    for (int i = 0; r >= 0 && !terminal_interrupted() && i < exits * FORETELL_DRAFTS; i++) {
+        int drafted;
+        f->taken[i].rounds += rounds_of(reading.agrees + i / FORETELL_DRAFTS * length, length, i % FORETELL_DRAFTS + 1, &drafted);
+        f->taken[i].drafted += drafted;
     }
+    f->exits = exits;
+    f->tokens += length;
     free(reading.agrees);
-    free(best);
     free(depth);
-    return r < 0 ? r : found;
+    return r;
+}
+
+void foretell_free(struct foretell *f)
+{
+    free(f->taken);
+}
+
+/* A draft reads the exit's layers and a head; what follows reads the rest. The last row of a round goes through the exit's layers too, in a pass of its own. */
+static struct foretold setting(const struct foretell *f, const lsk_model_info *m, int exit_layer, int drafts)
+{
+    const double layer = (double)m->layer_bytes, head = (double)m->head_bytes, draft_head = m->draft_head_bytes ? (double)m->draft_head_bytes : head;
+    const double whole = m->n_layers * layer + head;
+    const int i = (exit_layer - 1) * FORETELL_DRAFTS + drafts - 1;
+    return (struct foretold){exit_layer, drafts, f->tokens * whole / (f->taken[i].rounds * whole + f->taken[i].drafted * (exit_layer * layer + draft_head))};
+}
+
+/* Keeps out[0..n) sorted and at most cap long. */
+static int insert(struct foretold *out, int n, int cap, struct foretold s)
+{
+    int at = n < cap ? n : cap;
+    for (; at > 0 && out[at - 1].speedup < s.speedup; at--)
+        if (at < cap)
+            out[at] = out[at - 1];
+    if (at < cap)
+        out[at] = s;
+    return n < cap ? n + 1 : n;
+}
+
+/* The best two numbers of drafts of one exit. */
+static void choose_drafts(const struct foretell *f, const lsk_model_info *m, int exit_layer, struct foretold two[2])
+{
+    for (int d = 1, n = 0; d <= FORETELL_DRAFTS; d++)
+        n = insert(two, n, 2, setting(f, m, exit_layer, d));
+}
+
+int foretell_best(const struct foretell *f, const lsk_model_info *info, struct foretold *out, int cap)
+{
+    struct foretold two[2];
+    int n = 0;
+    for (int e = 1; f->tokens && e <= f->exits; e++) {
+        choose_drafts(f, info, e, two);
+        n = insert(out, n, cap - 1, two[0]);
+    }
+    if (n) {
+        choose_drafts(f, info, out[0].exit_layer, two);
+        out[n++] = two[1];
+    }
+    return n;
 }

@@ -111,6 +111,7 @@ try 0 "$fake" sweep m.gguf -f p.jsonl --bad-rows 1 --exit-layer 2 --num-speculat
 says err 'warning: p.jsonl: line 2: no column "prompt"'
 try 0 "$fake" sweep m.gguf -f p.jsonl --bad-rows 1 --chat --exit-layer 2 --num-speculations 2 -n 8 -r 1 -o f.csv
 refuse 64 "--auto finds exit layer and drafts itself" "$fake" sweep m.gguf --auto --exit-layer 2
+refuse 64 "--auto is no grid to go on with" "$fake" sweep m.gguf --auto -o auto.csv
 refuse 64 "--exit-layer: 9" "$fake" sweep m.gguf --exit-layer 9
 refuse 64 "--drafter: none" "$fake" sweep m.gguf --drafter none
 refuse 64 "a picture is NAME.png or NAME.svg" "$fake" sweep m.gguf --picture x.jpg

@@ -114,9 +114,36 @@ static void rounds_are_counted_as_drafting_would(void **state)
     }
 }
 
+/* By the bytes: a layer 1, the head 2, ten layers. Best of each exit, then the best exit's second choice. */
+static void settings_are_ranked_by_what_they_read(void **state)
+{
+    (void)state;
+    static const lsk_model_info info = {.n_layers = 10, .layer_bytes = 1, .head_bytes = 2};
+    struct foretell f = {.exits = 3, .tokens = 100, .taken = calloc(3 * FORETELL_DRAFTS, sizeof *f.taken)};
+    struct foretold out[5];
+    for (int i = 0; i < 3 * FORETELL_DRAFTS; i++) {
+        f.taken[i].rounds = 100;
+        f.taken[i].drafted = 100 * (i % FORETELL_DRAFTS + 1);
+    }
+    f.taken[0].rounds = 60, f.taken[0].drafted = 60;                                       /* exit 1, one draft: 1200 / (60 * 12 + 60 * 3) */
+    f.taken[FORETELL_DRAFTS + 2].rounds = 40, f.taken[FORETELL_DRAFTS + 2].drafted = 120; /* exit 2, three: 1200 / (40 * 12 + 120 * 4) */
+    assert_int_equal(foretell_best(&f, &info, out, 5), 4);
+    static const int want[4][2] = {{1, 1}, {2, 3}, {3, 1}, {1, 2}};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(out[i].exit_layer, want[i][0]);
+        assert_int_equal(out[i].drafts, want[i][1]);
+    }
+    assert_true(fabs(out[0].speedup - 4. / 3) < 1e-9 && fabs(out[1].speedup - 1.25) < 1e-9);
+    assert_int_equal(foretell_best(&f, &info, out, 2), 2);
+    assert_int_equal(out[1].drafts, 2);
+    assert_int_equal(foretell_best(&(struct foretell){.taken = NULL}, &info, out, 5), 0);
+    foretell_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_likeliest_come_first), cmocka_unit_test(surprise_is_the_negative_logarithm), cmocka_unit_test(perplexity_has_an_error),
-                                       cmocka_unit_test(depths_are_sorted_and_end_with_the_whole_model), cmocka_unit_test(rounds_are_counted_as_drafting_would)};
+                                       cmocka_unit_test(depths_are_sorted_and_end_with_the_whole_model), cmocka_unit_test(rounds_are_counted_as_drafting_would),
+                                       cmocka_unit_test(settings_are_ranked_by_what_they_read)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
