@@ -190,6 +190,17 @@ try 0 "$program" sweep model --exit-layer 1,2 --num-speculations 1,2 -n 8 -r 2 -
 try 0 "$program" sweep model --drafter exit,ngram,ngram+exit --exit-layer 2 --num-speculations 0,2 -n 12 -r 1 -o teams.csv
 check "every team" [ "$(rows teams.csv)" = 6 ]
 says out "| ngram: exit layer | as many as pay | 2 drafts |"
+# A team that a sweep found best is what run drafts with, where nobody says otherwise.
+rm -rf config
+"$program" info model --json >info.json
+mkdir -p config/layerskip/profiles
+printf '{"exit_layer": 2, "num_speculations": 3, "drafter": "ngram+exit", "measured": {"date": "2026-11-24"}}\n' \
+    >"config/layerskip/profiles/$(python3 -c 'import json; print(json.load(open("info.json"))["id"])').json"
+try 0 "$program" run model -p "Once" -n 12 --ignore-eos
+says err "measured 2026-11-24"
+says err "exit layer 2, 3 a round"
+try 0 "$program" run model -p "Once" -n 12 --ignore-eos --exit-layer 1
+lacks err "measured 2026-11-24"
 try 0 "$program" bench model -p 8 -n 8 -r 1 --read-gib 0 -o json
 cp out bench.json
 try 0 "$program" report --sweep real.csv --eval e.json --bench bench.json -o page.html --gnuplot ./gnuplot-fake
