@@ -275,10 +275,12 @@ static void write_bars(FILE *out, const void *ud)
     size_t i;
     fputs("set datafile separator \"\\t\"\nset datafile commentschars ''\n$bench << END_OF_DATA\n", out);
     json_array_foreach(ud, i, row) {
+        if (!(json_number(row, "n_gen") > 0)) /* a prompt's speed would be the only bar to be seen */
+            continue;
         picture_label(out, json_text(row, "test"), 32);
         fprintf(out, "\t%.6g\t%.6g\n", json_number(row, "avg_ts"), isfinite(json_number(row, "stddev_ts")) ? json_number(row, "stddev_ts") : 0);
     }
-    fputs("END_OF_DATA\nset style fill solid .8\nset boxwidth .6\nset grid y\nset yrange [0:*]\nset ylabel 'tokens/s'\nset xtics rotate by -30 noenhanced\nset title 'speed, mean and standard deviation'\n"
+    fputs("END_OF_DATA\nset style fill solid .8\nset boxwidth .6\nset grid y\nset yrange [0:*]\nset ylabel 'tokens/s'\nset xtics rotate by -30 noenhanced\nset title 'replies, mean and standard deviation'\n"
           "plot $bench using 0:2:3:xtic(1) with boxerrorbars linecolor rgb '#0072b2' notitle\n",
           out);
 }
@@ -292,7 +294,9 @@ static int write_bench(struct report *p, const struct source *s, lsk_error *err)
     json_t *table = json_array();
     const json_t *row;
     size_t i;
+    int replies = 0;
     json_array_foreach(s->data, i, row) {
+        replies |= json_number(row, "n_gen") > 0;
         json_t *cells = json_object();
         for (size_t k = 0; k < sizeof columns / sizeof *columns; k++)
             json_object_set(cells, columns[k].title, json_object_get(row, columns[k].key) ? json_object_get(row, columns[k].key) : json_null());
@@ -300,7 +304,7 @@ static int write_bench(struct report *p, const struct source *s, lsk_error *err)
     }
     paragraph(p->f, "<h2>Bench: ", s->path, "</h2>\n");
     const struct picture picture = {p->args->gnuplot, 1000, 420, write_bars, s->data};
-    int r = add_picture(p, &picture, err);
+    int r = replies ? add_picture(p, &picture, err) : 0;
     json_table_html(p->f, table);
     json_decref(table);
     return r;

@@ -44,7 +44,7 @@ static const struct option grid_options[] = {
     {"picture", OPT_TEXTS, offsetof(struct grid_args, pictures), "FILE", .help = "draw a heat map and the best of every exit layer: NAME.png or NAME.svg; may be repeated"},
     {"gnuplot", OPT_TEXT, offsetof(struct grid_args, gnuplot), "PROGRAM", "gnuplot", .help = "the program that draws"},
     {"save-profile", OPT_FLAG, offsetof(struct grid_args, save_profile), NULL, "on",
-     .help = "keep the best setting, measured once more, as the model's profile, or that plain decoding stays (less than 3 % gained): run, chat, verify and bench then draft so by themselves"},
+     .help = "keep the best setting, measured again, as the model's profile, or that plain decoding stays (less than 3 % gained): run, chat, verify and bench then draft so by themselves"},
     {0}};
 
 static const struct option text_options[] = {
@@ -217,7 +217,7 @@ static int measure_grid(struct sweep *s, lsk_error *err)
     return r;
 }
 
-/* The fastest of many measurements is partly luck: the three best are measured again, in turns, and that decides. */
+/* The fastest of many measurements is partly luck: the three best are measured again, in turns and twice as often, and that decides. */
 static int confirm(struct sweep *s, struct sweep_cell *best, lsk_error *err)
 {
     enum { AGAIN = 3 };
@@ -235,7 +235,7 @@ static int confirm(struct sweep *s, struct sweep_cell *best, lsk_error *err)
         p[n].cell = (struct sweep_cell){.exit_layer = next->exit_layer, .drafts = next->drafts};
         strcpy(p[n].cell.drafter, next->drafter);
     }
-    for (int k = 0; k < s->args->grid.repetitions; k++)
+    for (int k = 0; k < 2 * s->args->grid.repetitions; k++)
         for (int i = 0; r >= 0 && i < n && !terminal_interrupted(); i++)
             r = measure_pair(s, &p[i], 0, s->prompts.n, k, err);
     for (int i = 0; r >= 0 && i < n; i++) {
@@ -578,7 +578,7 @@ const struct command command_sweep = {
     "finds the exit layer and the number of drafts that are fastest here",
     "[MODEL] [OPTIONS]",
     "Measures every setting of a grid against plain decoding, reply by reply in turns, so that a slow minute of the machine hits both; the speed-up is the median of the repetitions, with the least\n"
-    "and the largest beside it. The three best are measured once more, and the best of these becomes the model's profile. Ctrl-C keeps what is done, a second start goes on. --auto takes a minute.",
+    "and the largest beside it. The three best are measured again, twice as often, and the best of these becomes the model's profile. Ctrl-C keeps what is done, a second start goes on. --auto takes a minute.",
     "  layerskip sweep model.gguf --auto\n"
     "  layerskip sweep ./layerskip-llama2-7B -f prompts.jsonl --exit-layer 4-16+2 --num-speculations 1-8 -o sweep.csv --picture sweep.png\n",
     "model",

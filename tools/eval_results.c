@@ -89,10 +89,10 @@ static void write_script(FILE *out, const void *ud)
     for (int i = 0; i < CURVES; i++)
         write_points(out, curves[i].key, exits, curves[i].key);
     write_points(out, "perplexity", exits, "perplexity");
-    fputs("set multiplot layout 1,2\nset grid\nset xlabel 'exit layer'\nset key outside right\nset yrange [0:1]\nset title 'next token, by exit layer'\nplot ", out);
+    fputs("set multiplot\nset origin 0,0\nset size .62,1\nset grid\nset xlabel 'exit layer'\nset key outside right\nset yrange [0:1]\nset title 'next token, by exit layer'\nplot ", out);
     for (int i = 0; i < CURVES; i++)
         fprintf(out, "%s$%s using 1:2 with linespoints pointtype 7 pointsize .5 linecolor rgb '%s' title '%s'", i ? ", " : "", curves[i].key, curves[i].colour, curves[i].title);
-    fputs("\nset autoscale y\nset logscale y\nset title 'perplexity, by exit layer'\nplot $perplexity using 1:2 with linespoints pointtype 7 pointsize .5 linecolor rgb '#444444' notitle\nunset multiplot\n", out);
+    fputs("\nset origin .62,0\nset size .38,1\nset autoscale y\nset logscale y\nset title 'perplexity, by exit layer'\nplot $perplexity using 1:2 with linespoints pointtype 7 pointsize .5 linecolor rgb '#444444' notitle\nunset multiplot\n", out);
 }
 
 struct picture results_picture(const json_t *text, const char *gnuplot)
