@@ -502,7 +502,7 @@ static int open_log(struct sweep *s, lsk_error *err)
 static int prepare(struct sweep *s, lsk_error *err)
 {
     const struct sweep_args *a = s->args;
-    lsk_model_options needs = {.max_drafts = 1};
+    lsk_model_options needs = {.context = 0};
     int r = apply_sampling(&a->sampling, &s->ask, err);
     for (int i = 0; r >= 0 && i < a->grid.pictures.n; i++)
         r = picture_check("--picture", a->grid.pictures.item[i], err);
@@ -520,10 +520,8 @@ static int prepare(struct sweep *s, lsk_error *err)
         r = read_prompts(s, err);
     if (r >= 0 && a->grid.save_profile)
         r = profile_check(s->info, err);
-    for (int i = 0; i < s->n_settings; i++) {
-        const int most = s->setting[i].drafts && !a->grid.automatic ? s->setting[i].drafts : FORETELL_DRAFTS;
-        needs.max_drafts = most > needs.max_drafts ? most : needs.max_drafts;
-    }
+    for (int i = 0; i < s->n_settings; i++)
+        widen_drafts(&needs, s->setting[i].drafts);
     needs.context = s->prompts.longest + a->grid.n_gen + 2;
     r = r < 0 ? r : apply_head(&a->head, &needs, err);
     r = r < 0 ? r : load_model(s->model, &a->model, &a->show, &needs, err);

@@ -6,7 +6,7 @@
 
 #include "layerskip.h"
 
-enum { FORETELL_DRAFTS = 12 };
+enum { FORETELL_DRAFTS = 12 }; /* at most LSK_FEW_DRAFTS: what a model has memory for unasked */
 
 struct foretold {
     int exit_layer, drafts;
