@@ -398,6 +398,9 @@ lsk_emit_fn = CFUNCTYPE(c_int, c_void_p, POINTER(lsk_event))
 lsk_logits_fn = CFUNCTYPE(c_int, c_void_p, c_int, POINTER(c_float), c_int)
 
 
+lsk_exit_logits_fn = CFUNCTYPE(c_int, c_void_p, c_int, c_int, POINTER(c_float), c_int)
+
+
 class lsk_synth_options(Structure):
     _fields_ = [
         ("shape", c_char_p),
@@ -570,6 +573,7 @@ FUNCTIONS = {
     "lsk_generate": (c_int, [c_void_p, POINTER(c_int32), c_int, POINTER(lsk_generate_options), lsk_emit_fn, c_void_p, POINTER(lsk_stats), POINTER(lsk_error)]),
     "lsk_session_stats": (POINTER(lsk_stats), [c_void_p]),
     "lsk_score": (c_int, [c_void_p, POINTER(c_int32), c_int, c_int, lsk_logits_fn, c_void_p, POINTER(lsk_error)]),
+    "lsk_score_exits": (c_int, [c_void_p, POINTER(c_int32), c_int, c_int, POINTER(c_int), c_int, lsk_exit_logits_fn, c_void_p, POINTER(lsk_error)]),
     "lsk_drafter": (c_char_p, [c_int, POINTER(c_char_p)]),
     "lsk_shape": (c_char_p, [c_int, POINTER(c_char_p)]),
     "lsk_chat_template": (c_char_p, [c_int, POINTER(c_char_p)]),
