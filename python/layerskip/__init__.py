@@ -55,6 +55,8 @@ class Event(NamedTuple):
     drafted: bool
     logprob: float
     finish: Finish
+    top: tuple[tuple[int, float], ...]  # with n_probs: the most probable tokens here and their log-probabilities
+    error: str  # with Finish.ERROR: why
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,10 @@ class Session:
         reply = self._reply
         try:
             while self._running and self._reply == reply:
-                yield from (event for _, event in step([self]))
+                for _, event in step([self]):
+                    yield event
+                    if event.error:
+                        raise LayerskipError(Status.EDATA, event.error)
         finally:
             if self._reply == reply:
                 self.cancel()
@@ -283,7 +288,9 @@ def step(sessions: Sequence[Session]) -> list[tuple[Session, Event]]:
 
     def take(event: Any) -> None:
         e = event.contents
-        found.append((running[e.session], Event(e.token, ctypes.string_at(e.text, e.n_text).decode() if e.n_text else "", bool(e.drafted), e.logprob, Finish(e.finish))))
+        text = ctypes.string_at(e.text, e.n_text).decode() if e.n_text else ""
+        top = tuple((t.token, t.logprob) for t in e.top[:e.n_top]) if e.n_top else ()
+        found.append((running[e.session], Event(e.token, text, bool(e.drafted), e.logprob, Finish(e.finish), top, (e.error or b"").decode(errors="replace"))))
 
     error, callback = _abi.lsk_error(), Callback(_abi.lsk_emit_fn, take)
     handles = (ctypes.c_void_p * len(running))(*[s._open() for s in running])

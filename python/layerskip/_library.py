@@ -54,7 +54,9 @@ def load() -> ctypes.CDLL:
     if numbers(found) < numbers(_abi.VERSION):
         raise ImportError(f"{place} is version {found}, this package needs {_abi.VERSION} or later: install both together")
     for name, (result, arguments) in _abi.FUNCTIONS.items():
-        function = getattr(library, name)
+        function = getattr(library, name, None)
+        if not function:
+            raise ImportError(f"{place} has no {name}: it is older than this package, install both together")
         function.restype, function.argtypes = result, arguments
     return library
 

@@ -57,6 +57,8 @@ class Interface(unittest.TestCase):
             old = Path(folder) / "old.so"
             subprocess.run(["cc", "-shared", "-x", "c", "-", "-o", old], input=b'const char *lsk_version(void) { return "0.0.9"; }', check=True)
             self.assertIn("is version 0.0.9, this package needs", self.load_with(old).stderr)
+            subprocess.run(["cc", "-shared", "-x", "c", "-", "-o", old], input=b'const char *lsk_version(void) { return "9.0.0"; }', check=True)
+            self.assertRegex(self.load_with(old).stderr, "has no lsk_.*: it is older")
 
 
 class Replies(unittest.TestCase):
@@ -135,6 +137,18 @@ class Replies(unittest.TestCase):
             self.assertEqual((reply.finish, reply.text), (Finish.STOP, text[:text.index(stop)]))
         first = self.model.generate("Once", max_tokens=1, ignore_eos=True).tokens[0]
         self.assertEqual(self.model.generate("Once", max_tokens=5, eos=[first]).finish, Finish.EOS)
+
+    def test_what_the_reply_may_say(self):
+        options = dict(max_tokens=12, ignore_eos=True, exit_layer=2, num_speculations=3)
+        with self.model.session() as session:
+            events = list(session.events("Once", n_probs=3, **options))
+            self.assertTrue(all(len(e.top) == 3 and e.top[0] == (e.token, e.logprob) for e in events if e.token >= 0))
+            never = events[0].token
+            for bias in ({never: float("-inf")}, [(never, float("-inf"))]):
+                self.assertNotIn(never, session.generate("Once", logit_bias=bias, **options).tokens)
+            self.assertRegex(session.generate("Once", max_tokens=12, grammar='root ::= [ab]+ "."').text, r"^[ab]+\.?$")
+            with self.assertRaisesRegex(LayerskipError, "grammar"):
+                session.generate("Once", grammar="root ::= nothing")
 
     def test_a_conversation_continues(self):
         messages = [{"role": "user", "content": "Hi"}]
