@@ -250,18 +250,20 @@ void sweep_log_close(struct sweep_log *l)
 
 const struct sweep_cell *sweep_log_find(const struct sweep_log *l, const char *drafter, int exit_layer, int drafts)
 {
-    for (const struct sweep_cell *c = l->cell; c < l->cell + l->n; c++)
+    for (int i = 0; i < l->n; i++) {
+        const struct sweep_cell *c = &l->cell[i];
         if (c->exit_layer == exit_layer && c->drafts == drafts && !strcmp(c->drafter, drafter))
             return c;
+    }
     return NULL;
 }
 
 const struct sweep_cell *sweep_log_best(const struct sweep_log *l)
 {
     const struct sweep_cell *best = NULL;
-    for (const struct sweep_cell *c = l->cell; c < l->cell + l->n; c++)
-        if (!best || c->speedup > best->speedup)
-            best = c;
+    for (int i = 0; i < l->n; i++)
+        if (!best || l->cell[i].speedup > best->speedup)
+            best = &l->cell[i];
     return best;
 }
 
