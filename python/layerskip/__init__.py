@@ -112,8 +112,9 @@ class Model:
                 return
             self._idle("model")
             handle, self._handle = self._handle, None
-            while self._sessions:
-                lib.lsk_session_close(self._sessions.pop())
+            sessions, self._sessions = self._sessions, set()
+            for session in sessions:
+                lib.lsk_session_close(session)
             lib.lsk_model_close(handle)
 
     def __enter__(self) -> Model:
