@@ -176,7 +176,9 @@ static void print_common(FILE *out)
     fputs(".Sh EXIT STATUS\n"
           "0 when all went well; otherwise one line on stderr says why, and the status is one of\n"
           ".In sysexits.h :\n"
-          "64 (usage), 65 (data), 66 (no input), 69 (no device), 70 (a bug), 71 (system), 73 (cannot create), 74 (input or output), 78 (configuration).\n"
+          "64 (usage), 65 (data), 66 (no input), 69 (no device), 70 (a bug), 71 (system), 73 (cannot create), 74 (input or output),\n"
+          "77 (the hub refuses access), 78 (configuration).\n"
+          "1 means that\n.Nm layerskip verify\nfound a reply that differs or nothing to compare, or\n.Nm layerskip info Fl \\-check\na weight that is no number.\n"
           "An interrupted command gives 128 and the number of the signal.\n",
           out);
 }

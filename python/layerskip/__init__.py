@@ -13,9 +13,9 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
-import weakref
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Generator, NamedTuple, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Generator, Iterator, NamedTuple, Sequence, Union
 
 from . import _abi
 from ._abi import ChatOptions, Finish, GenerateOptions, Memory, ModelInfo, ModelOptions, Status, SynthOptions
@@ -93,7 +93,9 @@ class Model:
 
     def __init__(self, path: Any, *, progress: Progress | None = None, **options: Unpack[ModelOptions]):
         self._handle: int | None = None
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: set[int] = set()  # handles of those that are open
+        self._left: list[int] = []  # handles of those that are garbage, to be closed between two calls
+        self._calls = 0  # of the library that have not returned: more than one where a callback calls it
         self._lock = threading.RLock()
         error, o = _abi.lsk_error(), fill(_abi.lsk_model_options, dict(options))
         callback = _with_progress(o, progress)
@@ -104,11 +106,15 @@ class Model:
         self._handle = handle
 
     def close(self) -> None:
-        """Gives the memory back; sessions that are still open are closed first."""
-        for session in list(self._sessions):
-            session.close()
-        handle, self._handle = self._handle, None
-        if handle:
+        """Gives the memory back; sessions that are still open are closed first. Waits for other threads' calls; ValueError in a callback of this model."""
+        with self._lock:
+            if not self._handle:
+                return
+            self._idle("model")
+            handle, self._handle = self._handle, None
+            sessions, self._sessions = self._sessions, set()
+            for session in sessions:
+                lib.lsk_session_close(session)
             lib.lsk_model_close(handle)
 
     def __enter__(self) -> Model:
@@ -126,9 +132,46 @@ class Model:
             raise ValueError("the model is closed")
         return self._handle
 
+    @contextmanager
+    def _call(self) -> Iterator[int]:
+        """Around every use of a handle of this model: nobody closes one meanwhile."""
+        with self._lock:
+            self._close_left()
+            self._calls += 1
+            try:
+                yield self._open()
+            finally:
+                self._calls -= 1
+                self._close_left()
+
+    def _idle(self, what: str) -> None:
+        if self._calls:
+            raise ValueError(f"the {what} is in use: close it when the call that this callback is part of has returned")
+
+    def _close_session(self, handle: int) -> None:
+        if handle in self._sessions:  # else the model's close() was first
+            self._sessions.remove(handle)
+            lib.lsk_session_close(handle)
+
+    def _close_left(self) -> None:
+        if not self._calls:
+            with suppress(IndexError):  # garbage may come and go at any line, so that there is no looking first
+                while True:
+                    self._close_session(self._left.pop())
+
+    def _leave(self, handle: int) -> None:
+        """Closes a session that is garbage, at once where the lock is free: the collector runs in any thread, with any lock held, and must not wait."""
+        self._left.append(handle)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._close_left()
+            finally:
+                self._lock.release()
+
     @property
     def info(self) -> ModelInfo:
-        return read(lib.lsk_model_about(self._open()).contents, ModelInfo)
+        with self._call() as handle:
+            return read(lib.lsk_model_about(handle).contents, ModelInfo)
 
     def tokenize(self, text: str | bytes, *, bos: bool = True, special: bool = False, replace: bool = False) -> list[int]:
         """bos: begin with the beginning-of-text token where the model asks for it. special: "<|im_start|>" and the like become their tokens. replace: bytes that are not UTF-8 become U+FFFD."""
@@ -137,7 +180,8 @@ class Model:
         n = len(data) // 2 + 8  # a guess; the library says how many there are
         while True:
             tokens, error = (ctypes.c_int32 * n)(), _abi.lsk_error()
-            found = check(lib.lsk_encode(self._open(), data, len(data), flags, tokens, n, ctypes.byref(error)), error)
+            with self._call() as handle:
+                found = check(lib.lsk_encode(handle, data, len(data), flags, tokens, n, ctypes.byref(error)), error)
             if found <= n:
                 return tokens[:found]
             n = found
@@ -145,10 +189,11 @@ class Model:
     def piece(self, token: int) -> bytes:
         """The bytes of one token, perhaps a part of a character."""
         n = ctypes.c_size_t()
-        address = lib.lsk_piece(self._open(), token, ctypes.byref(n))
-        if not address:
-            raise ValueError(f"token {token}: this model has 0 to {self.info.n_vocab - 1}")
-        return ctypes.string_at(address, n.value)
+        with self._call() as handle:
+            address = lib.lsk_piece(handle, token, ctypes.byref(n))
+            if not address:
+                raise ValueError(f"token {token}: this model has 0 to {self.info.n_vocab - 1}")
+            return ctypes.string_at(address, n.value)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         return b"".join(map(self.piece, tokens)).decode(errors="replace")
@@ -157,7 +202,8 @@ class Model:
         """Messages, [{"role": "user", "content": "Hello"}], through the model's chat template: a prompt for generate() and stream(). `tools` and `variables` may be Python objects."""
         given = {k: json.dumps(v) if k in ("tools", "variables") and v is not None and not isinstance(v, str) else v for k, v in options.items()}
         error, o = _abi.lsk_error(), fill(_abi.lsk_chat_options, given)
-        made = lib.lsk_chat_render(self._open(), text_of(json.dumps(messages)), ctypes.byref(o), ctypes.byref(error))
+        with self._call() as handle:
+            made = lib.lsk_chat_render(handle, text_of(json.dumps(messages)), ctypes.byref(o), ctypes.byref(error))
         if not made:
             raise_error(error)
         c = made.contents
@@ -181,19 +227,22 @@ class Session:
         self._handle: int | None = None
         self.model = model
         error = _abi.lsk_error()
-        with model._lock:
-            self._handle = lib.lsk_session_open(model._open(), ctypes.byref(error))
-        if not self._handle:
-            raise_error(error)
-        model._sessions.add(self)
+        with model._call() as handle:
+            self._handle = lib.lsk_session_open(handle, ctypes.byref(error))
+            if not self._handle:
+                raise_error(error)
+            model._sessions.add(self._handle)
         self._reply = 0  # number of the present reply: who streams an earlier one must not go on
         self._running = False
 
     def close(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle:
-            with self.model._lock:
-                lib.lsk_session_close(handle)
+        """Gives the memory back. Waits for other threads' calls; ValueError in a callback of this model."""
+        with self.model._lock:
+            if not self._handle:
+                return
+            self.model._idle("session")
+            handle, self._handle = self._handle, None
+            self.model._close_session(handle)
 
     def __enter__(self) -> Session:
         return self
@@ -202,10 +251,12 @@ class Session:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self.close()
+        handle = getattr(self, "_handle", None)
+        if handle:
+            self.model._leave(handle)
 
     def _open(self) -> int:
+        self.model._open()
         if not self._handle:
             raise ValueError("the session is closed")
         return self._handle
@@ -218,7 +269,7 @@ class Session:
     @property
     def stats(self) -> Stats:
         """Of the present reply."""
-        with self.model._lock:
+        with self.model._call():
             return read(lib.lsk_session_stats(self._open()).contents, Stats)
 
     def prompt(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> None:
@@ -232,7 +283,7 @@ class Session:
         error, o = _abi.lsk_error(), fill(_abi.lsk_generate_options, given)
         self._reply += 1
         self._running = False
-        with self.model._lock:
+        with self.model._call():
             check(lib.lsk_session_prompt(self._open(), (ctypes.c_int32 * len(tokens))(*tokens), len(tokens), ctypes.byref(o), ctypes.byref(error)), error)
         self._running = True
 
@@ -273,7 +324,7 @@ class Session:
 
         error, callback = _abi.lsk_error(), Callback(_abi.lsk_logits_fn, row)
         self._running = False
-        with self.model._lock:
+        with self.model._call():
             result = lib.lsk_score(self._open(), (ctypes.c_int32 * len(tokens))(*tokens), len(tokens), depth, callback.pointer, None, ctypes.byref(error))
         callback.finish()
         check(result, error)
@@ -293,8 +344,8 @@ def step(sessions: Sequence[Session]) -> list[tuple[Session, Event]]:
         found.append((running[e.session], Event(e.token, text, bool(e.drafted), e.logprob, Finish(e.finish), top, (e.error or b"").decode(errors="replace"))))
 
     error, callback = _abi.lsk_error(), Callback(_abi.lsk_emit_fn, take)
-    handles = (ctypes.c_void_p * len(running))(*[s._open() for s in running])
-    with running[0].model._lock:
+    with running[0].model._call():
+        handles = (ctypes.c_void_p * len(running))(*[s._open() for s in running])
         result = lib.lsk_step(handles, len(running), callback.pointer, None, ctypes.byref(error))
     for session, event in found:
         session._running = session._running and event.finish == Finish.RUNNING

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ["LSK_PROGRAM"])
@@ -233,6 +235,133 @@ class Replies(unittest.TestCase):
         session, model = model.session(), None  # a session keeps its model
         gc.collect()
         self.assertEqual(len(session.generate("x", max_tokens=3, ignore_eos=True).tokens), 3)
+
+
+class Closing(unittest.TestCase):
+    """No order of closing, in callbacks, in other threads or by the collector of garbage, frees what a call of the library still reads."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.path = Path(cls.folder.name) / "tiny"
+        layerskip.synth(cls.path, shape="tiny", seed=1, threads=1)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def setUp(self):
+        self.model = Model(self.path, device="cpu", context=64, sessions=2, threads=1)
+        self.addCleanup(self.model.close)
+        self.freed = []
+        for name in ("lsk_session_close", "lsk_model_close"):
+            patch = mock.patch.object(layerskip.lib, name, self.noted(name, getattr(layerskip.lib, name)))
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def noted(self, name, function):
+        def call(handle):
+            self.freed.append(name)
+            function(handle)
+        return call
+
+    def in_a_thread(self, function):
+        """Starts it, and gives it the time to arrive at the model's lock; the list has the error that it ended with."""
+        errors = []
+
+        def call():
+            try:
+                function()
+            except Exception as e:
+                errors.append(e)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        time.sleep(0.1)
+        return thread, errors
+
+    def in_a_call(self, function):
+        """Runs it while the library reads this model: in the first callback of one."""
+        rows = []
+        with self.model.session() as session:
+            session.logits(self.model.tokenize("Once upon"), lambda i, row: rows.append(i) or (i == 0 and function(session) and False))
+            self.assertEqual(rows, list(range(len(self.model.tokenize("Once upon")))))
+
+    def test_a_session_closed_before_its_step_has_the_lock(self):
+        for what in ("session", "model"):
+            session = self.model.session()
+            session.prompt("Once", max_tokens=3, ignore_eos=True)
+            with self.model._lock:
+                thread, errors = self.in_a_thread(lambda s=session: layerskip.step([s]))
+                (session if what == "session" else self.model).close()
+            thread.join()
+            self.assertEqual([(type(e), str(e)) for e in errors], [(ValueError, f"the {what} is closed")])
+
+    def test_callbacks_cannot_close_what_calls_them(self):
+        def close(session):
+            for what, name in ((session, "session"), (self.model, "model")):
+                with self.assertRaisesRegex(ValueError, f"the {name} is in use"):
+                    what.close()
+
+        self.in_a_call(close)
+        self.assertEqual(self.freed, ["lsk_session_close"])
+        with self.model.session() as session, self.assertRaisesRegex(ValueError, "in use"):
+            session.logits([1, 2], lambda i, row: session.close())
+        self.model.close()
+        self.assertEqual(self.freed, ["lsk_session_close"] * 2 + ["lsk_model_close"])
+
+    def test_another_thread_waits_with_closing(self):
+        threads, encode = [], layerskip.lib.lsk_encode
+
+        def slow(*arguments):
+            threads.append(self.in_a_thread(self.model.close))
+            self.assertEqual(self.freed, [])
+            return encode(*arguments)
+
+        with mock.patch.object(layerskip.lib, "lsk_encode", slow):
+            self.assertEqual(len(self.model.tokenize("a")), 2)
+        threads[0][0].join()
+        self.assertEqual((threads[0][1], self.freed), ([], ["lsk_model_close"]))
+
+    def test_a_model_is_not_closed_below_a_session_that_opens(self):
+        with self.model._lock:
+            thread, errors = self.in_a_thread(self.model.close)
+            session = self.model.session()
+        thread.join()
+        self.assertEqual((errors, self.freed), ([], ["lsk_session_close", "lsk_model_close"]))
+        with self.assertRaisesRegex(ValueError, "closed"):
+            session.generate("x")
+
+    def test_garbage_of_a_call_is_freed_behind_it(self):
+        others = [self.model.session()]
+        others[0].itself = others[0]
+
+        def collect(session):
+            others.clear()
+            gc.collect()
+            self.assertEqual(self.freed, [])
+
+        self.in_a_call(collect)
+        self.assertEqual(self.freed, ["lsk_session_close"] * 2)
+        with self.model.session(), self.model.session():  # its place is free
+            pass
+
+    def test_garbage_of_another_thread_waits_for_no_lock(self):
+        sessions = [self.model.session()]
+        with self.model._lock:
+            thread, _ = self.in_a_thread(sessions.clear)
+            self.assertFalse(thread.is_alive())
+            self.assertEqual(self.freed, [])
+        thread.join()
+        with self.model.session(), self.model.session():
+            self.assertEqual(self.freed, ["lsk_session_close"])
+
+    def test_garbage_closes_sessions_before_their_model(self):
+        session = Model(self.path, device="cpu", context=16, threads=1).session()
+        session.itself = session
+        del session
+        gc.collect()
+        self.assertEqual(self.freed, ["lsk_session_close", "lsk_model_close"])
 
 
 class RealModel(unittest.TestCase):

@@ -150,6 +150,14 @@ class Completions(unittest.TestCase):
 
 @unittest.skipUnless(FAKE.exists(), "the program without an engine is not built")
 class Manual(unittest.TestCase):
+    def test_every_exit_status_is_said(self):
+        header = (ROOT / "include/layerskip.h").read_text()
+        statuses = {int(n) for n in re.findall(r"\bLSK_E\w+ = -(\d+)", header)} | {getattr(os, name) for p in (ROOT / "tools").glob("*.c") for name in re.findall(r"-(EX_\w+)", p.read_text())}
+        self.assertIn(os.EX_NOPERM, statuses)
+        for command in ("layerskip", "verify"):
+            page = ask("--manual", command, DATE).stdout.partition(".Sh EXIT STATUS\n")[2].partition("\n.Sh ")[0]
+            self.assertEqual({int(n) for n in re.findall(r"\b(\d+) (?:\(|means )", page)} - {0}, statuses | {1})
+
     def test_mandoc_has_no_complaint(self):
         if not shutil.which("mandoc"):
             print("skipped: mandoc is not installed (make deps-test)")
