@@ -123,8 +123,8 @@ static const struct {
     {"/regen", "", "another answer to the last question", do_regen},
     {"/undo", "", "forget the last question and its answer", do_undo},
     {"/clear", "", "forget all but the system message", do_clear},
-    {"/save", "FILE", "write the conversation to a file", do_save},
-    {"/load", "FILE", "go on with one", do_load},
+    {"/save", "FILE", "write the conversation to a file, with all that /set changes", do_save},
+    {"/load", "FILE", "go on with one, as it was set", do_load},
     {"/bye /exit /quit", "", "leave, like Ctrl-D", do_bye},
     {"/? /help", "", "this list", do_help},
 };

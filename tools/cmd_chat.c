@@ -31,7 +31,7 @@ static const struct option talk_options[] = {
     {"chat-template", OPT_TEXT, offsetof(struct talk_args, template_name), NULL, "auto", .choices = "auto llama2 llama3 chatml codellama", .instead = "chat-template-file",
      .help = "how a conversation is written for the model: auto is as its files say, the others are built in"},
     {"chat-template-file", OPT_TEXT, offsetof(struct talk_args, template_file), "FILE", .instead = "chat-template", .help = "a template in Jinja, in place of the model's"},
-    {"n-predict max-tokens n", OPT_INT, offsetof(struct talk_args, n_predict), "N", "-1", -1, 1 << 30, .help = "most tokens of an answer; -1 is until the context is full"},
+    {"n-predict max-tokens n", OPT_INT, offsetof(struct talk_args, n_predict), "N", "-1", -1, 1 << 30, .help = "most tokens of an answer, at least 1; -1 is until the context is full"},
     {"ctx-size c", OPT_INT, offsetof(struct talk_args, context), "N", "-1", -1, 1 << 30,
      .help = "tokens that a conversation may have, for which memory is taken; -1 is 4096, or the model's maximum if that is less, 0 the maximum"},
     {"reverse-prompt stop stop-words r", OPT_TEXTS, offsetof(struct talk_args, stop), "TEXT", .help = "end an answer before this text; may be repeated"},
@@ -94,6 +94,8 @@ static int fill(const struct chat_args *a, struct dialogue *d, lsk_error *err)
         r = apply_limits(&a->limits, &d->limits, &d->ask, err);
     if (r >= 0)
         r = apply_drafting(&a->draft, &d->ask, err);
+    if (r >= 0 && !a->talk.n_predict)
+        r = complain(err, LSK_EUSAGE, "--n-predict: 0: must be at least 1, or -1: until the context is full");
     d->ask.max_tokens = a->talk.n_predict < 0 ? 0 : a->talk.n_predict;
     d->ask.stop = a->talk.stop.item;
     d->ask.n_stop = a->talk.stop.n;
@@ -120,29 +122,29 @@ static void say_finish(const struct dialogue *d)
         fprintf(stderr, "(%s)\n", finish_name(d->facts.finish));
 }
 
-/* One message or command. CHAT_ON, CHAT_BYE, or below zero: what the conversation cannot go on with. */
+/* Can the conversation not go on behind this? */
+static int is_fatal(int r) { return r == LSK_EIO || r == LSK_EUNAVAILABLE || r == LSK_EINTERNAL; }
+
+/* One message, or a person's command. CHAT_ON, CHAT_BYE, or below zero. */
 static int handle(struct dialogue *d, char *text, int person, lsk_error *err)
 {
     size_t blank = strspn(text, " \t\n");
-    int r, before = d->answered;
+    int r, before = d->answered, command = person && *text == '/';
     if (!text[blank])
         return CHAT_ON;
     d->answered = 0;
-    r = *text == '/' ? (d->answered = before, chat_command(d, text, err)) : dialogue_say(d, text, err);
-    if (r >= 0 && person && *text != '/')
+    r = command ? (d->answered = before, chat_command(d, text, err)) : dialogue_say(d, text, err);
+    if (r >= 0 && person && !command)
         say_finish(d);
-    if (r < 0 && (r == LSK_EIO || r == LSK_EUNAVAILABLE || r == LSK_EINTERNAL))
-        return r;
-    if (r < 0)
-        say_error(err);
     d->answered |= before;
-    return r < 0 ? CHAT_ON : r;
+    return r;
 }
 
-/* Until Ctrl-D, /bye or a second Ctrl-C, which stays in terminal_interrupted for the exit status. */
+/* Until Ctrl-D, /bye or a second Ctrl-C, which stays in terminal_interrupted for the exit status. On a pipe that is the one of the first message that failed: what was wrong with it
+   is said at once, so it is returned above zero. */
 static int converse(struct dialogue *d, struct line *l, lsk_error *err)
 {
-    int warned = 0, r = CHAT_ON;
+    int warned = 0, failed = 0, r = CHAT_ON;
     while (r == CHAT_ON) {
         char *text = NULL;
         terminal_catch();
@@ -150,13 +152,18 @@ static int converse(struct dialogue *d, struct line *l, lsk_error *err)
         if (terminal_interrupted() == SIGTERM || (got == LINE_INTERRUPTED && warned))
             return 0;
         if (got == LINE_END || got < 0)
-            return got < 0 ? got : 0;
+            return got < 0 ? got : -failed;
         warned = got == LINE_INTERRUPTED;
         if (warned)
             fputs("(Ctrl-C again, Ctrl-D or /bye leaves)\n", stderr);
         terminal_catch();
         r = text ? handle(d, text, line_is_terminal(l), err) : CHAT_ON;
         free(text);
+        if (r < 0 && !is_fatal(r)) {
+            failed = failed || line_is_terminal(l) ? failed : r;
+            say_error(err);
+            r = CHAT_ON;
+        }
         if (terminal_interrupted() == SIGTERM)
             return 0;
     }
@@ -197,7 +204,7 @@ static int chat(const void *args, lsk_error *err)
 
 static void more_help(FILE *out)
 {
-    fputs("\nin the conversation\n", out);
+    fputs("\nin a conversation at a terminal\n", out);
     chat_commands_describe(out);
 }
 
@@ -206,7 +213,8 @@ const struct command command_chat = {
     "talks with a model",
     "[MODEL] [OPTIONS]",
     "Asks for messages and streams the model's answers to stdout; everything else goes to stderr. Messages are written as the model's chat template\n"
-    "says. What is common with the conversation so far is never computed again. On a pipe every line of stdin is a message.",
+    "says. What is common with the conversation so far is never computed again. On a pipe every line of stdin is a message,\n"
+    "also where it begins with /, and the exit status is that of the first message that failed.",
     "  layerskip chat SmolLM2-135M-Instruct.Q4_1.gguf --temp 0.7\n"
     "  layerskip chat ./layerskip-llama3-8B --chat-template llama3 --system \"Answer in one sentence.\" --exit-layer 4\n",
     "model",

@@ -12,6 +12,7 @@
 #include "messages.h"
 #include "terminal.h"
 #include "values.h"
+#include "whole_file.h"
 #include "writer.h"
 
 /* ---- messages ---- */
@@ -276,22 +277,63 @@ static json_t *load_conversation(const char *path, lsk_error *err)
     return NULL;
 }
 
+/* What may be said, as change_limits takes it. */
+static json_t *limits_json(const lsk_generate_options *o)
+{
+    json_t *biases = json_array();
+    for (int i = 0; i < o->n_logit_bias; i++)
+        json_array_append_new(biases, json_sprintf("%d%+.9g", (int)o->logit_bias[i].token, (double)o->logit_bias[i].bias));
+    return json_pack("{s:s?, s:s?, s:o}", "grammar", o->grammar, "json_schema", o->json_schema, "logit_bias", biases);
+}
+
+/* The limits of a file in place of all that there are; on failure these stay. limits NULL: the file says nothing of them. */
+static int load_limits(struct dialogue *d, const json_t *limits, lsk_error *err)
+{
+    static const char *const texts[] = {"grammar", "json_schema"};
+    const json_t *biases = json_object_get(limits, "logit_bias");
+    struct limit_values own = {.text = NULL};
+    lsk_generate_options ask = d->ask;
+    int r = 0;
+    if (!limits)
+        return 0;
+    ask.grammar = ask.json_schema = NULL;
+    ask.n_logit_bias = 0;
+    for (int i = 0; i < 2 && r >= 0; i++) {
+        const char *text = json_string_value(json_object_get(limits, texts[i]));
+        r = text ? change_limits(&own, &ask, d->model, texts[i], text, err) : 0;
+    }
+    for (size_t i = 0; i < json_array_size(biases) && r >= 0; i++) {
+        const char *text = json_string_value(json_array_get(biases, i));
+        r = change_limits(&own, &ask, d->model, "logit_bias", text && *text ? text : "?", err);
+    }
+    if (r < 0) {
+        free_limits(&own);
+        return r;
+    }
+    free_limits(&d->limits);
+    d->limits = own;
+    d->ask = ask;
+    d->ask.logit_bias = d->limits.bias;
+    return 0;
+}
+
 int dialogue_save(const struct dialogue *d, const char *path, lsk_error *err)
 {
-    char temp[4096 + 32];
     json_t *old = access(path, F_OK) ? NULL : load_conversation(path, err), *values = json_object(), *all;
+    struct whole_file w;
+    int r;
     if (!old && !access(path, F_OK))
         return complain(err, LSK_ECREATE, "%s: is there and is no conversation: it stays; give another name", excerpt_of(path).text);
     json_decref(old);
     for (int i = 0; i < N_SETTINGS; i++)
         json_object_set_new(values, settings[i].name, settings[i].whole ? json_integer((json_int_t)settings[i].get(&d->ask)) : json_real(settings[i].get(&d->ask)));
-    all = json_pack("{s:O, s:o}", "messages", d->messages, "settings", values);
-    int n = snprintf(temp, sizeof temp, "%s.tmp-%ld", path, (long)getpid()), r = 0;
-    if (!all || (size_t)n >= sizeof temp)
-        r = complain(err, LSK_EOS, "%s: out of memory, or a name too long", excerpt_of(path).text);
-    else if (json_dump_file(all, temp, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || rename(temp, path)) {
-        r = complain(err, LSK_ECREATE, "%s: %s", excerpt_of(path).text, strerror(errno));
-        unlink(temp);
+    all = json_pack("{s:O, s:o, s:o}", "messages", d->messages, "settings", values, "limits", limits_json(&d->ask));
+    if (!all)
+        r = complain(err, LSK_EOS, "%s: out of memory, or the grammar or schema is not UTF-8", excerpt_of(path).text);
+    else if ((r = whole_open(&w, path, err)) >= 0) {
+        if (json_dumpf(all, w.f, JSON_INDENT(2) | JSON_REAL_PRECISION(9)))
+            r = complain(err, LSK_EIO, "%s: cannot write: %s", excerpt_of(path).text, strerror(errno));
+        r = whole_close(&w, r, err);
     }
     json_decref(all);
     return r;
@@ -303,6 +345,12 @@ int dialogue_load(struct dialogue *d, const char *path, lsk_error *err)
     json_t *j = load_conversation(path, err), *values = json_object_get(j, "settings");
     if (!j)
         return err->code;
+    int r = load_limits(d, json_object_get(j, "limits"), err);
+    if (r < 0) {
+        const lsk_error why = *err;
+        json_decref(j);
+        return complain(err, r, "%s: limits: %.400s", excerpt_of(path).text, why.text);
+    }
     json_decref(d->messages);
     d->messages = json_incref(json_is_array(j) ? j : json_object_get(j, "messages"));
     for (int i = 0; i < N_SETTINGS; i++) {

@@ -37,7 +37,8 @@ int dialogue_undo(struct dialogue *d);                  /* forgets the last ques
 int dialogue_clear(struct dialogue *d, lsk_error *err); /* forgets all but the system message */
 int dialogue_turns(const struct dialogue *d);           /* questions so far */
 
-/* {"messages": [...], "settings": {...}}. A file that is there and is no conversation is never replaced. */
+/* {"messages": [...], "settings": {...}, "limits": {...}}: what /set changes is in the last two. A file that is there and is no conversation is never replaced. On failure all is as
+   before. */
 int dialogue_save(const struct dialogue *d, const char *path, lsk_error *err);
 int dialogue_load(struct dialogue *d, const char *path, lsk_error *err);
 

@@ -20,10 +20,10 @@ int make_folders(char *path)
 
 int sync_folder(char *path)
 {
-    char *last = strrchr(path, '/');
-    *last = 0;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), bad = fd < 0 || fsync(fd);
-    *last = '/';
+    char *last = strrchr(path, '/'), *name = last ? last + 1 : path, first = *name;
+    *name = 0;
+    int fd = open(*path ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), bad = fd < 0 || fsync(fd);
+    *name = first;
     if (fd >= 0)
         close(fd);
     return bad;

@@ -59,6 +59,18 @@ void print_shown(FILE *out, const char *text)
     }
 }
 
+void print_reply(FILE *out, const char *text, size_t n)
+{
+    struct shown shown;
+    for (size_t taken; n; text += taken, n -= taken) {
+        taken = show_character(text, n, &shown);
+        if (*text == '\n' || *text == '\t')
+            fputc(*text, out);
+        else
+            fputs(shown.text, out);
+    }
+}
+
 void print_warning(const char *text)
 {
     fputs("layerskip: warning: ", stderr);

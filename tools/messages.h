@@ -20,6 +20,9 @@ size_t show_character(const char *text, size_t n, struct shown *out);
 /* A whole text so: one line, nothing that a terminal obeys. */
 void print_shown(FILE *out, const char *text);
 
+/* n bytes so, but for line ends and tabs, which stay. */
+void print_reply(FILE *out, const char *text, size_t n);
+
 /* "layerskip: warning: TEXT" on stderr, shown so. */
 void print_warning(const char *text);
 

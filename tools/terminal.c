@@ -76,7 +76,10 @@ int terminal_flush(lsk_error *err)
 
 int terminal_write(const char *text, size_t n, lsk_error *err)
 {
-    fwrite(text, 1, n, stdout);
+    if (isatty(STDOUT_FILENO))
+        print_reply(stdout, text, n);
+    else
+        fwrite(text, 1, n, stdout);
     return terminal_flush(err);
 }
 

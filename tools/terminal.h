@@ -24,7 +24,7 @@ int terminal_is(int fd);
 /* mode: "on", "off" or "auto": a terminal, TERM that is not "dumb" and no NO_COLOR. */
 int terminal_colour(const char *mode);
 
-/* To stdout at once. 0, or LSK_EIO. */
+/* To stdout at once, as print_reply has it at a terminal, elsewhere as it is. 0, or LSK_EIO. */
 int terminal_write(const char *text, size_t n, lsk_error *err);
 int terminal_flush(lsk_error *err);
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "folders.h"
 #include "messages.h"
 
 int whole_open(struct whole_file *w, const char *path, lsk_error *err)
@@ -26,6 +27,8 @@ int whole_close(struct whole_file *w, int r, lsk_error *err)
     fclose(w->f);
     if (r >= 0 && rename(w->temp, w->path))
         r = complain(err, LSK_ECREATE, "%s: cannot rename: %s", excerpt_of(w->path).text, strerror(errno));
+    else if (r >= 0 && sync_folder(w->temp)) /* which is in the same folder */
+        return complain(err, LSK_EIO, "%s: was written, but the folder cannot be synced, so that it may not outlast a crash: %s", excerpt_of(w->path).text, strerror(errno));
     if (r < 0)
         unlink(w->temp);
     return r;

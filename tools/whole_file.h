@@ -15,7 +15,8 @@ struct whole_file {
 
 int whole_open(struct whole_file *w, const char *path, lsk_error *err);
 
-/* r: how the writing went. Below zero: nothing is left of the file. Returns it, or the code of what failed here. */
+/* r: how the writing went. Below zero: nothing is left of the file, and what had its name stays (but where only the folder cannot be synced). Returns it, or the code of
+   what failed here. */
 int whole_close(struct whole_file *w, int r, lsk_error *err);
 
 #endif

@@ -282,13 +282,22 @@ class Chat(unittest.TestCase):
         def run(*options, stdin):
             return subprocess.run([FAKE, "chat", *options], input=stdin, capture_output=True, cwd=self.folder.name, env=environment, timeout=20)
 
-        r = run("m.gguf", "-n", "9", stdin=b"hello\n/save a.json\n\"\"\"two\nlines\"\"\"\n\xc3\xa9\\\nx\n/save b.json")
+        lines = b'hello\n"""two\nlines"""\n\xc3\xa9\\\nx\n/save a.json\n/bye\nlast'
+        r = run("m.gguf", "-n", "9", stdin=lines)
         self.assertEqual((r.returncode, r.stderr), (0, b""))
-        messages = json.loads(self.path("b.json").read_text())["messages"]
-        self.assertEqual([m["content"] for m in messages[::2]], ["hello", "two\nlines", "é\nx"])
-        self.assertEqual(r.stdout.decode(), "".join(m["content"] + "\n" for m in messages[1::2]))
-        r = run("m.gguf", stdin=b"\xff\n/bye\nnever\n")
-        self.assertEqual((r.returncode, r.stdout, r.stderr), (0, b"", b"layerskip: the text is not UTF-8: it was left out\n"))
+        self.assertFalse(self.path("a.json").exists())
+        t = self.start("m.gguf", "-n", "9")
+        for text in ("hello", '"""two', 'lines"""', "é\\", "x", '""" /save a.json"""'):
+            t.say(text)
+        answers = [m["content"] + "\n" for m in self.saved(t)["messages"] if m["role"] == "assistant"]
+        self.assertTrue(r.stdout.decode().startswith("".join(answers[:3])))  # then come those to lines that are commands at a terminal
+        for stdin, status in ((b"\xff\nREFUSE\n/bye\n", 65), (b"a\n" + b"x" * 9000 + b"\nREFUSE\nb\n", 64)):
+            r = run("m.gguf", "-n", "9", stdin=stdin)
+            self.assertEqual((r.returncode, r.stderr.count(b"\n"), r.stderr.count(b"layerskip: ")), (status, 2, 2))
+            self.assertNotEqual(r.stdout, b"")  # of the messages that did not fail
+        r = run("m.gguf", "-n", "0", stdin=b"x\n")
+        self.assertEqual((r.returncode, r.stdout), (64, b""))
+        self.assertIn(b"--n-predict: 0: must be at least 1, or -1", r.stderr)
         r = run("base.gguf", stdin=b"x\n")
         self.assertEqual((r.returncode, r.stdout, r.stderr.count(b"\n")), (64, b"", 1))
         self.assertIn(b"brings no chat template, as base models do: name one with --chat-template", r.stderr)
@@ -296,6 +305,52 @@ class Chat(unittest.TestCase):
         self.assertEqual(run("m.gguf", "--chat-template-file", "bad.jinja", stdin=b"x\n").returncode, 65)
         self.assertEqual(run("m.gguf", "--chat-template-file", "none.jinja", stdin=b"x\n").returncode, 66)
         self.assertEqual(run("none.gguf", stdin=b"").returncode, 66)
+
+    def test_a_terminal_is_told_nothing(self):
+        """What a model says can ring, retitle a window or write to the clipboard only where stdout is no terminal."""
+        self.path("endless-rude.gguf").touch()
+        said = "\x1b]52;\a\x9b\r\x7f\b\n\té" * 2
+        shown = "\\x1B]52;\\x07\\xC2\\x9B\\r\\x7F\\x08\n\té" * 2
+        for command, stdin in ((["run", "-p", "x", "--stats", "none"], b""), (["chat"], b"x\n")):
+            command = [FAKE, *command, "-m", "endless-rude.gguf", "-n", "18"]
+            environment = {"PATH": os.environ["PATH"], "HOME": self.folder.name, "LC_ALL": "C.UTF-8"}
+            r = subprocess.run(command, input=stdin, capture_output=True, cwd=self.folder.name, env=environment, timeout=20)
+            self.assertEqual((r.returncode, r.stdout.decode(), r.stderr), (0, said + "\n", b""))
+            master, slave = pty.openpty()
+            modes = termios.tcgetattr(slave)
+            modes[1] &= ~termios.OPOST
+            termios.tcsetattr(slave, termios.TCSANOW, modes)
+            r = subprocess.run(command, input=stdin, stdout=slave, stderr=subprocess.PIPE, cwd=self.folder.name, env=environment, timeout=20)
+            self.assertEqual((r.returncode, os.read(master, 65536).decode(), r.stderr), (0, shown + "\n", b""))
+            os.close(slave)
+            os.close(master)
+
+    def test_limits_are_saved(self):
+        t = self.start("m.gguf", "--grammar", 'root ::= "ä\n"', "-l", "65-2.5", "-l", "66-inf")
+        t.say("q")
+        kept = self.saved(t, "kept.json")
+        self.assertEqual(kept["limits"], {"grammar": 'root ::= "ä\n"', "json_schema": None, "logit_bias": ["65-2.5", "66-inf"]})
+        t.say("/set json_schema {}")
+        t.say("/set logit_bias 67+9.53674316e-07")
+        self.assertEqual(self.saved(t, "schema.json")["limits"], {"grammar": None, "json_schema": "{}", "logit_bias": ["65-2.5", "66-inf", "67+9.53674316e-07"]})
+        for name, limits, says in (("grammar", {"grammar": "nothing"}, "grammar: line 1, column 6"), ("bias", {"json_schema": "[]", "logit_bias": ["1+1", 7]}, "must be ID+BIAS")):
+            self.path(name + ".json").write_text(json.dumps({"messages": [], "limits": limits}))
+            t.send(f"/load {name}.json\r")
+            t.expect(f"layerskip: {name}.json: limits: ")
+            t.expect(says)
+            t.ready()
+        self.assertEqual(self.saved(t, "same.json"), json.loads(self.path("schema.json").read_text()))
+        t.say("/load kept.json")
+        self.assertEqual(self.saved(t), kept)
+        self.path("plain.json").write_text("[]")  # says nothing of them
+        t.say("/load plain.json")
+        self.assertEqual(self.saved(t)["limits"], kept["limits"])
+        t = self.start()
+        t.say("/load schema.json")
+        t.send("/set\r")
+        for name, value in (("grammar", "(none)"), ("json_schema", "{}"), ("logit_bias", "65-2.5"), ("logit_bias", "66-inf"), ("logit_bias", "67+9.53674e-07")):
+            t.expect(f"{name:17} {value}")
+        t.ready()
 
     def test_common_prefix_is_reused(self):
         subprocess.run([REAL, "synth", "--shape", "tiny", str(self.path("model"))], check=True, capture_output=True)
