@@ -49,8 +49,8 @@ static const struct option reply_options[] = {
 
 static const struct option code_options[] = {
     {"run-code", OPT_FLAG, offsetof(struct work_args, run_code),
-     .help = "human_eval: run prompt and reply with the row's tests, for pass@1. A reply ends where its function does. It can read files (which: at the end), but runs without writing any, "
-             "network, processes, more than 1 GiB"},
+     .help = "human_eval: run prompt and reply with the row's tests, for pass@1. A reply ends where its function does. It can read files (which: at the end) but not write any, "
+             "and runs without network, processes, more than 1 GiB"},
     {"code-timeout", OPT_REAL, offsetof(struct work_args, code_timeout), "S", "3", 0.1, 3600, .help = "seconds that one may take"},
     {0}};
 
