@@ -49,7 +49,8 @@ static const struct option reply_options[] = {
 
 static const struct option code_options[] = {
     {"run-code", OPT_FLAG, offsetof(struct work_args, run_code),
-     .help = "human_eval: run prompt and reply with the row's tests, for pass@1. A reply ends where its function does, and runs without files, network, processes, more than 1 GiB"},
+     .help = "human_eval: run prompt and reply with the row's tests, for pass@1. A reply ends where its function does. It can read files (which: at the end) but not write any, "
+             "and runs without network, processes, more than 1 GiB"},
     {"code-timeout", OPT_REAL, offsetof(struct work_args, code_timeout), "S", "3", 0.1, 3600, .help = "seconds that one may take"},
     {0}};
 
@@ -129,7 +130,10 @@ static int add_code_stops(struct benchmark *b)
             return complain(b->err, LSK_EUSAGE, "too many stop strings: give at most %d", TEXTS_MAX - 8);
         b->stop.n++;
     }
-    return (b->python = sandbox_python(b->err)) ? 0 : b->err->code;
+    b->python = sandbox_python(b->err);
+    if (b->python && !sandbox_hides_files())
+        print_warning("--run-code: this kernel has no Landlock, so what is run can read every file that you can read");
+    return b->python ? 0 : b->err->code;
 }
 
 /* Texts, then numbers, as JSON. */
@@ -559,7 +563,9 @@ static void explain(FILE *out)
                  "  ROUGE are F-measures as the package rouge-score gives them without stemming, BLEU is sacrebleu's (13a words, 0 to 100): of all samples together, and the mean of each\n"
                  "  sample's own. Exact match is equality, white space at both ends aside; the edit distance counts characters. Repeated runs: of 4 tokens that came before. Speeds are\n"
                  "  each sample's, with its prompt and without; prefill is the prompt's pass, every prompt read anew. A sample without drafts has no acceptance rate.\n"
-                 "\n  The results' file has a line for every sample. The same command goes on where an earlier one ended; another model, file or option is another file.\n");
+                 "\n  The results' file has a line for every sample. The same command goes on where an earlier one ended; another model, file or option is another file.\n"
+                 "\n  What --run-code runs can read %s.\n  Of what it says only the type of a Python exception is kept.\n",
+            sandbox_hides_files() ? "/usr, /lib and Python's own files, and no others: Landlock is in force here" : "every file that you can read: this kernel has no Landlock (Linux 5.13), which would hide them");
 }
 
 const struct command command_benchmark = {

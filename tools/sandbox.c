@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -17,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,7 +54,7 @@ static const int allowed[] = {
     __NR_stat, __NR_lstat, __NR_access, __NR_readlink, __NR_arch_prctl, __NR_dup2, __NR_poll, __NR_select, __NR_time,
 #endif
 };
-enum { N_ALLOWED = sizeof allowed / sizeof *allowed, FILTER_MAX = 2 * N_ALLOWED + 48 };
+enum { N_ALLOWED = sizeof allowed / sizeof *allowed, FILTER_MAX = 2 * N_ALLOWED + 48, UNCONFINED = 126 };
 
 static const struct {
     int resource;
@@ -71,12 +74,20 @@ static int load(struct sock_filter *f, int n, size_t at)
     return add(f, n, BPF_LD | BPF_W | BPF_ABS, (unsigned)at, 0, 0);
 }
 
-/* A call that is allowed where no bit of its argument (the low half) is among `bits`. */
-static int allow_without(struct sock_filter *f, int n, int call, int argument, unsigned bits)
+/* Bits that an argument may not have. The kernel reads a flag or a process id from the low half of the argument's 64 bits, and a pointer from both. */
+struct mask {
+    int argument, half; /* 1: high */
+    unsigned bits;
+};
+
+/* A call that is allowed where none of the n_mask masks is met. */
+static int allow_without(struct sock_filter *f, int n, int call, const struct mask *mask, int n_mask)
 {
-    n = add(f, n, BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 4);
-    n = load(f, n, offsetof(struct seccomp_data, args) + 8 * (size_t)argument);
-    n = add(f, n, BPF_JMP | BPF_JSET | BPF_K, bits, 1, 0);
+    n = add(f, n, BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 2 * n_mask + 2);
+    for (int i = 0; i < n_mask; i++) {
+        n = load(f, n, offsetof(struct seccomp_data, args) + 8 * (size_t)mask[i].argument + 4 * (size_t)mask[i].half);
+        n = add(f, n, BPF_JMP | BPF_JSET | BPF_K, mask[i].bits, 2 * (n_mask - i) - 1, 0);
+    }
     n = add(f, n, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
     return add(f, n, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM, 0, 0);
 }
@@ -97,6 +108,7 @@ static int allow_flags_of_files(struct sock_filter *f, int n)
 static int filter_calls(void)
 {
     const unsigned writes = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY);
+    static const struct mask own_limits[] = {{0, 0, ~0u}, {2, 0, ~0u}, {2, 1, ~0u}}; /* looking at its own, with no new ones */
     struct sock_filter f[FILTER_MAX];
     int n = load(f, 0, offsetof(struct seccomp_data, arch));
     n = add(f, n, BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
@@ -109,18 +121,19 @@ static int filter_calls(void)
     n = add(f, n, BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 0, 1);
     n = add(f, n, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOTTY, 0, 0); /* nothing is a terminal */
     n = allow_flags_of_files(f, n);
-    n = allow_without(f, n, __NR_openat, 2, writes);
+    n = allow_without(f, n, __NR_openat, &(struct mask){2, 0, writes}, 1);
 #ifdef __NR_open
-    n = allow_without(f, n, __NR_open, 1, writes);
+    n = allow_without(f, n, __NR_open, &(struct mask){1, 0, writes}, 1);
 #endif
-    n = allow_without(f, n, __NR_prlimit64, 2, ~0u); /* looking at limits: with no new ones */
+    n = allow_without(f, n, __NR_prlimit64, own_limits, sizeof own_limits / sizeof *own_limits);
     n = add(f, n, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM, 0, 0);
     struct sock_fprog program = {.len = (unsigned short)n, .filter = f};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 struct child {
     const char *python;
+    int files;               /* what may be read (a Landlock ruleset); -1: all files */
     int program, said, done; /* descriptors: stdin, stdout and stderr, the one behind them that the last line writes to */
     double seconds;
 };
@@ -131,7 +144,8 @@ static void confine_and_run(const struct child *c)
     static char *const environment[] = {"LANG=C.UTF-8", NULL};
     char *const command[] = {(char *)c->python, "-I", "-B", "-", NULL};
     const rlim_t seconds = (rlim_t)c->seconds + 1;
-    int bad = dup2(c->program, 0) < 0 || dup2(c->said, 1) < 0 || dup2(c->said, 2) < 0 || dup2(c->done, 3) < 0 || syscall(__NR_close_range, 4u, ~0u, 0u);
+    int bad = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || (c->files >= 0 && syscall(__NR_landlock_restrict_self, c->files, 0u));
+    bad = bad || dup2(c->program, 0) < 0 || dup2(c->said, 1) < 0 || dup2(c->said, 2) < 0 || dup2(c->done, 3) < 0 || syscall(__NR_close_range, 4u, ~0u, 0u);
     setsid();
     (void)unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC);
     for (size_t i = 0; !bad && i < sizeof limits / sizeof *limits; i++)
@@ -139,12 +153,51 @@ static void confine_and_run(const struct child *c)
     bad = bad || setrlimit(RLIMIT_CPU, &(struct rlimit){seconds, seconds}) || chdir("/") || !ARCHITECTURE || filter_calls();
     if (!bad)
         execve(c->python, command, environment);
-    static const char text[] = "no confinement: ";
-    (void)!write(2, text, sizeof text - 1);
-    _exit(126);
+    _exit(UNCONFINED);
 }
 
 /* ---- the parent ---- */
+
+int sandbox_hides_files(void)
+{
+    return syscall(__NR_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+/* Files below path (or path itself) may be read and run, where it exists. */
+static int show_files(int rules, const char *path)
+{
+    struct stat st;
+    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = open(path, O_PATH | O_CLOEXEC)};
+    if (rule.parent_fd < 0)
+        return 0;
+    if (!fstat(rule.parent_fd, &st) && S_ISDIR(st.st_mode))
+        rule.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR;
+    int r = (int)syscall(__NR_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0u);
+    close(rule.parent_fd);
+    return r;
+}
+
+/* The files that an interpreter is made of. Returns 0 where the kernel cannot hide the others (*out: -1), -1 where it should and does not. */
+static int choose_files(const char *python, int *out)
+{
+    static const char *const common[] = {"/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/ssl/openssl.cnf"};
+    const struct landlock_ruleset_attr all = {.handled_access_fs = 2 * LANDLOCK_ACCESS_FS_MAKE_SYM - 1}; /* reading and writing as the first version knew them */
+    char *real = sandbox_hides_files() ? realpath(python, NULL) : NULL, path[PATH_MAX + 32];
+    *out = real ? (int)syscall(__NR_landlock_create_ruleset, &all, sizeof all, 0u) : -1;
+    int r = real && *out < 0 ? -1 : 0;
+    if (*out >= 0) {
+        char *name = strrchr(real, '/');
+        for (size_t i = 0; i < sizeof common / sizeof *common && !r; i++)
+            r = show_files(*out, common[i]);
+        snprintf(path, sizeof path, "/etc%s", name); /* Debian's /etc/python3.11 */
+        r = r || show_files(*out, real) || show_files(*out, path);
+        *name = 0;
+        snprintf(path, sizeof path, "%s/../lib", real);
+        r = r || show_files(*out, path) ? -1 : 0;
+    }
+    free(real);
+    return r;
+}
 
 /* A file without a name that holds the program and, as its last line, the word that proves its end. */
 static int program_file(const char *program, const char *proof)
@@ -193,14 +246,24 @@ static int listen_to(int said, int done, int64_t until, char *tail, size_t cap, 
     return 1;
 }
 
-/* The last line that says something, as it may be shown. */
-static void last_line(char *tail, struct sandbox_result *out)
+/* The type of Python's exception that the last line names. Nothing else of what a program says is kept: it may be what it has read. */
+static const char *exception_of(char *tail)
 {
+    static const char *const types[] = {"ArithmeticError", "AssertionError", "AttributeError", "BufferError", "EOFError", "Exception", "FileExistsError", "FileNotFoundError", "FloatingPointError", "ImportError",
+                                        "IndentationError", "IndexError", "IsADirectoryError", "KeyError", "KeyboardInterrupt", "LookupError", "MemoryError", "ModuleNotFoundError", "NameError",
+                                        "NotADirectoryError", "NotImplementedError", "OSError", "OverflowError", "PermissionError", "RecursionError", "ReferenceError", "RuntimeError", "StopIteration",
+                                        "SyntaxError", "SystemError", "TabError", "TimeoutError", "TypeError", "UnboundLocalError", "UnicodeDecodeError", "UnicodeEncodeError", "UnicodeError", "ValueError",
+                                        "ZeroDivisionError"};
     size_t n = strlen(tail);
     while (n && strchr(" \n\r", tail[n - 1]))
         tail[--n] = 0;
     const char *line = strrchr(tail, '\n');
-    snprintf(out->why, sizeof out->why, "%s", excerpt_of(line ? line + 1 : tail).text);
+    line = line ? line + 1 : tail;
+    n = strcspn(line, ":");
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strlen(types[i]) == n && !memcmp(types[i], line, n))
+            return types[i];
+    return NULL;
 }
 
 static void judge(const struct child *c, int status, int in_time, int proved, char *tail, struct sandbox_result *out)
@@ -212,8 +275,10 @@ static void judge(const struct child *c, int status, int in_time, int proved, ch
     } else if (WIFSIGNALED(status) && !proved) {
         snprintf(out->why, sizeof out->why, "ended by signal %d", WTERMSIG(status));
     } else if (!proved) {
-        last_line(tail, out);
-        if (!*out->why)
+        const char *type = WEXITSTATUS(status) == UNCONFINED ? "no confinement" : exception_of(tail);
+        if (type)
+            snprintf(out->why, sizeof out->why, "%s", type);
+        else
             snprintf(out->why, sizeof out->why, "left with status %d before the tests were done", WEXITSTATUS(status));
     }
 }
@@ -226,9 +291,11 @@ int sandbox_run(const char *python, const char *program, double seconds, struct 
     if (getrandom(noise, sizeof noise, 0) != (ssize_t)sizeof noise)
         return complain(err, LSK_EOS, "no random bytes: %s", strerror(errno));
     snprintf(proof, sizeof proof, "%016llx%016llx", (unsigned long long)noise[0], (unsigned long long)noise[1]);
-    struct child c = {python, program_file(program, proof), -1, -1, seconds};
+    struct child c = {python, -1, program_file(program, proof), -1, -1, seconds};
+    const int dumpable = prctl(PR_GET_DUMPABLE);
     pid_t pid = -1;
-    if (c.program >= 0 && !pipe2(said, O_CLOEXEC) && !pipe2(done, O_CLOEXEC)) {
+    prctl(PR_SET_DUMPABLE, 0); /* what /proc says about this process is not for the child */
+    if (c.program >= 0 && !choose_files(python, &c.files) && !pipe2(said, O_CLOEXEC) && !pipe2(done, O_CLOEXEC)) {
         c.said = fcntl(said[1], F_DUPFD_CLOEXEC, 10); /* above those that it will be copied to */
         c.done = fcntl(done[1], F_DUPFD_CLOEXEC, 10);
         pid = c.said < 0 || c.done < 0 ? -1 : fork();
@@ -236,7 +303,7 @@ int sandbox_run(const char *python, const char *program, double seconds, struct 
     if (!pid)
         confine_and_run(&c);
     int r = pid > 0 ? 0 : complain(err, LSK_EOS, "cannot start a candidate: %s", strerror(errno));
-    const int own[] = {c.program, c.said, c.done, said[1], done[1]};
+    const int own[] = {c.files, c.program, c.said, c.done, said[1], done[1]};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (own[i] >= 0)
             close(own[i]);
@@ -251,6 +318,8 @@ int sandbox_run(const char *python, const char *program, double seconds, struct 
         close(said[0]);
     if (done[0] >= 0)
         close(done[0]);
+    if (dumpable == 1)
+        prctl(PR_SET_DUMPABLE, 1);
     return r;
 }
 

@@ -44,6 +44,41 @@ static void the_id_is_the_content(void **state)
         folder_remove(&other[i]);
 }
 
+/* Tensors that share everything but their weights are other models, whichever tensor it is. */
+static void every_tensor_counts(void **state)
+{
+    (void)state;
+    struct folder f;
+    struct model m;
+    struct error err = {0};
+    char id[17], changed[17];
+    folder_of(&f, "tiny", 1, "bf16");
+    assert_int_equal(model_open(&m, f.path, NULL, &err), 0);
+    assert_int_equal(model_fingerprint(&m, id, &err), 0);
+    const int fd = open(m.file->shard[0].path, O_RDWR);
+    assert_true(fd >= 0 && m.file->n_shards == 1);
+    for (int i = 0; i < m.file->n_views; i++) {
+        const struct view *v = &m.file->view[i];
+        const uint64_t places[] = {v->offset, v->offset + v->bytes / 2, v->offset + v->bytes - 1};
+        for (int k = 0; k < 3; k++) {
+            uint8_t byte;
+            assert_int_equal(pread(fd, &byte, 1, (off_t)places[k]), 1);
+            byte ^= 1;
+            assert_int_equal(pwrite(fd, &byte, 1, (off_t)places[k]), 1);
+            assert_int_equal(model_fingerprint(&m, changed, &err), 0);
+            if (!strcmp(id, changed))
+                fail_msg("%s: place %d does not count", v->name, k);
+            byte ^= 1;
+            assert_int_equal(pwrite(fd, &byte, 1, (off_t)places[k]), 1);
+        }
+    }
+    assert_int_equal(model_fingerprint(&m, changed, &err), 0);
+    assert_string_equal(id, changed);
+    close(fd);
+    model_close(&m);
+    folder_remove(&f);
+}
+
 static void a_file_that_shrank_is_an_error(void **state)
 {
     (void)state;
@@ -61,6 +96,6 @@ static void a_file_that_shrank_is_an_error(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_id_is_the_content), cmocka_unit_test(a_file_that_shrank_is_an_error)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_id_is_the_content), cmocka_unit_test(every_tensor_counts), cmocka_unit_test(a_file_that_shrank_is_an_error)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
