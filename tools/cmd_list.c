@@ -47,7 +47,7 @@ static void print_row(const struct cached_model *m, const char *name)
 static int show(void *ud, const struct cached_model *m)
 {
     struct listing *l = ud;
-    char name[400];
+    char name[1300];
     snprintf(name, sizeof name, "%s%s%s", m->id, *m->label ? ":" : "", m->label);
     if (!l->n++ && !l->json)
         printf("%-56s  %-20s  %10s  %s\n", "MODEL", "REVISION", "SIZE", "CHANGED");

@@ -89,7 +89,7 @@ static int find_cached(const struct hub_repository *r, const char *want, int tel
 {
     struct names all = {0};
     struct model_files m = {0};
-    char others[200], place[HUB_PATH], line[900];
+    char others[200], place[HUB_PATH], line[1800];
     int rc = cache_names(r, &all, err);
     if (rc >= 0)
         rc = choose_model(&all, want, &m, others, sizeof others, err);

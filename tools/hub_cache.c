@@ -256,19 +256,21 @@ static int find_revision(const struct hub_repository *r, const struct names *rev
 static int list_commit(const struct hub_repository *r, const char *revision, cached_fn each, void *ud, lsk_error *err)
 {
     struct names all = {0};
-    struct model_files files;
+    struct models models = {0};
     char path[HUB_PATH];
-    int at = 0, rc = cache_names(r, &all, err);
-    while (rc >= 0 && (rc = next_model(&all, &at, &files, err)) > 0) {
-        struct cached_model m = {.id = r->id, .label = files.label, .revision = revision, .commit = r->commit, .path = path, .files = files.files.n};
-        rc = 0;
-        for (int i = 0; rc >= 0 && i < files.files.n; i++)
-            if ((rc = cache_path(r, files.files.name[i], path, sizeof path, err)) >= 0)
+    int rc = cache_names(r, &all, err);
+    if (rc >= 0)
+        rc = models_find(&all, &models, err);
+    for (int k = 0; rc >= 0 && k < models.n; k++) {
+        const struct model_files *f = &models.model[k];
+        struct cached_model m = {.id = r->id, .label = f->label, .revision = revision, .commit = r->commit, .path = path, .files = f->files.n};
+        for (int i = 0; rc >= 0 && i < f->files.n; i++)
+            if ((rc = cache_path(r, f->files.name[i], path, sizeof path, err)) >= 0)
                 size_of(path, &m);
-        if (rc >= 0 && (rc = cache_path(r, files.open, path, sizeof path, err)) >= 0 && each(ud, &m))
+        if (rc >= 0 && (rc = cache_path(r, f->open, path, sizeof path, err)) >= 0 && each(ud, &m))
             rc = LSK_EUSAGE;
-        names_free(&files.files);
     }
+    models_free(&models);
     names_free(&all);
     return rc;
 }

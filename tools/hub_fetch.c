@@ -14,8 +14,8 @@
 
 enum { LISTING = 32 << 20, MOST_FILES = 4000 };
 
-/* {"sha": COMMIT, "siblings": [{"rfilename": NAME}, ...]}: the names that may matter and are safe, sorted. */
-static int read_listing(const struct hub_http *h, const char *text, size_t n, char *commit, struct names *out, lsk_error *err)
+/* {"sha": COMMIT, "siblings": [{"rfilename": NAME}, ...]}: the names that may matter and are safe, sorted. A revision that is a commit stands for no other. */
+static int read_listing(const struct hub_http *h, const char *text, size_t n, struct hub_repository *to, struct names *out, lsk_error *err)
 {
     json_error_t where;
     json_t *j = json_loadb(text, n, 0, &where);
@@ -26,8 +26,10 @@ static int read_listing(const struct hub_http *h, const char *text, size_t n, ch
         r = complain(err, LSK_EDATA, "%s: %s lists it in no valid JSON: offset %d: %s", h->repository, h->endpoint, where.position, where.text);
     else if (!sha || !is_commit(sha) || !json_is_array(files))
         r = complain(err, LSK_EDATA, "%s: %s lists it without \"sha\" (40 hexadecimal digits) and \"siblings\": it is no hub: see HF_ENDPOINT", h->repository, h->endpoint);
+    else if (is_commit(to->revision) && strcmp(sha, to->revision))
+        r = complain(err, LSK_EDATA, "%s: commit %s was asked for, but %s answers with %s: ask another hub (HF_ENDPOINT)", h->repository, to->revision, h->endpoint, sha);
     else
-        memcpy(commit, sha, HUB_COMMIT);
+        memcpy(to->commit, sha, HUB_COMMIT);
     for (size_t i = 0; r >= 0 && i < json_array_size(files); i++) {
         const char *name = json_string_value(json_object_get(json_array_get(files, i), "rfilename"));
         if (name && name_is_safe(name) && name_matters(name))
@@ -46,7 +48,7 @@ static int list_repository(struct hub_http *h, struct hub_repository *r, struct 
     if (rc >= 0)
         rc = http_text(h, url, LISTING, &text, &n, err);
     if (rc >= 0)
-        rc = read_listing(h, text, n, r->commit, out, err);
+        rc = read_listing(h, text, n, r, out, err);
     free(text);
     return rc;
 }
@@ -67,13 +69,17 @@ static int fetch_files(struct hub_http *h, const struct hub_repository *r, const
 static int carry_over(struct hub_http *h, const struct hub_repository *old, const struct hub_repository *new, const struct names *listed, lsk_error *err)
 {
     struct names known = {0};
-    struct model_files m;
-    int at = 0, rc = *old->commit && strcmp(old->commit, new->commit) ? cache_names(old, &known, err) : 0;
-    while (rc >= 0 && (rc = next_model(&known, &at, &m, err)) > 0) {
-        for (int i = 0; rc > 0 && i < m.files.n; i++)
-            rc = names_find(listed, m.files.name[i]) ? link_known(h, new, m.files.name[i], err) : 0;
-        names_free(&m.files);
+    struct models models = {0};
+    int rc = *old->commit && strcmp(old->commit, new->commit) ? cache_names(old, &known, err) : 0;
+    if (rc >= 0)
+        rc = models_find(&known, &models, err);
+    for (int k = 0; rc >= 0 && k < models.n; k++) {
+        const struct names *files = &models.model[k].files;
+        rc = 1;
+        for (int i = 0; rc > 0 && i < files->n; i++)
+            rc = names_find(listed, files->name[i]) ? link_known(h, new, files->name[i], err) : 0;
     }
+    models_free(&models);
     names_free(&known);
     return rc;
 }
@@ -85,7 +91,7 @@ int hub_fetch(const struct hub_source *source, struct hub_repository *r, const c
     const struct hub_repository before = *r;
     struct names all = {0};
     struct model_files m = {0};
-    char others[200] = "", line[900];
+    char others[200] = "", line[1800];
     int rc = http_open(&h, err);
     if (rc >= 0)
         rc = list_repository(&h, r, &all, err);

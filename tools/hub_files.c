@@ -32,8 +32,15 @@ static int by_text(const void *a, const void *b)
 
 void names_sort(struct names *l)
 {
+    int n = 0;
     if (l->n)
         qsort(l->name, (size_t)l->n, sizeof *l->name, by_text);
+    for (int i = 0; i < l->n; i++)
+        if (n && !strcmp(l->name[n - 1], l->name[i]))
+            free(l->name[i]);
+        else
+            l->name[n++] = l->name[i];
+    l->n = n;
 }
 
 void names_free(struct names *l)
@@ -112,7 +119,7 @@ static int begins_model(const char *name)
     return ends_with(name, ".gguf") && part_of(name).number == 1 && strncasecmp(base_of(name), "mmproj", 6) && !strcasestr(base_of(name), "imatrix");
 }
 
-/* "Q4_1" of "SmolLM2-135M.Q4_1.gguf": the last part of the name that is a type's. "" when none is. */
+/* "Q4_1" of "SmolLM2-135M.q4_1.gguf": the last part of the name that is a type's, in capitals. "" when none is. */
 static void type_of(const char *name, char *out, size_t cap)
 {
     static const char *const types[] = {"Q[1-9]*", "IQ[1-9]*", "TQ[1-9]*", "F16", "F32", "BF16", "FP16", "FP32", "MXFP4*"};
@@ -127,6 +134,8 @@ static void type_of(const char *name, char *out, size_t cap)
             if (!fnmatch(types[i], word, FNM_CASEFOLD))
                 snprintf(out, cap, "%s", word);
     }
+    for (char *c = out; *c; c++)
+        *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
 }
 
 /* The name of another part, NULL where it is missing. */
@@ -156,17 +165,7 @@ static int take_parts(const struct names *all, const char *first, struct names *
 
 static int take_gguf(const struct names *all, const char *first, struct model_files *out, lsk_error *err)
 {
-    char other[64];
-    type_of(first, out->label, 64);
-    for (char *c = out->label; *c; c++)
-        *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
-    for (int i = 0; i < all->n && *out->label; i++) { /* a type names it where it is the only one of it */
-        type_of(all->name[i], other, sizeof other);
-        if (all->name[i] != first && begins_model(all->name[i]) && !strcasecmp(other, out->label))
-            *out->label = 0;
-    }
-    if (!*out->label)
-        snprintf(out->label, sizeof out->label, "%s", base_of(first));
+    type_of(first, out->type, sizeof out->type);
     out->open = first;
     return take_parts(all, first, &out->files, err);
 }
@@ -194,7 +193,7 @@ static int take_folder(const struct names *all, struct model_files *out, lsk_err
                 r = names_add(&out->files, all->name[i], err);
         }
     out->open = "";
-    snprintf(out->label, sizeof out->label, "safetensors");
+    snprintf(out->type, sizeof out->type, "safetensors");
     return r < 0 ? r : single || (weights > 0 && names_find(all, "model.safetensors.index.json"));
 }
 
@@ -208,42 +207,79 @@ int name_matters(const char *name)
     return matters;
 }
 
-int next_model(const struct names *all, int *at, struct model_files *out, lsk_error *err)
+/* Equal types side by side, and among those equal files. */
+static int by_type(const void *a, const void *b)
 {
-    for (int r; *at <= all->n;) {
-        int i = (*at)++, file = i < all->n;
-        *out = (struct model_files){0};
-        if (file && !begins_model(all->name[i]))
-            continue;
-        if ((r = file ? take_gguf(all, all->name[i], out, err) : take_folder(all, out, err)) > 0)
-            return r;
-        names_free(&out->files);
-        if (r < 0)
-            return r;
+    const struct model_files *x = *(struct model_files *const *)a, *y = *(struct model_files *const *)b;
+    int order = strcmp(x->type, y->type);
+    return order ? order : strcmp(base_of(x->open), base_of(y->open));
+}
+
+/* How much of two neighbours' names is the same: 0, 1: the type, 2: the file too. */
+static int likeness(const struct model_files *a, const struct model_files *b)
+{
+    return strcmp(base_of(a->open), base_of(b->open)) ? !strcmp(a->type, b->type) : 2;
+}
+
+static int label_models(const struct models *l, lsk_error *err)
+{
+    struct model_files **sorted = malloc(((size_t)l->n + 1) * sizeof *sorted);
+    if (!sorted)
+        return complain(err, LSK_EOS, "out of memory");
+    for (int i = 0; i < l->n; i++)
+        sorted[i] = &l->model[i];
+    qsort(sorted, (size_t)l->n, sizeof *sorted, by_type);
+    for (int i = 0; i < l->n; i++) {
+        struct model_files *m = sorted[i];
+        int before = i ? likeness(sorted[i - 1], m) : 0, after = i + 1 < l->n ? likeness(m, sorted[i + 1]) : 0, shared = before > after ? before : after;
+        snprintf(m->label, sizeof m->label, "%s", shared > 1 ? m->open : shared || !*m->type ? base_of(m->open) : m->type);
     }
+    free(sorted);
     return 0;
 }
 
-static int is_named(const struct model_files *m, const char *want)
+int models_find(const struct names *all, struct models *out, lsk_error *err)
 {
-    char type[64];
-    if (!*m->open)
-        return !strcasecmp(want, m->label);
-    type_of(m->open, type, sizeof type);
-    for (int i = 0; i < m->files.n; i++)
-        if (!strcmp(m->files.name[i], want) || !strcmp(base_of(m->files.name[i]), want))
-            return 1;
-    return !strcasecmp(type, want);
+    int r = 0;
+    *out = (struct models){.model = calloc((size_t)all->n + 1, sizeof *out->model)};
+    if (!out->model)
+        return complain(err, LSK_EOS, "out of memory");
+    for (int i = 0; r >= 0 && i <= all->n; i++) {
+        struct model_files *m = &out->model[out->n];
+        if (i < all->n && !begins_model(all->name[i]))
+            continue;
+        r = i < all->n ? take_gguf(all, all->name[i], m, err) : take_folder(all, m, err);
+        if (r > 0)
+            out->n++;
+        else
+            names_free(&m->files);
+    }
+    return r < 0 ? r : label_models(out, err);
 }
 
-/* How much a model is wanted where nobody said which; 0: not at all. */
+void models_free(struct models *l)
+{
+    for (int i = 0; i < l->n; i++)
+        names_free(&l->model[i].files);
+    free(l->model);
+    *l = (struct models){0};
+}
+
+/* 0: not named, 1: by its type or its file's last part, 2: by its file with all folders, which nothing else can mean. */
+static int is_named(const struct model_files *m, const char *want)
+{
+    int named = !strcasecmp(m->type, want);
+    for (int i = 0; *m->open && i < m->files.n && named < 2; i++)
+        named = !strcmp(m->files.name[i], want) ? 2 : named || !strcmp(base_of(m->files.name[i]), want);
+    return named;
+}
+
+/* How much a model is wanted; 0: not at all. */
 static int rank_of(const struct model_files *m, const char *want)
 {
-    char type[64];
     if (want)
         return is_named(m, want);
-    type_of(m->open, type, sizeof type);
-    return !*m->open ? 1 : !strcasecmp(type, "Q8_0") ? 4 : !strcasecmp(type, "Q4_1") ? 3 : 2;
+    return !*m->open ? 1 : !strcmp(m->type, "Q8_0") ? 4 : !strcmp(m->type, "Q4_1") ? 3 : 2;
 }
 
 static int refuse_choice(const struct names *all, const char *want, const char *labels, lsk_error *err)
@@ -256,48 +292,41 @@ static int refuse_choice(const struct names *all, const char *want, const char *
     return complain(err, LSK_ENOINPUT, "no complete model there: neither a GGUF file nor config.json, a tokenizer and model*.safetensors");
 }
 
-/* "Q4_0, Q8_0": every model but the one that begins at `skip`. */
-static int list_others(const struct names *all, int skip, char *out, size_t cap, lsk_error *err)
+/* "Q4_0, Q8_0": every model but that one. */
+static void list_others(const struct models *l, int skip, char *out, size_t cap)
 {
-    struct model_files m;
     size_t n = 0;
-    int at = 0, r;
     *out = 0;
-    for (int i = 0; (r = next_model(all, &at, &m, err)) > 0; i++) {
-        if (i != skip && n < cap)
-            n += (size_t)snprintf(out + n, cap - n, "%s%s", n ? ", " : "", m.label);
-        names_free(&m.files);
-    }
-    return r;
+    for (int i = 0; i < l->n && n < cap; i++)
+        if (i != skip)
+            n += (size_t)snprintf(out + n, cap - n, "%s%s", n ? ", " : "", l->model[i].label);
 }
 
 int choose_model(const struct names *all, const char *want, struct model_files *out, char *others, size_t cap, lsk_error *err)
 {
     char labels[400];
-    int best = 0, chosen = -1, start = 0, equals = 0, at = 0, r;
-    struct model_files m;
-    for (int i = 0, from = 0; (r = next_model(all, &at, &m, err)) > 0; i++, from = at) {
-        int rank = rank_of(&m, want);
+    struct models l;
+    int best = 0, chosen = -1, equals = 0, r = models_find(all, &l, err);
+    for (int i = 0; i < l.n; i++) {
+        int rank = rank_of(&l.model[i], want);
         equals = rank > best ? 1 : equals + (rank && rank == best);
         if (rank > best) {
             best = rank;
             chosen = i;
-            start = from;
         }
-        names_free(&m.files);
     }
-    if (r >= 0)
-        r = list_others(all, -1, labels, sizeof labels, err);
-    if (r >= 0)
-        r = list_others(all, want ? -1 : chosen, others, cap, err);
+    list_others(&l, -1, labels, sizeof labels);
+    list_others(&l, chosen, others, cap);
     if (want)
         *others = 0;
-    if (r < 0)
-        return r;
-    if (want && equals > 1)
-        return complain(err, LSK_ENOINPUT, "\"%s\" is more than one: choose one of: %s", excerpt_of(want).text, labels);
-    if (chosen < 0)
-        return refuse_choice(all, want, labels, err);
-    r = next_model(all, &start, out, err);
-    return r < 0 ? r : 0;
+    if (r >= 0 && want && equals > 1)
+        r = complain(err, LSK_ENOINPUT, "\"%s\" is more than one: choose one of: %s", excerpt_of(want).text, labels);
+    else if (r >= 0 && chosen < 0)
+        r = refuse_choice(all, want, labels, err);
+    if (r >= 0) {
+        *out = l.model[chosen];
+        l.model[chosen].files = (struct names){0};
+    }
+    models_free(&l);
+    return r;
 }

@@ -12,7 +12,7 @@ struct names {
     char **name;
 };
 int names_add(struct names *l, const char *name, lsk_error *err);
-void names_sort(struct names *l);
+void names_sort(struct names *l); /* each stays once */
 const char *names_find(const struct names *sorted, const char *name); /* NULL: it is not there */
 void names_free(struct names *l);
 
@@ -26,14 +26,21 @@ int repository_is_valid(const char *id);
 struct model_files {
     struct names files; /* in the order to fetch them, weights last: who has the last one has all */
     const char *open;   /* the file to open, or "": the folder. One of the names that it was made from */
-    char label[128];    /* what follows ORG/NAME to name it: "Q4_1", else the file; "safetensors" */
+    char type[64];      /* "Q4_1" of the file's name, "" where it has none; "safetensors" */
+    char label[1024];   /* what follows ORG/NAME to name it, and it alone: the type, else the file, else the file with its folders */
+};
+struct models {
+    int n;
+    struct model_files *model;
 };
 
-/* The next model among sorted names, from *at (0 at first) on: 1, 0 when there is none left, or below zero. One with missing parts is none. Caller frees out->files. */
-int next_model(const struct names *all, int *at, struct model_files *out, lsk_error *err);
+/* All models among sorted names, which must outlive them; one with missing parts is none. Caller frees them, also after an error. */
+int models_find(const struct names *all, struct models *out, lsk_error *err);
+void models_free(struct models *l);
 
-/* The one that `want` names: a file, a type such as Q4_1 in any case, or "safetensors"; NULL is Q8_0, else Q4_1, else the first GGUF file, else the folder. 0, or
-   LSK_ENOINPUT with a text that begins with what is wrong and lists what is there. others: "Q4_0, Q8_0" where want is NULL and there was a choice, else "". */
+/* The one that `want` names: a file (with its folders, else by its last part), a type such as Q4_1 in any case, or "safetensors"; NULL is Q8_0, else Q4_1, else the
+   first GGUF file, else the folder. 0, or LSK_ENOINPUT with a text that begins with what is wrong and lists what is there. others: "Q4_0, Q8_0" where want is NULL and
+   there was a choice, else "". */
 int choose_model(const struct names *all, const char *want, struct model_files *out, char *others, size_t cap, lsk_error *err);
 
 #endif

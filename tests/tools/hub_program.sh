@@ -45,17 +45,19 @@ refuse() { # STATUS TEXT REPOSITORY [ARGUMENTS]: nothing that a start would find
 
 # Repositories: a folder, GGUF files, one in parts, and the same GGUF for every fault.
 "$program" synth --shape tiny model 2>/dev/null
-mkdir -p root/ok/folder root/ok/gguf/sub root/ok/parts root/ok/pickle root/ok/ranges
+mkdir -p root/ok/folder root/ok/same/sub root/ok/gguf/sub root/ok/parts root/ok/pickle root/ok/ranges
 cp model/* root/ok/folder
 printf x | tee root/ok/folder/README.md root/ok/folder/pytorch_model.bin >root/ok/pickle/pytorch_model.bin
 "$program" quantize model root/ok/gguf/tiny.Q8_0.gguf q8_0 >/dev/null 2>&1
 "$program" quantize model root/ok/gguf/tiny-q4_0.gguf q4_0 >/dev/null 2>&1
 cp root/ok/gguf/tiny-q4_0.gguf "root/ok/gguf/sub/a b+%.gguf"
 printf x >root/ok/gguf/mmproj-f16.gguf
+cp root/ok/gguf/tiny.Q8_0.gguf root/ok/same/model.gguf
+cp root/ok/gguf/tiny-q4_0.gguf root/ok/same/sub/model.gguf
 "$program" synth --shape tiny-llama3 model3 2>/dev/null
 "$program" quantize model3 root/ok/parts/m-f32.gguf f32 --split-max-size 1M >/dev/null 2>&1
 head -c 40000000 /dev/urandom >root/ok/ranges/r.gguf
-for fault in gated busy closed broken cut stuck wrong noranges shifted expired evil nonsense slow here silent plain; do
+for fault in gated busy closed broken cut stuck wrong noranges shifted expired evil nonsense slow here silent plain moved; do
     mkdir -p root/$fault && ln -s ../ok/gguf root/$fault/m
 done
 ln -s ../ok/ranges root/noranges/r
@@ -133,6 +135,13 @@ try 66 pull ok/gguf:Q6_K
 says err "ok/gguf, revision main: no \"Q6_K\" there: choose one of: a b+%.gguf, Q4_0, Q8_0"
 try 0 run -hf ok/parts:F32 -p hello -n 4
 check "all parts" [ "$(ls "$(in_cache ok/parts)/snapshots/$commit" | wc -l)" = "$(ls root/ok/parts | wc -l)" ]
+try 0 pull ok/same:sub/model.gguf
+try 0 pull ok/same:model.gguf
+says out "/$commit/model.gguf"
+try 0 info -hf ok/same:model.gguf --offline
+says out "/$commit/model.gguf"
+try 0 list
+check "two names for two files" [ "$(grep -o '^ok/same:[^ ]*' out | tr '\n' ' ')" = "ok/same:model.gguf ok/same:sub/model.gguf " ]
 try 66 pull ok/pickle
 says err "only PyTorch pickle weights (pytorch_model.bin)"
 try 0 pull ok/gguf --revision $commit
@@ -194,6 +203,8 @@ refuse 65 "damaged on its way" wrong/m:Q8_0
 check "what was wrong is removed" [ -z "$(find "$(in_cache wrong/m)/blobs" -type f)" ]
 refuse 65 "does not say the file's etag" silent/m:Q8_0
 refuse 65 "in no valid JSON" nonsense/m
+refuse 65 "commit ${commit//0/f} was asked for, but http://127.0.0.1:$hub answers with $commit" moved/m --revision "${commit//0/f}"
+try 0 pull moved/m --revision $commit
 try 0 pull evil/m
 check "no file outside the cache" [ -z "$(find . /tmp/escaped.gguf -name 'escaped*' 2>/dev/null)" ]
 HF_ENDPOINT=ftp://x try 64 pull ok/gguf

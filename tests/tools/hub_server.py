@@ -20,6 +20,7 @@ FAULTS = {
     "closed": "429 for an hour", "broken": "500 once, then fine", "cut": "bodies end in the middle, every range goes on", "stuck": "bodies end at the same byte each time",
     "wrong": "contents have one wrong byte", "noranges": "the whole file whatever is asked", "shifted": "another range than asked for", "expired": "the other host forgets addresses",
     "evil": "names that lead out of the folder", "nonsense": "no JSON", "slow": "bodies come slowly", "here": "large files are redirected within the host", "silent": "no etag", "plain": "no redirect",
+    "moved": "another commit than asked for",
 }
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -121,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
             names += ["../../../escaped.gguf", "/tmp/escaped.gguf", "a/../../escaped.gguf", "bell\a.gguf"]
         if self.fault == "nonsense":
             return self.reply(200, [], b'{"sha": "' + COMMIT.encode() + b'", "siblings": [')
-        if revision not in ("main", self.commit(), "refs/pr/1"):
+        if revision not in ("main", self.commit(), "refs/pr/1") and self.fault != "moved":
             return self.reply(404, [("X-Error-Code", "RevisionNotFound")])
         if tree:  # only huggingface-hub asks so
             rows = [{"type": "file", "path": n, "size": (folder / n).stat().st_size, "oid": "0" * 40} for n in names]

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "hub_files.h"
@@ -89,6 +90,39 @@ static void two_of_a_type_have_their_names(void **state)
     assert_string_equal(choose(NULL), "a.Q8_0.gguf: a.Q8_0.gguf");
 }
 
+static void a_whole_path_means_one_file(void **state)
+{
+    (void)state;
+    list("model.gguf sub/model.gguf sub/two.gguf q/m-Q4_1.gguf q/r/m-Q4_1.gguf");
+    assert_string_equal(choose("model.gguf"), "model.gguf: model.gguf");
+    assert_string_equal(choose("sub/model.gguf"), "sub/model.gguf: sub/model.gguf");
+    assert_string_equal(choose("two.gguf"), "sub/two.gguf: sub/two.gguf");
+    assert_string_equal(choose("q/m-Q4_1.gguf"), "q/m-Q4_1.gguf: q/m-Q4_1.gguf");
+    assert_string_equal(choose("m-Q4_1.gguf"), "\"m-Q4_1.gguf\" is more than one: choose one of: model.gguf, q/m-Q4_1.gguf, q/r/m-Q4_1.gguf, sub/model.gguf, two.gguf");
+    list("m.gguf m.gguf"); /* a repository that lists a file twice has it once */
+    assert_string_equal(choose("m.gguf"), "m.gguf: m.gguf");
+}
+
+/* Comparing each with each took a minute. */
+static void many_long_names_take_no_time(void **state)
+{
+    char name[256];
+    (void)state;
+    names_free(&all);
+    for (int i = 0; i < 1000; i++) {
+        int n = snprintf(name, sizeof name, "q1_%03d", i); /* a type that no other file has */
+        while (n < 230)
+            n += snprintf(name + n, sizeof name - (size_t)n, "-a");
+        strcpy(name + n, ".gguf");
+        assert_int_equal(names_add(&all, name, &err), 0);
+    }
+    names_sort(&all);
+    clock_t start = clock();
+    assert_memory_equal(choose(NULL), "q1_000-a", 8);
+    assert_memory_equal(choose("Q1_999"), "q1_999-a", 8);
+    assert_true(clock() - start < 2 * CLOCKS_PER_SEC);
+}
+
 static void folders(void **state)
 {
     const char *none = "no complete model there: neither a GGUF file nor config.json, a tokenizer and model*.safetensors";
@@ -145,6 +179,7 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(types_are_read_from_names), cmocka_unit_test(without_a_word_the_usual_type), cmocka_unit_test(a_split_file_is_all_its_parts),
-                                       cmocka_unit_test(two_of_a_type_have_their_names), cmocka_unit_test(folders), cmocka_unit_test(names_from_outside)};
+                                       cmocka_unit_test(two_of_a_type_have_their_names), cmocka_unit_test(a_whole_path_means_one_file), cmocka_unit_test(many_long_names_take_no_time),
+                                       cmocka_unit_test(folders), cmocka_unit_test(names_from_outside)};
     return cmocka_run_group_tests(tests, NULL, clean);
 }
