@@ -123,7 +123,7 @@ enum reply_finish edits_explain(struct timeline *t, struct error *err)
         return REPLY_EOS; /* all is said, and this model has no token to say so */
     if (m && n == 0)
         fail(err, ERR_DATA, "grammar: what must come behind %d tokens of the reply is spelt by no token of this model: change the grammar", t->stats.reply_tokens);
-    else if (n >= 0)
+    else if (n >= 0 && t->ask.limits.n_bias)
         fail(err, ERR_USAGE, "logit bias: leaves no token%s behind %d tokens of the reply: take some of it away", m ? " of those that the grammar allows" : "", t->stats.reply_tokens);
     return REPLY_ERROR;
 }

@@ -152,7 +152,9 @@ struct node *timeline_draft(struct timeline *t, int parent, int32_t token, int k
 static bool may_join(struct timeline *t, const struct pick *p)
 {
     struct reply *r = &t->reply;
-    int rc = p->token < 0 ? 0 : edits_push(t, &t->edits.state, p->token, &r->why);
+    int rc = p->token < 0 ? 0 : edits_push(t, &t->edits.state, p->token, NULL);
+    if (rc < 0) /* for what drafts left behind, perhaps: nothing of that is needed any more */
+        rc = edits_tidy(t, &r->why) ? edits_push(t, &t->edits.state, p->token, &r->why) : -1;
     if (rc > 0)
         return true;
     if (p->token == PICK_NONE)

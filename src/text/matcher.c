@@ -21,8 +21,10 @@ struct matcher {
     struct word_sets frames; /* pairs (instruction, frame), sorted; BOTTOM has none */
     struct word_sets states; /* 1 where the text may end, and items (row, instruction, frame), sorted; MATCHER_DEAD has none */
     uint32_t *next;          /* [states][n_classes] */
-    uint32_t cap_next, start;
-    uint64_t work;           /* of the call that runs */
+    uint8_t *cost;           /* [states][n_classes] the work of that step, rounded up to a power of two: its exponent */
+    uint32_t cap_next, cap_cost, start;
+    uint64_t work;           /* of the step that runs */
+    size_t bytes_max;
 
     struct word_sets pairs;  /* of the step that runs: (instruction, frame) reached */
     uint32_t *item;          /* word 0 and the items of the state that is being made */
@@ -196,6 +198,15 @@ static void begin_step(struct matcher *m)
     m->n_item = 1;
 }
 
+static int grow_table(struct matcher *m, uint64_t n)
+{
+    uint32_t *next = grow(m->next, &m->cap_next, n, sizeof *next);
+    m->next = next ? next : m->next;
+    uint8_t *cost = grow(m->cost, &m->cap_cost, n, sizeof *cost);
+    m->cost = cost ? cost : m->cost;
+    return next && cost ? 0 : -1;
+}
+
 /* The state that pairs and items make: its number, or below zero. */
 static int64_t end_step(struct matcher *m, struct error *err)
 {
@@ -205,18 +216,16 @@ static int64_t end_step(struct matcher *m, struct error *err)
     uint32_t n = sort_words(m->item + 1, m->n_item - 1, ITEM, by_item), states = m->states.n;
     if (!n && !m->item[0])
         return MATCHER_DEAD;
-    if (matcher_bytes(m) > MATCHER_BYTES_MAX)
-        return fail(err, ERR_DATA, "grammar: its states take more than %d MiB: use smaller repetitions or fewer alternatives", MATCHER_BYTES_MAX >> 20);
+    if (matcher_bytes(m) > m->bytes_max)
+        return fail(err, ERR_DATA, "grammar: its states take more than %zu MiB: use smaller repetitions or fewer alternatives", m->bytes_max >> 20);
     size_t classes = (size_t)m->g->n_classes;
-    uint32_t *next = grow(m->next, &m->cap_next, (states + 1) * classes, sizeof *next);
-    if (!next)
+    if (grow_table(m, (states + 1) * classes) < 0)
         return out_of_memory(err);
-    m->next = next;
     int64_t id = word_sets_add(&m->states, m->item, n + 1);
     if (id < 0)
         return out_of_memory(err);
     if (m->states.n > states)
-        memset(next + states * classes, 0xff, classes * sizeof *next);
+        memset(m->next + states * classes, 0xff, classes * sizeof *m->next);
     return id;
 }
 
@@ -231,11 +240,14 @@ static uint32_t next_row(const struct grammar *g, uint32_t row, uint32_t byte)
     return UNKNOWN;
 }
 
+static inline size_t place(const struct matcher *m, uint32_t state, int class) { return (size_t)state * (size_t)m->g->n_classes + (size_t)class; }
+
 static int64_t make_step(struct matcher *m, uint32_t state, int class, struct error *err)
 {
     int rc = 0;
     uint32_t n;
     const uint32_t *w = word_sets_at(&m->states, state, &n);
+    m->work = 0;
     begin_step(m);
     for (uint32_t i = 1; rc == 0 && i < n; i += ITEM) {
         uint32_t row = next_row(m->g, w[i], m->g->byte_of[class]);
@@ -247,15 +259,17 @@ static int64_t make_step(struct matcher *m, uint32_t state, int class, struct er
             rc = too_ambiguous(err);
     }
     int64_t next = rc < 0 ? rc : end_step(m, err);
-    if (next >= 0)
-        m->next[(size_t)state * (size_t)m->g->n_classes + (size_t)class] = (uint32_t)next;
+    if (next >= 0) {
+        m->next[place(m, state, class)] = (uint32_t)next;
+        m->cost[place(m, state, class)] = (uint8_t)(64 - __builtin_clzll(m->work | 1));
+    }
     return next;
 }
 
 static inline int64_t step(struct matcher *m, uint32_t state, uint8_t byte, struct error *err)
 {
     int class = m->g->class_of[byte];
-    uint32_t next = m->next[(size_t)state * (size_t)m->g->n_classes + (size_t)class];
+    uint32_t next = m->next[place(m, state, class)];
     return next != UNKNOWN ? next : make_step(m, state, class, err);
 }
 
@@ -265,11 +279,10 @@ static inline int64_t step(struct matcher *m, uint32_t state, uint8_t byte, stru
 static int make_first_states(struct matcher *m, struct error *err)
 {
     size_t classes = (size_t)m->g->n_classes;
-    uint32_t *next = grow(m->next, &m->cap_next, classes, sizeof *next);
-    if (!next || word_sets_add(&m->frames, NULL, 0) != BOTTOM || word_sets_add(&m->states, NULL, 0) != MATCHER_DEAD)
+    if (grow_table(m, classes) < 0 || word_sets_add(&m->frames, NULL, 0) != BOTTOM || word_sets_add(&m->states, NULL, 0) != MATCHER_DEAD)
         return out_of_memory(err);
-    m->next = next;
-    memset(next, 0, classes * sizeof *next);
+    memset(m->next, 0, classes * sizeof *m->next);
+    memset(m->cost, 0, classes);
     m->item = grow(m->item, &m->cap_item, 1, sizeof *m->item);
     if (!m->item)
         return out_of_memory(err);
@@ -286,7 +299,7 @@ struct matcher *matcher_open(const struct grammar *g, const struct token_tree *t
     struct matcher *m = calloc(1, sizeof *m);
     int rc = -1;
     if (m) {
-        *m = (struct matcher){.g = g, .t = t, .called = malloc((size_t)g->n_rules * sizeof *m->called), .waiting = calloc(((size_t)g->n_rules + 63) / 64, sizeof *m->waiting)};
+        *m = (struct matcher){.g = g, .t = t, .bytes_max = MATCHER_BYTES_MAX, .called = malloc((size_t)g->n_rules * sizeof *m->called), .waiting = calloc(((size_t)g->n_rules + 63) / 64, sizeof *m->waiting)};
         m->stack = t ? calloc(t->longest + 1, sizeof *m->stack) : NULL;
         m->mask = t ? calloc(MASKS * (token_words(t) + 1), sizeof *m->mask) : NULL;
     }
@@ -306,7 +319,7 @@ void matcher_close(struct matcher *m)
 {
     if (!m)
         return;
-    void *owned[] = {m->next, m->item, m->call, m->called, m->waiting, m->gather, m->stack, m->mask};
+    void *owned[] = {m->next, m->cost, m->item, m->call, m->called, m->waiting, m->gather, m->stack, m->mask};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
     word_sets_free(&m->frames);
@@ -329,7 +342,6 @@ int64_t matcher_push(struct matcher *m, uint32_t *state, const void *p, size_t n
     const uint8_t *byte = p;
     uint32_t s = *state;
     for (size_t i = 0; i < n; i++) {
-        m->work = 0;
         int64_t next = step(m, s, byte[i], err);
         if (next < 0)
             return next;
@@ -351,14 +363,18 @@ static int fill_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct e
 {
     const struct token_tree *t = m->t;
     int count = 0;
+    uint64_t work = 0;
     memset(mask, 0, (token_words(t) + 1) * sizeof *mask);
-    m->work = 0;
     m->stack[0] = state;
     for (uint32_t i = 0; i < t->n_nodes;) {
         const struct token_node *node = &t->node[i];
-        int64_t next = step(m, m->stack[node->depth], node->byte, err);
+        uint32_t from = m->stack[node->depth];
+        int64_t next = step(m, from, node->byte, err);
         if (next < 0)
             return (int)next;
+        work += (uint64_t)1 << m->cost[place(m, from, m->g->class_of[node->byte])]; /* also of a step that was made before: else the limit would depend on that */
+        if (work > MATCHER_MASK_WORK_MAX)
+            return too_ambiguous(err);
         if (next == MATCHER_DEAD) {
             i = node->skip;
             continue;
@@ -377,6 +393,8 @@ static int fill_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct e
     return count;
 }
 
+static int fill_mask_alone(const struct matcher *m, uint32_t state, uint32_t *mask, struct error *err);
+
 int matcher_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct error *err)
 {
     size_t words = token_words(m->t);
@@ -387,7 +405,9 @@ int matcher_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct error
     }
     if (m->mask_of[at] != state) {
         m->mask_of[at] = MATCHER_DEAD;
-        m->mask_count[at] = fill_mask(m, state, kept, err);
+        m->mask_count[at] = fill_mask(m, state, kept, NULL);
+        if (m->mask_count[at] < 0)
+            m->mask_count[at] = fill_mask_alone(m, state, kept, err);
         if (m->mask_count[at] < 0)
             return m->mask_count[at];
         m->mask_of[at] = state;
@@ -398,7 +418,9 @@ int matcher_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct error
 
 /* ---- memory ---- */
 
-size_t matcher_bytes(const struct matcher *m) { return word_sets_bytes(&m->frames) + word_sets_bytes(&m->states) + m->cap_next * sizeof *m->next; }
+void matcher_limit(struct matcher *m, size_t bytes) { m->bytes_max = bytes; }
+
+size_t matcher_bytes(const struct matcher *m) { return word_sets_bytes(&m->frames) + word_sets_bytes(&m->states) + m->cap_next * sizeof *m->next + m->cap_cost; }
 
 /* Frames that the states need, and those that these need: references go to smaller numbers only. */
 static void mark_frames(const struct matcher *m, uint32_t *const *state, int n, uint32_t *keep)
@@ -416,16 +438,20 @@ static void mark_frames(const struct matcher *m, uint32_t *const *state, int n, 
     }
 }
 
-/* Frames and states of `old` again, in the same order and therefore sorted as before; keep becomes a frame's new number. */
+/* Frames and states of `old` again, in the same order and therefore sorted as before; keep becomes a frame's new number. `old` stays as it is. */
 static int readd(struct matcher *m, const struct matcher *old, uint32_t *const *state, int n, uint32_t *keep, struct error *err)
 {
     uint32_t words;
     for (uint32_t f = 0; f < old->frames.n; f++) {
-        uint32_t *w = (uint32_t *)word_sets_at(&old->frames, f, &words);
+        const uint32_t *from = word_sets_at(&old->frames, f, &words);
         if (!keep[f])
             continue;
-        for (uint32_t k = 1; k < words; k += 2)
-            w[k] = keep[w[k]];
+        uint32_t *w = grow(m->gather, &m->cap_gather, (uint64_t)words + 1, sizeof *w);
+        if (!w)
+            return out_of_memory(err);
+        m->gather = w;
+        for (uint32_t k = 0; k < words; k++)
+            w[k] = k % 2 ? keep[from[k]] : from[k];
         int64_t id = word_sets_add(&m->frames, w, words);
         if (id < 0)
             return out_of_memory(err);
@@ -449,7 +475,7 @@ static int readd(struct matcher *m, const struct matcher *old, uint32_t *const *
 int matcher_tidy(struct matcher *m, uint32_t *const *state, int n, struct error *err)
 {
     struct matcher old = *m;
-    if (matcher_bytes(m) <= MATCHER_TIDY_BYTES)
+    if (matcher_bytes(m) <= m->bytes_max / 4)
         return 0;
     uint32_t *keep = calloc((size_t)m->frames.n + 1, sizeof *keep);
     if (!keep)
@@ -457,14 +483,33 @@ int matcher_tidy(struct matcher *m, uint32_t *const *state, int n, struct error 
     mark_frames(m, state, n, keep);
     m->frames = m->states = (struct word_sets){0};
     m->next = NULL;
-    m->cap_next = 0;
+    m->cost = NULL;
+    m->cap_next = m->cap_cost = 0;
     memset(m->mask_of, 0, sizeof m->mask_of);
     int rc = make_first_states(m, err);
     if (rc == 0)
         rc = readd(m, &old, state, n, keep, err);
     free(keep);
     free(old.next);
+    free(old.cost);
     word_sets_free(&old.frames);
     word_sets_free(&old.states);
+    return rc;
+}
+
+/* A matcher that is full of other states fails where a fresh one would not: that one decides, so that what a text may go on with depends on the text alone. */
+static int fill_mask_alone(const struct matcher *m, uint32_t state, uint32_t *mask, struct error *err)
+{
+    struct matcher *alone = matcher_open(m->g, m->t, err);
+    uint32_t *keep = calloc((size_t)m->frames.n + 1, sizeof *keep), at = state, *list[] = {&at};
+    int rc = alone && keep ? 0 : out_of_memory(err);
+    if (rc == 0) {
+        alone->bytes_max = m->bytes_max;
+        mark_frames(m, list, 1, keep);
+        rc = readd(alone, m, list, 1, keep, err);
+    }
+    rc = rc < 0 ? rc : fill_mask(alone, at, mask, err);
+    free(keep);
+    matcher_close(alone);
     return rc;
 }

@@ -11,9 +11,9 @@
 enum {
     MATCHER_DEAD = 0,                 /* the state of a text that the grammar refuses */
     MATCHER_PAIRS_MAX = 1 << 16,      /* ways that the text so far can be read */
-    MATCHER_WORK_MAX = 1 << 21,       /* ways looked at for one byte, or for one mask */
-    MATCHER_BYTES_MAX = 64 << 20,     /* memory of the states; a call that would need more fails */
-    MATCHER_TIDY_BYTES = 16 << 20     /* matcher_tidy forgets when there are more */
+    MATCHER_WORK_MAX = 1 << 21,       /* ways looked at for one byte */
+    MATCHER_MASK_WORK_MAX = 1 << 28,  /* the same for one mask, were nothing known yet */
+    MATCHER_BYTES_MAX = 64 << 20      /* memory of the states; a call that would need more fails */
 };
 
 struct matcher;
@@ -30,11 +30,14 @@ bool matcher_complete(const struct matcher *m, uint32_t state);   /* the text ma
 int64_t matcher_push(struct matcher *m, uint32_t *state, const void *p, size_t n, struct error *err);
 
 /* Bit i of mask[i / 32], (n_tokens + 31) / 32 words: token i may come next; tokens that end the text exactly where it is complete. Returns how many may; zero
-   where no token of the vocabulary spells what must come. Below zero: as above, and the mask is undefined. */
+   where no token of the vocabulary spells what must come. Below zero: as above, and the mask is undefined. Whether it fails depends on the state alone, not on what has been
+   looked at before: a matcher that drafts have filled is worth no more and no less than a fresh one. */
 int matcher_mask(struct matcher *m, uint32_t state, uint32_t *mask, struct error *err);
 
-/* Once a round or so: when much has been remembered, forgets all states but these n, which get new numbers; others are not valid any more. Below zero: the matcher can only be closed. */
+/* Once a round or so, and before a push that failed is tried again: when much has been remembered, forgets all states but these n, which get new numbers; others are not
+   valid any more. Below zero: the matcher can only be closed. */
 int matcher_tidy(struct matcher *m, uint32_t *const *state, int n, struct error *err);
-size_t matcher_bytes(const struct matcher *m); /* memory of the states */
+size_t matcher_bytes(const struct matcher *m); /* memory of the states; matcher_tidy forgets when it is more than a quarter of what it may be */
+void matcher_limit(struct matcher *m, size_t bytes); /* in place of MATCHER_BYTES_MAX */
 
 #endif

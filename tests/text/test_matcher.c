@@ -305,7 +305,7 @@ static void forgetting_keeps_the_states_that_are_named(void **state)
     deep = matcher_start(m);
     assert_int_equal(matcher_push(m, &deep, brackets, DEEP, NULL), DEEP);
     size_t before = matcher_bytes(m);
-    assert_true(before > MATCHER_TIDY_BYTES);
+    assert_true(before > MATCHER_BYTES_MAX / 4);
     matcher_mask(m, shallow, mask, NULL);
     assert_int_equal(matcher_tidy(m, (uint32_t *[]){&shallow, &deep, &start}, 3, NULL), 0);
     assert_true(matcher_bytes(m) < before / 2);
@@ -343,6 +343,43 @@ static void too_much_is_an_error(void **state)
     grammar_close(g);
 }
 
+/* Drafts fill a matcher with what plain decoding never sees: the masks stay those of a fresh one, and so do refusals. */
+static void a_full_matcher_is_worth_a_fresh_one(void **state)
+{
+    enum { LIMIT = 1 << 20 };
+    struct bytes text[WALK_TOKENS];
+    struct token_tree *t = walk_tokens(text);
+    struct grammar *g = open_grammar(json_gbnf);
+    struct matcher *full = open_matcher(g, t), *fresh = open_matcher(g, t);
+    static const char *const texts[] = {"", "[{\"a\":\"\xe2", "{\"x\":[1.5e", "[[[\"\\u0"};
+    uint32_t at[4], mask[WALK_WORDS], wanted[WALK_WORDS], deep = matcher_start(full);
+    (void)state;
+    matcher_limit(full, LIMIT);
+    matcher_limit(fresh, LIMIT);
+    for (int i = 0; i < 4; i++) {
+        at[i] = matcher_start(full);
+        assert_int_equal(matcher_push(full, &at[i], texts[i], strlen(texts[i]), NULL), strlen(texts[i]));
+    }
+    while (matcher_push(full, &deep, "[", 1, NULL) == 1)
+        ;
+    uint32_t next = at[1];
+    assert_true(matcher_push(full, &next, "\x82\xac\", \t", 6, NULL) < 0); /* it is full: nothing new goes in */
+    for (int i = 0; i < 4; i++) {
+        uint32_t same = matcher_start(fresh);
+        assert_int_equal(matcher_push(fresh, &same, texts[i], strlen(texts[i]), NULL), strlen(texts[i]));
+        int n = matcher_mask(fresh, same, wanted, NULL);
+        assert_true(n > 0);
+        assert_int_equal(matcher_mask(full, at[i], mask, NULL), n);
+        assert_memory_equal(mask, wanted, sizeof mask);
+    }
+    assert_int_equal(matcher_tidy(full, (uint32_t *[]){&at[1]}, 1, NULL), 0); /* and a push that failed goes in behind this */
+    assert_true(matcher_push(full, &at[1], "\x82\xac\",", 4, NULL) > 0);
+    matcher_close(full);
+    matcher_close(fresh);
+    grammar_close(g);
+    token_tree_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +390,7 @@ int main(void)
         cmocka_unit_test(random_grammars_against_plain_search),
         cmocka_unit_test(forgetting_keeps_the_states_that_are_named),
         cmocka_unit_test(too_much_is_an_error),
+        cmocka_unit_test(a_full_matcher_is_worth_a_fresh_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
