@@ -177,11 +177,21 @@ static int prepare(struct eval *e, lsk_error *err)
 
 /* ---- measuring ---- */
 
+static int no_json(lsk_error *err)
+{
+    return complain(err, LSK_EOS, "the results cannot be written as JSON: out of memory, or a number that is none");
+}
+
+/* A result under its name. */
+static int keep(struct eval *e, const char *name, json_t *result, lsk_error *err)
+{
+    return json_object_set_new(e->results, name, result) ? no_json(err) : 0;
+}
+
 static int measure(struct eval *e, lsk_error *err)
 {
     const struct what_args *a = &e->args->what;
     const struct document *text = e->map_text.n ? e->map_text.item : e->texts.item;
-    json_t *tasks = json_array();
     int r = 0;
     e->results = results_begin(e->info, &e->machine);
     if (wants_map(a))
@@ -189,17 +199,18 @@ static int measure(struct eval *e, lsk_error *err)
     if (r >= 0 && e->texts.n && !terminal_interrupted())
         r = exit_scores_read(&e->scores, e->session, &e->texts, e->args->show.progress, err);
     if (r >= 0 && e->scores.counted)
-        json_object_set_new(e->results, "text", results_of_text(&e->scores, &e->texts, a->files.item[0]));
+        r = keep(e, "text", results_of_text(&e->scores, &e->texts, a->files.item[0]), err);
+    if (r >= 0)
+        r = keep(e, "tasks", json_array(), err);
     for (int i = 0; r >= 0 && i < e->n_tasks && !terminal_interrupted(); i++) {
         r = task_measure(&e->task[i], e->session, e->scores.depth, e->scores.n, e->args->show.progress, err);
         if (r >= 0 && e->task[i].done)
-            json_array_append_new(tasks, results_of_task(&e->task[i], e->scores.depth, e->scores.n));
+            r = json_array_append_new(json_object_get(e->results, "tasks"), results_of_task(&e->task[i], e->scores.depth, e->scores.n)) ? no_json(err) : 0;
     }
-    json_object_set_new(e->results, "tasks", tasks);
-    if (terminal_interrupted())
-        json_object_set_new(e->results, "interrupted", json_true());
+    if (r >= 0 && terminal_interrupted())
+        r = keep(e, "interrupted", json_true(), err);
     else if (r >= 0 && wants_map(a))
-        json_object_set_new(e->results, "map", exit_map_json(&e->map));
+        r = keep(e, "map", exit_map_json(&e->map), err);
     return r;
 }
 

@@ -273,15 +273,17 @@ static void write_bars(FILE *out, const void *ud)
 {
     const json_t *row;
     size_t i;
+    int n = 0;
     fputs("set datafile separator \"\\t\"\nset datafile commentschars ''\n$bench << END_OF_DATA\n", out);
     json_array_foreach(ud, i, row) {
         if (!(json_number(row, "n_gen") > 0)) /* a prompt's speed would be the only bar to be seen */
             continue;
+        fprintf(out, "%d\t%.6g\t%.6g\t", n++, json_number(row, "avg_ts"), isfinite(json_number(row, "stddev_ts")) ? json_number(row, "stddev_ts") : 0);
         picture_label(out, json_text(row, "test"), 32);
-        fprintf(out, "\t%.6g\t%.6g\n", json_number(row, "avg_ts"), isfinite(json_number(row, "stddev_ts")) ? json_number(row, "stddev_ts") : 0);
+        fputc('\n', out);
     }
     fputs("END_OF_DATA\nset style fill solid .8\nset boxwidth .6\nset grid y\nset yrange [0:*]\nset ylabel 'tokens/s'\nset xtics rotate by -30 noenhanced\nset title 'replies, mean and standard deviation'\n"
-          "plot $bench using 0:2:3:xtic(1) with boxerrorbars linecolor rgb '#0072b2' notitle\n",
+          "plot $bench using 1:2:3:xtic(4) with boxerrorbars linecolor rgb '#0072b2' notitle\n",
           out);
 }
 

@@ -223,15 +223,20 @@ static int confirm(struct sweep *s, struct sweep_cell *best, lsk_error *err)
     enum { AGAIN = 3 };
     struct pairs *p = calloc(AGAIN, sizeof *p);
     int n = 0, r = p ? 0 : complain(err, LSK_EOS, "out of memory");
-    for (; r >= 0 && n < AGAIN && n < s->log.n; n++) {
+    for (; r >= 0 && n < AGAIN; n++) {
         const struct sweep_cell *next = NULL;
-        for (const struct sweep_cell *c = s->log.cell; c < s->log.cell + s->log.n; c++) {
+        for (const struct sweep_cell *w = s->setting; w < s->setting + s->n_settings; w++) { /* the log may hold another grid's too */
+            const struct sweep_cell *c = sweep_log_find(&s->log, w->drafter, w->exit_layer, w->drafts);
             int taken = 0;
+            if (!c)
+                continue;
             for (int k = 0; k < n; k++)
                 taken |= p[k].cell.exit_layer == c->exit_layer && p[k].cell.drafts == c->drafts && !strcmp(p[k].cell.drafter, c->drafter);
             if (!taken && (!next || c->speedup > next->speedup))
                 next = c;
         }
+        if (!next)
+            break;
         p[n].cell = (struct sweep_cell){.exit_layer = next->exit_layer, .drafts = next->drafts};
         strcpy(p[n].cell.drafter, next->drafter);
     }
@@ -576,7 +581,7 @@ const struct command command_sweep = {
     "finds the exit layer and the number of drafts that are fastest here",
     "[MODEL] [OPTIONS]",
     "Measures every setting of a grid against plain decoding, reply by reply in turns, so that a slow minute of the machine hits both; the speed-up is the median of the repetitions, with the least\n"
-    "and the largest beside it. The three best are measured again, twice as often, and the best of these becomes the model's profile. Ctrl-C keeps what is done, a second start goes on. --auto takes a minute.",
+    "and the largest beside it. The three best of the grid asked for are measured again, twice as often, and the best of these becomes the model's profile. Ctrl-C keeps what is done, a second start goes on. --auto takes a minute.",
     "  layerskip sweep model.gguf --auto\n"
     "  layerskip sweep ./layerskip-llama2-7B -f prompts.jsonl --exit-layer 4-16+2 --num-speculations 1-8 -o sweep.csv --picture sweep.png\n",
     "model",

@@ -14,9 +14,10 @@ static json_t *real(double v)
 
 json_t *results_begin(const lsk_model_info *m, const struct machine *machine)
 {
-    json_t *model = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "id", m->id, "path", m->path, "name", m->name, "family", m->family, "weight_type", m->weight_type, "kv_type",
-                              m->kv_type, "compute", m->compute, "device", m->device, "kernels", m->kernels, "n_layers", m->n_layers, "n_threads", m->threads);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "layerskip", "eval", "version", lsk_version(), "command", machine->command, "date", machine->date, "cpu_info", machine->cpu, "model", model);
+    json_t *model = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "id", m->id, "path", json_of_bytes(m->path), "name", json_of_bytes(m->name), "family", m->family,
+                              "weight_type", m->weight_type, "kv_type", m->kv_type, "compute", m->compute, "device", m->device, "kernels", m->kernels, "n_layers", m->n_layers, "n_threads", m->threads);
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o}", "layerskip", "eval", "version", lsk_version(), "command", json_of_bytes(machine->command), "date", machine->date,
+                     "cpu_info", json_of_bytes(machine->cpu), "model", model);
 }
 
 json_t *results_of_text(const struct exit_scores *e, const struct documents *texts, const char *name)
@@ -35,7 +36,8 @@ json_t *results_of_text(const struct exit_scores *e, const struct documents *tex
         json_object_set_new(row, "accuracy", real((double)s->right / n));
         json_array_append_new(exits, row);
     }
-    return json_pack("{s:s, s:I, s:i, s:i, s:i, s:o}", "file", name, "tokens", (json_int_t)e->counted, "window", e->length, "documents", texts->n, "bad_rows", texts->rows.bad, "exits", exits);
+    return json_pack("{s:o, s:I, s:i, s:i, s:i, s:o}", "file", json_of_bytes(name), "tokens", (json_int_t)e->counted, "window", e->length, "documents", texts->n, "bad_rows", texts->rows.bad, "exits",
+                     json_whole(exits, (size_t)e->n));
 }
 
 json_t *results_of_task(const struct task *t, const int *depth, int n_depths)
@@ -56,7 +58,7 @@ json_t *results_of_task(const struct task *t, const int *depth, int n_depths)
         }
         json_array_append_new(exits, row);
     }
-    return json_pack("{s:s, s:i, s:i, s:i, s:o}", "file", t->path, "rows", t->done, "with_choices", t->chosen, "bad_rows", t->rows.bad, "exits", exits);
+    return json_pack("{s:o, s:i, s:i, s:i, s:o}", "file", json_of_bytes(t->path), "rows", t->done, "with_choices", t->chosen, "bad_rows", t->rows.bad, "exits", json_whole(exits, (size_t)n_depths));
 }
 
 /* ---- the picture ---- */

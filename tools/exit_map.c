@@ -7,6 +7,7 @@
 
 #include "exit_scores.h"
 #include "html.h"
+#include "json_table.h"
 #include "messages.h"
 #include "whole_file.h"
 
@@ -218,9 +219,9 @@ json_t *exit_map_json(const struct exit_map *m)
             const struct map_cell *c = cell_at(m, layer, i);
             json_array_append_new(cells, json_pack("[i, f, s]", (int)c->token, (double)c->p, c->text.text));
         }
-        json_array_append_new(layers, cells);
+        json_array_append_new(layers, json_whole(cells, (size_t)m->n));
     }
-    return json_pack("{s:o, s:o}", "words", words, "layers", layers);
+    return json_pack("{s:o, s:o}", "words", json_whole(words, (size_t)m->n), "layers", json_whole(layers, (size_t)m->layers));
 }
 
 /* As piece_of leaves it, whatever the file holds. */

@@ -2,10 +2,12 @@
 #include "json_table.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "html.h"
 #include "messages.h"
+#include "record.h"
 
 double json_number(const json_t *object, const char *key)
 {
@@ -17,6 +19,27 @@ const char *json_text(const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));
     return text ? text : "";
+}
+
+json_t *json_whole(json_t *list, size_t n)
+{
+    if (json_array_size(list) == n)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+json_t *json_of_bytes(const char *text)
+{
+    char *quoted = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&quoted, &n);
+    if (!f)
+        return NULL;
+    print_json_string(f, text, strlen(text));
+    json_t *j = fclose(f) ? NULL : json_loadb(quoted, n, JSON_DECODE_ANY, NULL);
+    free(quoted);
+    return j;
 }
 
 struct cell {

@@ -5,7 +5,7 @@
 
 struct machine {
     char cpu[96], date[32]; /* "AMD EPYC 9B14"; "2026-11-23T13:15:38Z" */
-    char command[2048];     /* as a shell would take it again; "" where /proc does not say */
+    char command[2048];     /* as a shell would take it again, but "..." for a key to the hub; "" where /proc does not say */
 };
 
 struct machine machine_now(void);

@@ -14,7 +14,7 @@ struct picture {
     const void *ud;
 };
 
-/* A text as gnuplot's tab-separated data can hold it, and nothing that it obeys: at most so many characters. */
+/* A text as gnuplot's tab-separated data can hold it, at most so many characters. Never first in its line: that might be the word that ends the data, and what follows would be obeyed. */
 void picture_label(FILE *out, const char *text, int characters);
 
 int picture_check(const char *option, const char *path, lsk_error *err); /* LSK_EUSAGE unless it is NAME.png or NAME.svg; option: who gave it */

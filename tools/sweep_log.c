@@ -109,13 +109,18 @@ static int is_header(const char *line)
     return 1;
 }
 
+static int no_sweep(const struct sweep_log *l, lsk_error *err)
+{
+    return complain(err, LSK_EDATA, "%s: no sweep: its first line must begin with \"%s\"", excerpt_of(l->path).text, first_word);
+}
+
 /* One line by its number. *headed: the columns have been named. */
 static int read_line(struct sweep_log *l, char *line, int number, int *headed, lsk_error *err)
 {
     struct sweep_cell c = {.drafter = ""};
     char *colon = *line == '#' ? strstr(line, ": ") : NULL;
     if (number == 1 ? strncmp(line, first_word, sizeof first_word - 1) != 0 : 0)
-        return complain(err, LSK_EDATA, "%s: no sweep: its first line must begin with \"%s\"", excerpt_of(l->path).text, first_word);
+        return no_sweep(l, err);
     if (number == 1) {
         snprintf(l->key, sizeof l->key, "%s", line + sizeof first_word - 1);
     } else if (colon) {
@@ -132,7 +137,7 @@ static int read_line(struct sweep_log *l, char *line, int number, int *headed, l
     return 0;
 }
 
-/* *end: what of the file is whole lines. */
+/* *end: what of the file is whole lines; 0 where its columns are not named yet, as a kill in the first write leaves it. */
 static int read_all(struct sweep_log *l, size_t *end, lsk_error *err)
 {
     char *text = NULL, *p;
@@ -147,18 +152,19 @@ static int read_all(struct sweep_log *l, size_t *end, lsk_error *err)
         p = stop + 1;
     }
     if (r >= 0)
-        *end = (size_t)(p - text);
-    if (r >= 0 && !headed)
-        r = complain(err, LSK_EDATA, "%s: no sweep: it ends before its columns are named", excerpt_of(l->path).text);
+        *end = headed ? (size_t)(p - text) : 0;
+    if (r >= 0 && !number && strncmp(text, first_word, n < sizeof first_word - 1 ? n : sizeof first_word - 1))
+        r = no_sweep(l, err);
     free(text);
     return r;
 }
 
 int sweep_log_read(struct sweep_log *l, const char *path, lsk_error *err)
 {
-    size_t end;
+    size_t end = 0;
     *l = (struct sweep_log){.path = path};
-    return read_all(l, &end, err);
+    int r = read_all(l, &end, err);
+    return r < 0 || end ? r : complain(err, LSK_EDATA, "%s: no sweep: it ends before its columns are named", excerpt_of(path).text);
 }
 
 /* ---- going on ---- */
@@ -178,13 +184,11 @@ static void first_difference(const char *a, const char *b, char *out_a, char *ou
     }
 }
 
-static int go_on(struct sweep_log *l, const char *key, lsk_error *err)
+static int go_on(struct sweep_log *l, const char *key, size_t end, lsk_error *err)
 {
     char was[128], is[128];
-    size_t end = 0;
-    l->n_notes = 0;
-    int r = read_all(l, &end, err);
-    if (r >= 0 && strcmp(l->key, key)) {
+    int r = 0;
+    if (strcmp(l->key, key)) {
         first_difference(l->key, key, was, is, sizeof was);
         r = complain(err, LSK_EDATA, "%s: was measured with %s, this sweep is with %s: give another --output", excerpt_of(l->path).text, excerpt_of(was).text, excerpt_of(is).text);
     }
@@ -198,18 +202,11 @@ static int write_out(struct sweep_log *l, lsk_error *err)
     return !fflush(l->f) && !ferror(l->f) && !fsync(fileno(l->f)) ? 0 : complain(err, LSK_EIO, "%s: cannot write: %s", excerpt_of(l->path).text, strerror(errno));
 }
 
-int sweep_log_open(struct sweep_log *l, const char *path, lsk_error *err)
+static int begin(struct sweep_log *l, lsk_error *err)
 {
-    char key[SWEEP_KEY];
-    strcpy(key, l->key);
-    l->path = path;
-    if (!path)
-        return 0;
-    if (!access(path, F_OK))
-        return go_on(l, key, err);
-    l->f = fopen(path, "we");
+    l->f = fopen(l->path, "we");
     if (!l->f)
-        return complain(err, LSK_ECREATE, "%s: cannot create: %s", excerpt_of(path).text, strerror(errno));
+        return complain(err, LSK_ECREATE, "%s: cannot create: %s", excerpt_of(l->path).text, strerror(errno));
     fprintf(l->f, "%s%s\n", first_word, l->key);
     for (int i = 0; i < l->n_notes; i++) {
         fprintf(l->f, "# %s: ", l->note[i].name);
@@ -218,6 +215,23 @@ int sweep_log_open(struct sweep_log *l, const char *path, lsk_error *err)
     }
     print_header(l->f);
     return write_out(l, err);
+}
+
+int sweep_log_open(struct sweep_log *l, const char *path, lsk_error *err)
+{
+    l->path = path;
+    if (!path)
+        return 0;
+    const struct sweep_log asked = *l;
+    size_t end = 0;
+    l->n_notes = 0;
+    int r = access(path, F_OK) ? 0 : read_all(l, &end, err);
+    if (r < 0)
+        return r;
+    if (end)
+        return go_on(l, asked.key, end, err);
+    *l = asked;
+    return begin(l, err);
 }
 
 int sweep_log_add(struct sweep_log *l, const struct sweep_cell *c, lsk_error *err)

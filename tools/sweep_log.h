@@ -37,7 +37,7 @@ struct sweep_log {
 
 int sweep_log_read(struct sweep_log *l, const char *path, lsk_error *err);
 
-/* Goes on with the file, or begins it. The caller sets key and notes before; path NULL: no file. A last row that a kill cut off is measured again. */
+/* Goes on with the file, or begins it. The caller sets key and notes before; path NULL: no file. A last row that a kill cut off is measured again; a header cut off is written anew. */
 int sweep_log_open(struct sweep_log *l, const char *path, lsk_error *err);
 int sweep_log_add(struct sweep_log *l, const struct sweep_cell *c, lsk_error *err); /* on the disk when it returns */
 void sweep_log_close(struct sweep_log *l);

@@ -105,6 +105,23 @@ says out "times plain decoding"
 check "a profile" [ -e $profile ]
 check "no CSV unless asked for" [ ! -e sweep.csv ]
 
+# A key to the hub is in no file of results, however it is given.
+secret=(-hft s3cret --hf_token=s3cret --hft s3cret --hf-token s3cret)
+hidden="-hft ... --hf_token=... --hft ... --hf-token ..."
+try 0 "$fake" sweep m.gguf --exit-layer 2 --num-speculations 2 -n 8 -r 1 --no-save-profile "${secret[@]}" -o key.csv
+lacks key.csv s3cret
+says key.csv "$hidden -o key.csv"
+try 0 "$fake" bench m.gguf -p 8 -n 8 -r 1 --read-gib 0 "${secret[@]}" -o json
+lacks out s3cret
+says out "$hidden -o json"
+
+# What a kill in the first write leaves has no row: the sweep begins anew.
+for cut in 0 10 60 "$(head -n 5 a.csv | wc -c)" "$(($(head -n 6 a.csv | wc -c) - 1))"; do
+    head -c "$cut" a.csv >anew.csv
+    try 0 "$fake" sweep m.gguf --exit-layer 2 --num-speculations 2 -n 8 -r 1 --no-save-profile -o anew.csv
+    check "a whole sweep after a cut at $cut" [ "$(rows anew.csv)" = 1 -a "$(grep -c '^exit_layer,' anew.csv)" = 1 ]
+done
+
 printf '{"prompt": "one"}\n{"promt": "two"}\n{"tokens": [1, 2]}\n' >p.jsonl
 refuse 65 'p.jsonl: line 2: no column "prompt": there are "promt" (--bad-rows N passes such rows over)' "$fake" sweep m.gguf -f p.jsonl -o e.csv
 try 0 "$fake" sweep m.gguf -f p.jsonl --bad-rows 1 --exit-layer 2 --num-speculations 2 -n 8 -r 1 -o e.csv
@@ -174,6 +191,18 @@ try 0 "$program" eval model --show-map --map-text "Once upon a time" --color on
 says out $'\033[48;5;28m'
 try 0 env NO_COLOR=1 "$program" eval model --show-map --map-text "Once upon a time"
 lacks out $'\033'
+# Names and arguments may be any bytes.
+cp english.txt $'b\xc3d.txt'
+head -n 1 task.jsonl >$'t\xff.jsonl'
+ln -s model $'m\xfe'
+try 0 "$program" eval $'m\xfe' -f $'b\xc3d.txt' --task $'t\xff.jsonl' --exits 2 --report any.json -o json
+says out '"perplexity"'
+check "texts that are not UTF-8" python3 - <<'END'
+import json
+r = json.load(open("any.json"))
+assert (r["text"]["file"], r["tasks"][0]["file"], r["model"]["path"]) == ("b\ufffdd.txt", "t\ufffd.jsonl", "m\ufffd"), r
+assert "-f 'b\ufffdd.txt'" in r["command"], r["command"]
+END
 try 0 "$program" eval model --task task.jsonl --limit 2 --exits 2
 says out "task.jsonl: 2 rows"
 refuse 65 'task.jsonl: line 1: no column "nosuch": there are "query", "choices", "gold"' "$program" eval model --task task.jsonl --query nosuch
@@ -187,6 +216,11 @@ refuse 66 "none.jsonl" "$program" eval model --task none.jsonl
 # ---- report ----
 
 try 0 "$program" sweep model --exit-layer 1,2 --num-speculations 1,2 -n 8 -r 2 -o real.csv
+# Rows of another grid may draft more than this one has room for.
+try 0 "$program" sweep model --exit-layer 1 --num-speculations 20 -n 8 -r 1 -o more.csv
+try 0 "$program" sweep model --exit-layer 1 --num-speculations 2 -n 8 -r 1 -o more.csv
+check "rows of both" [ "$(rows more.csv)" = 2 ]
+says out "best: drafter exit, exit layer 1, 2 drafts"
 try 0 "$program" sweep model --drafter exit,ngram,ngram+exit --exit-layer 2 --num-speculations 0,2 -n 12 -r 1 -o teams.csv
 check "every team" [ "$(rows teams.csv)" = 6 ]
 says out "| ngram: exit layer | as many as pay | 2 drafts |"
@@ -221,6 +255,18 @@ class P(HTMLParser):
         if tag != "html": assert self.open.pop() == tag, tag
 p = P(); p.feed(open("page.html").read()); assert not p.open, p.open
 END
+# A bench file says nothing that gnuplot or a shell obeys.
+cat >hostile.json <<'END'
+[{"test": "END_OF_DATA", "n_gen": 5, "avg_ts": 1, "stddev_ts": 0, "model_id": "m"},
+ {"test": "!touch obeyed #", "n_gen": 5, "avg_ts": 1, "stddev_ts": 0, "model_id": "m"}]
+END
+try 0 "$program" report --bench hostile.json -o hostile.html --gnuplot ./gnuplot-fake
+check "a label begins no line" sh -c '! grep -E "^(END_OF_DATA.|!)" script'
+if command -v gnuplot >/dev/null; then
+    try 0 "$program" report --bench hostile.json -o hostile.html
+    check "both labels, in the picture and in the table" [ "$(grep -c END_OF_DATA hostile.html) $(grep -c '!touch obeyed #' hostile.html)" = "2 2" ]
+    check "nothing was run" [ ! -e obeyed ]
+fi
 try 0 "$program" report --eval e.json -o part.html --gnuplot no-such-gnuplot
 says err "warning: no-such-gnuplot is not installed"
 says part.html "No pictures: no-such-gnuplot is not installed"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -108,6 +109,16 @@ static void it_survives_json(void **state)
     exit_map_free(&again);
 }
 
+/* JSON has no NaN: no map is better than one with a hole that moves all behind it. */
+static void what_json_cannot_say_is_no_map(void **state)
+{
+    (void)state;
+    struct exit_map m = must_load();
+    m.cell[4].p = NAN;
+    assert_null(exit_map_json(&m));
+    exit_map_free(&m);
+}
+
 static void damaged_maps_are_refused(void **state)
 {
     (void)state;
@@ -125,6 +136,7 @@ static void damaged_maps_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cells_are_seen_from_the_last_layer), cmocka_unit_test(the_terminal_shows_it_with_and_without_colours),
-                                       cmocka_unit_test(a_page_escapes_what_the_text_says), cmocka_unit_test(it_survives_json), cmocka_unit_test(damaged_maps_are_refused)};
+                                       cmocka_unit_test(a_page_escapes_what_the_text_says), cmocka_unit_test(it_survives_json), cmocka_unit_test(what_json_cannot_say_is_no_map),
+                                       cmocka_unit_test(damaged_maps_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,6 +96,49 @@ static void what_was_measured_is_found_again(void **state)
     sweep_log_close(&l);
 }
 
+static size_t size_of_file(void)
+{
+    struct stat s;
+    assert_int_equal(stat(path, &s), 0);
+    return (size_t)s.st_size;
+}
+
+/* A kill in the first write leaves no row: nothing is lost by beginning anew, whatever sweep it was of. */
+static void a_cut_header_is_written_anew(void **state)
+{
+    (void)state;
+    struct sweep_log l = open_log("model=1 threads=2", 0);
+    sweep_log_close(&l);
+    const size_t whole = size_of_file();
+    for (size_t n = 0; n < whole; n++) {
+        assert_int_equal(truncate(path, (off_t)n), 0);
+        l = open_log("model=1 threads=3", 0);
+        assert_int_equal(size_of_file(), whole);
+        add(&l, cell("exit", 8, 4, 1.25));
+        sweep_log_close(&l);
+        l = open_log("model=1 threads=3", 0);
+        assert_int_equal(l.n, 1);
+        assert_string_equal(sweep_log_said(&l, "model"), "a \"model\"\\nwith: two lines");
+        sweep_log_close(&l);
+        unlink(path);
+        l = open_log("model=1 threads=2", 0);
+        sweep_log_close(&l);
+    }
+}
+
+static void what_is_no_sweep_is_kept(void **state)
+{
+    (void)state;
+    static const char *const others[] = {"x", "x\n", "# layerskip run", "# layerskip sweep model=1\nexit_layer,other\n"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        append(others[i]);
+        struct sweep_log l = open_log("model=1", LSK_EDATA);
+        sweep_log_close(&l);
+        assert_int_equal(size_of_file(), strlen(others[i]));
+        unlink(path);
+    }
+}
+
 static void another_sweep_is_refused(void **state)
 {
     (void)state;
@@ -145,6 +188,7 @@ static void hostile_files_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(what_was_measured_is_found_again, set_up, tear_down), cmocka_unit_test_setup_teardown(another_sweep_is_refused, set_up, tear_down),
+                                       cmocka_unit_test_setup_teardown(a_cut_header_is_written_anew, set_up, tear_down), cmocka_unit_test_setup_teardown(what_is_no_sweep_is_kept, set_up, tear_down),
                                        cmocka_unit_test_setup_teardown(hostile_files_are_refused, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
