@@ -20,7 +20,8 @@ static void add_number(struct numbers *l, int v)
 int sweep_grids(const struct sweep_log *l, struct sweep_grid *out, int cap)
 {
     int n = 0;
-    for (const struct sweep_cell *c = l->cell; c < l->cell + l->n; c++) {
+    for (int k = 0; k < l->n; k++) {
+        const struct sweep_cell *c = &l->cell[k];
         int i = 0;
         while (i < n && strcmp(out[i].drafter, c->drafter))
             i++;
