@@ -89,7 +89,7 @@ static int render(const lsk_model *m, struct chat *c, const struct jinja *templa
     rc = rc ? rc : chat_render(template, m->model.tokenizer, &ask, &work, &text, err);
     rc = rc ? rc : encode(m, c, text, err);
     if (!rc)
-        c->public.end = chat_end(template, m->model.tokenizer, &ask, &work);
+        c->public.end = chat_end(template, m->model.tokenizer, &ask);
     arena_free(&work);
     json_decref(variables);
     json_decref(tools);

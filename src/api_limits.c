@@ -129,11 +129,13 @@ int api_limits_take(lsk_model *m, const lsk_generate_options *o, struct api_limi
 
 int lsk_options_check(const lsk_model *m, const lsk_generate_options *o, lsk_error *err)
 {
+    static const lsk_generate_options none;
     struct error e = {0};
     struct api_limits made = {0};
-    int rc = api_check_sampling(o, &e);
-    if (!rc)
-        rc = take(m, o, &made, &e);
+    o = o ? o : &none;
+    int rc = api_check_options(o, "lsk_generate_options", &e);
+    rc = rc ? rc : api_check_sampling(o, &e);
+    rc = rc ? rc : take(m, o, &made, &e);
     api_limits_free(&made);
     return rc ? api_fail(err, &e) : 0;
 }

@@ -74,16 +74,17 @@ int chat_encode(const struct tokenizer *t, struct marked text, int32_t *out, int
     return n > 0 && tokenizer_vocab(t)->add_eos ? n - 1 : n;
 }
 
-int32_t chat_end(const struct jinja *template, const struct tokenizer *t, const struct chat_request *r, struct arena *arena)
+int32_t chat_end(const struct jinja *template, const struct tokenizer *t, const struct chat_request *r)
 {
     json_t *probe = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content", "x", "role", "assistant", "content", "x");
     struct chat_request ask = *r;
+    struct arena arena = {0}; /* not the conversation's, whose memory is counted */
     struct marked text;
     struct error ignored;
     int32_t end = -1, token[64];
     ask.messages = probe;
     ask.reply = false;
-    if (probe && !chat_render(template, t, &ask, arena, &text, &ignored)) {
+    if (probe && !chat_render(template, t, &ask, &arena, &text, &ignored)) {
         size_t behind = text.n;
         while (behind > 0 && !(text.user && text.user[behind - 1]))
             behind--;
@@ -91,6 +92,7 @@ int32_t chat_end(const struct jinja *template, const struct tokenizer *t, const 
         for (int i = 0; i < n && i < 64 && end < 0; i++)
             end = tokenizer_hidden(t, token[i]) ? token[i] : -1;
     }
+    arena_free(&arena);
     json_decref(probe);
     return end;
 }

@@ -28,6 +28,6 @@ int chat_render(const struct jinja *template, const struct tokenizer *t, const s
 int chat_encode(const struct tokenizer *t, struct marked text, int32_t *out, int cap, struct error *err);
 
 /* The control token that this template writes behind an assistant's message; -1: none. */
-int32_t chat_end(const struct jinja *template, const struct tokenizer *t, const struct chat_request *r, struct arena *arena);
+int32_t chat_end(const struct jinja *template, const struct tokenizer *t, const struct chat_request *r);
 
 #endif

@@ -46,7 +46,7 @@ static int apply(struct run *r, unsigned place, const struct value *name, const 
 
 static int do_range(struct run *r, struct call *c, struct value *out)
 {
-    int64_t from = 0, to, step, n = 0;
+    int64_t from = 0, to, step;
     if (call_int(r, c, 0, 0, &to) || call_int(r, c, 2, 1, &step))
         return r->err->code;
     if (c->arg[1]) {
@@ -56,13 +56,14 @@ static int do_range(struct run *r, struct call *c, struct value *out)
     }
     if (!step || !c->arg[0])
         return run_fail(r, "range: needs an end, and no step of 0");
-    double count = ceil(((double)to - (double)from) / (double)step);
-    if (count > 100000)
+    /* modulo 2^64, where neither the distance nor the step overflows */
+    uint64_t far = step > 0 ? (uint64_t)to - (uint64_t)from : (uint64_t)from - (uint64_t)to, by = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
+    uint64_t n = (step > 0 ? to > from : from > to) ? (far - 1) / by + 1 : 0;
+    if (n > 100000)
         return run_fail(r, "range: more than 100000 numbers");
-    n = count > 0 ? (int64_t)count : 0;
     int rc = value_list(r, (size_t)n, out);
-    for (int64_t i = 0; !rc && i < n; i++)
-        out->list->item[i] = value_int(from + i * step);
+    for (uint64_t i = 0; !rc && i < n; i++)
+        out->list->item[i] = value_int((int64_t)((uint64_t)from + i * (uint64_t)step));
     return rc;
 }
 
@@ -276,7 +277,7 @@ static int do_sort(struct run *r, struct call *c, struct value *out)
         for (int order = 0; k > 0; k--) {
             a = out->list->item[k - 1];
             b = one;
-            if (c->arg[2] && c->arg[2]->kind == V_TEXT && (run_attribute(r, &a, c->arg[2]->text, &a) || run_attribute(r, &b, c->arg[2]->text, &b)))
+            if (c->arg[2] && c->arg[2]->kind == V_TEXT && (run_path(r, &a, c->arg[2]->text, &a) || run_path(r, &b, c->arg[2]->text, &b)))
                 return r->err->code;
             if (!given(c, 1) && a.kind == V_TEXT && b.kind == V_TEXT) {
                 struct call lower = {.name = "sort", .self = a};
@@ -344,7 +345,7 @@ static int do_map(struct run *r, struct call *c, struct value *out)
     rc = rc ? rc : value_list(r, l->n, out);
     for (size_t i = 0; !rc && i < l->n; i++) {
         struct value *to = &out->list->item[i];
-        rc = attribute ? run_attribute(r, &l->item[i], attribute->text, to) : apply(r, IN_FILTERS, &c->plain[0], c, 1, &l->item[i], to);
+        rc = attribute ? run_path(r, &l->item[i], attribute->text, to) : apply(r, IN_FILTERS, &c->plain[0], c, 1, &l->item[i], to);
         if (!rc && to->kind == V_UNDEFINED && fallback)
             *to = *fallback;
     }
@@ -365,7 +366,7 @@ static int pick(struct run *r, struct call *c, struct value *out, bool by_attrib
     for (size_t i = 0; !rc && i < l->n; i++) {
         struct value v = l->item[i];
         if (by_attribute)
-            rc = run_attribute(r, &l->item[i], c->plain[0].text, &v);
+            rc = run_path(r, &l->item[i], c->plain[0].text, &v);
         if (!rc && c->n_plain > first)
             rc = apply(r, IN_TESTS, &c->plain[first], c, first + 1, &v, &v);
         if (!rc && value_true(&v) == wanted)

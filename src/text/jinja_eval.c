@@ -59,14 +59,7 @@ static struct value loop_attribute(const struct loop *l, struct marked name)
 int run_attribute(struct run *r, const struct value *of, struct marked name, struct value *out)
 {
     struct value self = *of;
-    const char *dot = name.n ? memchr(name.p, '.', name.n) : NULL;
     *out = value_undefined(name);
-    if (dot) { /* attribute="a.b" */
-        size_t at = (size_t)(dot - name.p);
-        int rc = run_attribute(r, &self, marked_slice(name, 0, at), out);
-        self = *out;
-        return rc ? rc : run_attribute(r, &self, marked_slice(name, at + 1, name.n), out);
-    }
     if (self.kind == V_UNDEFINED)
         return run_fail(r, "\"%.*s\" is undefined, so it has no \"%.*s\"", shown(self.text), self.text.p, shown(name), name.p);
     if (self.kind == V_DICT || self.kind == V_NAMESPACE) {
@@ -79,6 +72,19 @@ int run_attribute(struct run *r, const struct value *of, struct marked name, str
     else if (self.kind == V_LIST && name.n == 1 && *name.p >= '0' && *name.p <= '9' && (size_t)(*name.p - '0') < self.list->n)
         *out = self.list->item[*name.p - '0'];
     return 0;
+}
+
+int run_path(struct run *r, const struct value *of, struct marked path, struct value *out)
+{
+    struct value self = *of;
+    int rc = 0;
+    for (size_t at = 0, end; !rc && at <= path.n; at = end + 1) {
+        end = marked_find(path, marked_of("."), at);
+        rc = run_charge(r, 1);
+        rc = rc ? rc : run_attribute(r, &self, marked_slice(path, at, end), out);
+        self = *out;
+    }
+    return rc;
 }
 
 static const struct builtin *find_method(const struct value *v, struct marked name)
@@ -98,15 +104,30 @@ static int eval_attribute(struct run *r, const struct node *n, struct value *out
     return rc ? rc : b ? bind(r, b, &of, out) : run_attribute(r, &of, name, out);
 }
 
+static size_t byte_at(struct marked t, int64_t character)
+{
+    size_t at = 0;
+    while (character-- > 0 && at < t.n)
+        at += marked_next(t, at);
+    return at;
+}
+
 /* Of a list or the characters of a text; below zero counts from the end. */
 static int index_of(struct run *r, const struct value *of, int64_t i, struct value *out)
 {
-    const struct list *l;
-    int rc = value_items(r, of, &l);
+    size_t n;
+    int rc = value_length(r, of, &n);
     if (rc)
         return rc;
-    i += i < 0 ? (int64_t)l->n : 0;
-    *out = i >= 0 && (uint64_t)i < l->n ? l->item[i] : value_undefined(marked_of("an item past the end"));
+    i += i < 0 ? (int64_t)n : 0;
+    if (i < 0 || (uint64_t)i >= n) {
+        *out = value_undefined(marked_of("an item past the end"));
+    } else if (of->kind == V_LIST) {
+        *out = of->list->item[i];
+    } else {
+        size_t at = byte_at(of->text, i);
+        *out = value_text(marked_slice(of->text, at, at + marked_next(of->text, at)));
+    }
     return 0;
 }
 
@@ -144,14 +165,6 @@ static int slice_part(struct run *r, const struct node *n, int64_t fallback, int
     *out = v.i < 0 ? v.i + length : v.i;
     *out = *out < low ? low : *out > high ? high : *out;
     return 0;
-}
-
-static size_t byte_at(struct marked t, int64_t character)
-{
-    size_t at = 0;
-    while (character-- > 0 && at < t.n)
-        at += marked_next(t, at);
-    return at;
 }
 
 static int pick_items(struct run *r, const struct value *of, int64_t from, int64_t to, int64_t step, struct value *out)

@@ -82,8 +82,9 @@ struct run {
 /* ---- jinja_value.c ---- */
 
 int run_fail(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3))); /* "NAME: line N: ..." */
-int run_charge(struct run *r, uint64_t steps);          /* an error when there were too many */
-void *run_alloc(struct run *r, uint64_t n, size_t size); /* NULL with the error set */
+int run_charge(struct run *r, uint64_t steps);                         /* an error when there were too many */
+int run_charge_texts(struct run *r, struct marked a, struct marked b); /* what comparing them costs */
+void *run_alloc(struct run *r, uint64_t n, size_t size);               /* NULL with the error set */
 
 int build_add(struct run *r, struct build *b, struct marked text);
 int build_text(struct run *r, struct build *b, const char *text); /* a template's own */
@@ -162,5 +163,6 @@ int call_int(struct run *r, const struct call *c, int i, int64_t fallback, int64
 
 int run_statements(struct run *r, const struct node *n);
 int run_attribute(struct run *r, const struct value *of, struct marked name, struct value *out); /* dict keys and list indices, no methods */
+int run_path(struct run *r, const struct value *of, struct marked path, struct value *out);      /* attribute="a.b": of each part in turn */
 
 #endif

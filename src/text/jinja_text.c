@@ -208,6 +208,7 @@ static int do_rsplit(struct run *r, struct call *c, struct value *out)
     if (!by.n)
         return run_fail(r, "rsplit: the separator is empty");
     size_t to = t.n;
+    rc = run_charge(r, t.n * (1 + by.n / 16));
     for (size_t found; !rc && most-- && (found = find_last(t, by, to)) < t.n; to = found)
         rc = add_part(r, &p, marked_slice(t, found + by.n, to));
     rc = rc ? rc : add_part(r, &p, marked_slice(t, 0, to));
@@ -224,7 +225,7 @@ static int do_splitlines(struct run *r, struct call *c, struct value *out)
     struct marked t;
     struct parts p = {0};
     int rc = self_text(r, c, &t);
-    for (size_t at = 0, end; !rc && at < t.n; at = end + (marked_find(t, marked_of("\r\n"), end) == end ? 2 : 1)) {
+    for (size_t at = 0, end; !rc && at < t.n; at = end + (end + 1 < t.n && t.p[end] == '\r' && t.p[end + 1] == '\n' ? 2 : 1)) {
         for (end = at; end < t.n && t.p[end] != '\n' && t.p[end] != '\r';)
             end++;
         rc = add_part(r, &p, marked_slice(t, at, end));
@@ -245,9 +246,12 @@ static int stands(struct run *r, struct call *c, struct value *out, bool end)
     const struct list *l = c->arg[0] && c->arg[0]->kind == V_LIST ? c->arg[0]->list : NULL;
     int rc = self_text(r, c, &t);
     bool found = false;
-    for (size_t i = 0; !rc && l && i < l->n; i++)
-        found |= l->item[i].kind == V_TEXT && stands_at(t, l->item[i].text, end);
-    if (!rc && !l && !(rc = call_text(r, c, 0, NULL, &what)))
+    for (size_t i = 0; !rc && l && i < l->n; i++) {
+        what = l->item[i].kind == V_TEXT ? l->item[i].text : marked_of("");
+        rc = run_charge_texts(r, t, what);
+        found |= !rc && l->item[i].kind == V_TEXT && stands_at(t, what, end);
+    }
+    if (!rc && !l && !(rc = call_text(r, c, 0, NULL, &what)) && !(rc = run_charge_texts(r, t, what)))
         found = stands_at(t, what, end);
     *out = value_bool(found);
     return rc;
@@ -343,7 +347,7 @@ static int join(struct run *r, const struct value *items, struct marked by, cons
     for (size_t i = 0; !rc && i < l->n; i++) {
         struct value one = l->item[i];
         if (attribute && attribute->kind == V_TEXT)
-            rc = run_attribute(r, &l->item[i], attribute->text, &one);
+            rc = run_path(r, &l->item[i], attribute->text, &one);
         rc = rc || !i ? rc : build_add(r, &b, by);
         rc = rc ? rc : value_print(r, &one, &b);
     }

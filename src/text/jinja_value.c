@@ -27,6 +27,8 @@ int run_charge(struct run *r, uint64_t steps)
     return r->steps <= JINJA_STEPS_MAX ? 0 : run_fail(r, "more than %d steps: the template does not end", JINJA_STEPS_MAX);
 }
 
+int run_charge_texts(struct run *r, struct marked a, struct marked b) { return run_charge(r, (a.n < b.n ? a.n : b.n) / 16); }
+
 void *run_alloc(struct run *r, uint64_t n, size_t size)
 {
     uint64_t bytes;
@@ -190,7 +192,7 @@ int value_equal(struct run *r, const struct value *a, const struct value *b, boo
     else if (a->kind != b->kind)
         *out = false;
     else if (a->kind == V_TEXT)
-        *out = marked_equal(a->text, b->text);
+        *out = !(rc = rc ? rc : run_charge_texts(r, a->text, b->text)) && marked_equal(a->text, b->text);
     else if (!rc && a->kind == V_LIST)
         rc = lists_equal(r, a->list, b->list, out);
     else if (!rc && a->kind == V_DICT)
@@ -209,7 +211,7 @@ int value_compare(struct run *r, const struct value *a, const struct value *b, i
         *out = compare_texts(a->text, b->text);
     else
         return run_fail(r, "%s and %s cannot be compared", value_kind_name(a), value_kind_name(b));
-    return 0;
+    return a->kind == V_TEXT ? run_charge_texts(r, a->text, b->text) : 0;
 }
 
 int value_contains(struct run *r, const struct value *in, const struct value *what, bool *out)

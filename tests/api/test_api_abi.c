@@ -44,6 +44,8 @@ static void test_what_is_not_known_is_refused(void **state)
     lsk_session *s = lsk_session_open(m, &err);
     assert_refused(lsk_generate(s, &token, 1, &(lsk_generate_options){.max_tokens = 1, .reserved[9] = 1}, NULL, NULL, NULL, &err), &err, "lsk_generate_options");
     assert_int_equal(lsk_generate(s, &token, 1, &(lsk_generate_options){.max_tokens = 1}, NULL, NULL, NULL, &err), 0);
+    assert_refused(lsk_options_check(m, &(lsk_generate_options){.reserved[9] = 1}, &err), &err, "lsk_generate_options");
+    assert_int_equal(lsk_options_check(m, NULL, &err), 0);
     assert_null(lsk_chat_render(m, "[]", &(lsk_chat_options){.template_name = "chatml", .reserved[1] = 1ull << 63}, &err));
     assert_refused(err.code, &err, "lsk_chat_options");
     assert_refused(lsk_synth("/nonexistent/out", &(lsk_synth_options){.shape = "tiny", .reserved[3] = 1}, &err), &err, "lsk_synth_options");

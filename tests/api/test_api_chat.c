@@ -88,6 +88,22 @@ static void test_what_a_template_sees(void **state)
     assert_text(model, &(lsk_chat_options){.template_text = "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}{{ tools is defined }}", .now = 86400 * 365 + 3661}, "1971-01-01 01:01:01False");
 }
 
+/* The probe for the end of a message has as much memory as the conversation itself. */
+static void test_end_of_a_large_conversation(void **state)
+{
+    (void)state;
+    lsk_error err = {0};
+    const char *templates[] = {"{% for m in messages %}{{ m.content ~ eos_token }}{% endfor %}",
+                               "{% for i in range(25) %}{% set large = range(100000) %}{% endfor %}{% for m in messages %}{{ m.content ~ eos_token }}{% endfor %}"};
+    for (size_t i = 0; i < 2; i++) {
+        lsk_chat *c = lsk_chat_render(model, hello, &(lsk_chat_options){.template_text = templates[i]}, &err);
+        if (!c)
+            fail_with(err.text);
+        assert_true(c->end >= 0);
+        lsk_chat_free(c);
+    }
+}
+
 /* ChatML with a system message of its own; special tokens are one token each, and end is <|im_end|>. */
 static void test_smollm2(void **state)
 {
@@ -118,6 +134,7 @@ int main(void)
         cmocka_unit_test(test_whose_template),
         cmocka_unit_test(test_what_is_refused),
         cmocka_unit_test(test_what_a_template_sees),
+        cmocka_unit_test(test_end_of_a_large_conversation),
         cmocka_unit_test(test_smollm2),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

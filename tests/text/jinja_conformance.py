@@ -63,6 +63,7 @@ PIECES = r"""
 {{ '  a '.strip() }}|{{ '  a '.lstrip() }}|{{ '  a '.rstrip() }}|{{ 'xyaxy'.strip('yx') }}|{{ '\n\na\n'.lstrip('\n') }}|{{ ' ééa '.strip(' é') }}|{{ '  a　'.strip() }}|{{ 'ABC'.lower() }}{{ 'abc'.upper() }}{{ 'abc def'.title() }}{{ 'aBC'.capitalize() }}
 {{ d|tojson }} {{ ms|tojson }} {{ deep|tojson }} {{ deep|tojson(indent=2) }} {{ deep|tojson(indent=4) }} {{ 'é"\\\n\t/</'|tojson }} {{ deep|tojson(sort_keys=true) }} {{ deep|tojson(separators=(',', ':')) }} {{ 'é€😀'|tojson(ensure_ascii=true) }} {{ [1.0, 1e20, none, true]|tojson }} {{ {}|tojson }} {{ []|tojson(indent=2) }} {{ '\x7f\x01'|tojson }}
 {{ nothing|tojson }}
+{{ {'a.b': 1}['a.b'] }} {{ {'a': {'b': 1}}['a.b'] }} {{ [{'a': {'b': 1}}]|map(attribute='a.b')|list }} {{ range(9223372036854775107, 9223372036854775807)|length }}
 {{ range(3)|list }} {{ range(1, 4)|list }} {{ range(5, 0, -2)|list }} {{ range(0)|list }} {{ dict(a=1, b=2) }} {% for i in range(2) %}{{ i }}{% endfor %}
 {{ raise_exception('no way') }}
 {{ strftime_now('%d %b %Y') }} {{ strftime_now("%Y-%m-%d %H:%M") }}

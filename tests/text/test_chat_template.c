@@ -138,7 +138,7 @@ static void test_end_of_a_message(void **state)
         struct error err = {0};
         struct jinja *j = jinja_open("t", as_bytes(cases[i].template), &err);
         assert_non_null(j);
-        int32_t end = chat_end(j, s.t, &(struct chat_request){0}, &arena);
+        int32_t end = chat_end(j, s.t, &(struct chat_request){0});
         assert_int_equal(end >= 0, cases[i].end != NULL);
         if (end >= 0)
             assert_true(bytes_equal(tokenizer_piece(s.t, end), cases[i].end));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "text/jinja.h"
 
@@ -121,6 +122,49 @@ static void test_marks_follow_their_bytes(void **state)
     }
 }
 
+static void test_texts(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{{ {'a.b': 1}['a.b'] }}{{ {'a': {'b': 2}}['a.b'] is defined }}{{ [{'a': {'b': 3}}] | map(attribute='a.b') | join }}", "1False3"},
+        {"{{ [{'a': {'b': 1}, 'n': 2}, {'a': {'b': 0}, 'n': 3}] | selectattr('a.b') | map(attribute='n') | join }}", "2"},
+        {"{{ [{'a': {'b': 2}}, {'a': {'b': 1}}] | sort(attribute='a.b') | join(',', attribute='a.b') }}", "1,2"},
+        {"{% set ns = namespace() %}{% set ns.a = ns %}{{ ns['a.' * 200000 ~ 'a'] is defined }}", "False"},
+        {"{% set ns = namespace() %}{% set ns.a = ns %}{{ [ns] | map(attribute='a.' * 200000 ~ 'a') | list | length }}", "1"},
+        {"{{ 'a\\r\\n\\rb\\n\\nc\\r'.splitlines() }}", "['a', '', 'b', '', 'c']"},
+        {"{{ x[0] ~ x[1] ~ x[-1] ~ x[-2] ~ x[2] is defined ~ x[-3] is defined }}", "\xc3\xa4q""q\xc3\xa4""FalseFalse"},
+        {"{% set y = (x * 1000) * 100 %}{% for i in range(40) %}{{ y[0] ~ y[-1] if not i }}{% set z = y[i] %}{% endfor %}", "\xc3\xa4q"},
+        {"{{ range(9223372036854775107, 9223372036854775807) | length }}", "700"},
+        {"{{ range(-9223372036854775807, 9223372036854775807, 9223372036854775807) | list }}", "[-9223372036854775807, 0]"},
+        {"{{ range(9223372036854775807, -9223372036854775807, -6000000000000000000) | list }}", "[9223372036854775807, 3223372036854775807, -2776627963145224193, -8776627963145224193]"},
+        {"{{ range(5, 0, -2) | list }}{{ range(0, 5, 2) | list }}{{ range(0, 5, -1) | list }}{{ range(5, 5) | list }}", "[5, 3, 1][0, 2, 4][][]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct arena arena = {0};
+        struct marked out;
+        struct error err = {0};
+        if (render(cases[i][0], "\"\xc3\xa4q\"", &arena, &out, &err))
+            fail_with(err.text);
+        assert_int_equal(out.n, strlen(cases[i][1]));
+        assert_memory_equal(out.p, cases[i][1], out.n);
+        arena_free(&arena);
+    }
+}
+
+static void test_many_lines_take_no_longer_each(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    struct marked out;
+    struct error err = {0};
+    clock_t from = clock();
+    if (render("{{ (('\\n' * 1000) * 200).splitlines() | length }}", NULL, &arena, &out, &err))
+        fail_with(err.text);
+    assert_true(out.n == 6 && !memcmp(out.p, "200000", 6));
+    assert_true((double)(clock() - from) / CLOCKS_PER_SEC < 3); /* a search of the rest in each line: half a minute */
+    arena_free(&arena);
+}
+
 static void test_errors_name_the_line(void **state)
 {
     (void)state;
@@ -190,6 +234,12 @@ static void test_hostile_templates_are_bounded(void **state)
         {"{{ 'x' * 9223372036854775807 }}", "", "", 0, "", "more than"},
         {"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "", "", 0, "", "more than"},
         {"{{ range(100001) }}", "", "", 0, "", "more than 100000 numbers"},
+        {"{{ range(-9223372036854775807, 9223372036854775807) }}", "", "", 0, "", "more than 100000 numbers"},
+        {"{% set ns = namespace() %}{% set ns.a = ns %}{% for i in range(100) %}{% set l = [ns] | map(attribute='", "a.", "", 500000, "a') %}{% endfor %}", "steps"},
+        {"{{ (('a' * 1000) * 200).rsplit(('a' * 1000) * 100 ~ 'b') | length }}", "", "", 0, "", "steps"},
+        {"{% set a = ('x' * 1000) * 1000 %}{% for i in range(1000) %}{{ a == a }}{% endfor %}", "", "", 0, "", "steps"},
+        {"{% set a = ('x' * 1000) * 1000 %}{% for i in range(1000) %}{{ a <= a }}{% endfor %}", "", "", 0, "", "steps"},
+        {"{% set a = ('x' * 1000) * 1000 %}{% for i in range(100) %}{{ a.endswith((", "a, ", "", 20, ")) }}{% endfor %}", "steps"},
         {"{% set n = namespace(l=[1, 2]) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l == n.l }}{{ n.l }}", "", "", 0, "", "more than"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -237,7 +287,8 @@ int main(int argc, char **argv)
         return tool();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_marks_follow_their_bytes),      cmocka_unit_test(test_errors_name_the_line),        cmocka_unit_test(test_hostile_templates_are_bounded),
-        cmocka_unit_test(test_sources_that_are_no_text), cmocka_unit_test(test_texts_equal_those_of_jinja2),
+        cmocka_unit_test(test_sources_that_are_no_text),       cmocka_unit_test(test_texts_equal_those_of_jinja2), cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_many_lines_take_no_longer_each),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return failed ? failed : skipped ? 77 : 0; /* 77: SKIP_RETURN_CODE of cmake/Tests.cmake */
