@@ -89,7 +89,7 @@ static void run_turns(struct trainer *t, const struct train_batch *b, int turns)
     static const struct train_exit exits[] = {{0, 1, 0, 0, 0}, {0, 0.2f, 0.5f, 0, 0}};
     static double shares[2][2][TURNS_MAX], seconds[2][TURNS_MAX], rates[2][TURNS_MAX], updates[TURNS_MAX];
     float *m = calloc((size_t)3 * SIDE * SIDE, sizeof *m);
-    double tokens = (double)b->n * (double)b->length, norm, parts[2] = {6 * (double)t->n_matrices * tokens, 6 * (double)t->n_matrices * tokens};
+    double tokens = (double)b->n * (double)b->length, norm, parts[2] = {6 * (double)t->lay.n_matrices * tokens, 6 * (double)t->lay.n_matrices * tokens};
     struct train_exit at[2] = {exits[0], exits[1]};
     if (!m)
         die("out of memory");

@@ -28,7 +28,7 @@ each() { # runs COMMAND... NAME for every test program of FOLDER that is named
     done
 }
 
-step_build() { build check build; }
+step_build() { build check build all bench; } # benches too: nothing else compiles them
 step_model() { scripts/smollm2.sh; }
 step_gates() { python3 scripts/gates.py; }
 step_tests() { run_tests build; }
