@@ -25,24 +25,24 @@ dpkg-deb -b "$temp/package" "$temp/debs/libpython3.11-stdlib_1_all.deb" >/dev/nu
 
 make_model() { # STEPS VARIABLES...
     # shellcheck disable=SC2086 # words
-    env SIZE=tiny DEVICE=cpu MODEL="$temp/toy" WORK="$temp/work" OUT="$temp/models" DEBS="$temp/debs" PROGRAM="$program" NAME=toy TYPE=q8_0 PART=1M STEPS=400 BATCH=2 LENGTH=192 ACCUMULATE=1 \
+    env SIZE=tiny DEVICE=cpu MODEL="$temp/toy" WORK="$temp/made" OUT="$temp/models" DEBS="$temp/debs" PROGRAM="$program" NAME=toy TYPE=q8_0 PART=1M STEPS=400 BATCH=2 LENGTH=192 ACCUMULATE=1 \
         N_PREDICT=16 HELD_TOKENS=200 REPS=1 RATE=2e-3 TRAIN_OPTIONS="--held-out 0.1" "${@:2}" scripts/make_model.sh $1 >"$temp/log" 2>&1 </dev/null
 }
 
 make_model "texts prompts generate"
 check "texts, prompts and replies" [ $? = 0 ]
-check "rows of the model's own" [ "$(cat "$temp"/work/own/*.jsonl | wc -l)" = 48 ]
+check "rows of the model's own" [ "$(cat "$temp"/made/own/*.jsonl | wc -l)" = 48 ]
 check "no prompt of the bench among them" python3 -c 'import json, sys
 test = {json.loads(line)["prompt"] for line in open("bench/prompts30.jsonl")}
 own = open(sys.argv[1]).read()
-assert len(test) == 30 and not any(prompt in own for prompt in test)' "$temp/work/prompts/train.txt"
-first=$(sha256sum "$temp"/work/own/*.jsonl)
+assert len(test) == 30 and not any(prompt in own for prompt in test)' "$temp/made/prompts/train.txt"
+first=$(sha256sum "$temp"/made/own/*.jsonl)
 # shellcheck disable=SC2016 # for the shell that reads it
 printf '#!/bin/sh\n[ "$1" != tokenize ] || { echo "no tokens today" >&2; exit 70; }\nexec %q "$@"\n' "$program" >"$temp/mute"
 chmod +x "$temp/mute"
 make_model train PROGRAM="$temp/mute"
 check "a program that fails ends it" [ $? = 70 ]
-check "before the training" [ ! -e "$temp/work/run" ]
+check "before the training" [ ! -e "$temp/made/run" ]
 stops=0
 for _ in $(seq 50); do # a second at a time
     make_model train LIMIT=1
@@ -52,12 +52,12 @@ for _ in $(seq 50); do # a second at a time
 done
 check "trained in the end" [ "$status" = 0 ]
 check "not in one go" [ "$stops" -gt 0 ]
-check "its commit" [ "$(wc -l <"$temp/work/train-commit")" = 1 ]
-echo "of the training" >"$temp/work/train-commit" # not that of the day on which the card is written
+check "its commit" [ "$(wc -l <"$temp/made/train-commit")" = 1 ]
+echo "of the training" >"$temp/made/train-commit" # not that of the day on which the card is written
 make_model ""
 check "the rest" [ $? = 0 ]
 check "the card names it" grep -qF "at commit of the training, " "$temp/models/README.md"
-check "what is there stays" [ "$first" = "$(sha256sum "$temp"/work/own/*.jsonl)" ]
+check "what is there stays" [ "$first" = "$(sha256sum "$temp"/made/own/*.jsonl)" ]
 check "a card" grep -q "The whole model's perplexity changed by" "$temp/models/README.md"
 check "with the speed" grep -q "every class | 30" "$temp/models/README.md"
 check "and the files" [ "$(grep -c '^| toy.*gguf | ' "$temp/models/README.md")" = "$(find "$temp/models" -name '*.gguf' | wc -l)" ]
@@ -65,7 +65,7 @@ profile=$("$program" info "$(find "$temp/models" -name 'toy*.gguf' | sort | head
 check "a profile in the file" [ -n "$profile" ]
 check "the exits learnt" python3 -c 'import json, sys
 before, after = (json.load(open(f"{sys.argv[1]}/measure/{n}-own.json"))["exits"] for n in ("original", "shipped"))
-assert after[0]["acceptance"] > before[0]["acceptance"], (before, after)' "$temp/work"
+assert after[0]["acceptance"] > before[0]["acceptance"], (before, after)' "$temp/made"
 make_model profile PROFILE=1,3 OUT="$temp/other"
 check "a profile that is given" [ $? = 0 ]
 make_model nonsense
