@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,22 @@ static volatile sig_atomic_t interrupted;
 static const int caught[] = {SIGINT, SIGTERM};
 static struct sigaction before[2];
 static int asked; /* somebody asks: signals are caught */
+static atomic_llong first_ns;
 
 static void on_interrupt(int signal_number)
 {
+    interrupted = signal_number;
+}
+
+/* timeout(1) tells the program and then its group, within moments: those two are one. */
+static void on_interrupt_once(int signal_number)
+{
+    const long long now = now_ns();
+    long long never = 0;
+    if (!atomic_compare_exchange_strong(&first_ns, &never, now) && now - never > 300000000 && interrupted == signal_number) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
     interrupted = signal_number;
 }
 
@@ -31,7 +45,9 @@ void terminal_prepare(void)
 
 int terminal_interrupted(void)
 {
-    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    const struct sigaction action = {.sa_handler = on_interrupt_once};
+    if (!asked && !interrupted)
+        atomic_store(&first_ns, 0);
     for (int i = 0; i < 2 && !asked && !interrupted; i++)
         sigaction(caught[i], &action, &before[i]);
     asked |= !interrupted;

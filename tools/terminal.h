@@ -13,7 +13,8 @@ void terminal_prepare(void);
 
 /* SIGINT and SIGTERM end the program at once, except while somebody asks for them: from the first call of terminal_interrupted (progress_show is one
    too) to terminal_release they only set what it returns: the signal that came, or 0. So work asks before it leaves anything that must be removed, goes
-   on asking, and releases them when it is done. A second signal of one kind ends the program in any case. */
+   on asking, and releases them when it is done. A second signal of one kind ends the program in any case, but not one right behind the
+   first. */
 int terminal_interrupted(void);
 void terminal_release(void);
 

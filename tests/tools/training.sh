@@ -91,7 +91,7 @@ rm words.txt:12
 (trap - INT; exec "$program" "${train[@]}" -o cut --steps 1000 --look-every 0 --no-progress >out 2>err </dev/null) &
 child=$!
 for _ in $(seq 1000); do grep -qs ,train, cut/log.csv && break; sleep 0.01; done
-kill -INT "$child"
+kill -INT "$child"; sleep 0.01; kill -INT "$child" # as timeout(1) does: once more to the whole group
 wait "$child"
 check "status 130 expected" [ $? = 130 ]
 says err "interrupted; --resume goes on from cut/step-"
