@@ -104,7 +104,7 @@ typedef struct lsk_model_info {
     int tied;                   /* head shares the embedding */
     double rope_theta, norm_eps;
     uint64_t n_params, file_bytes; /* n_params: of the weights in use; a tied model's own head is not */
-    uint64_t layer_bytes, head_bytes, pass_bytes; /* packed bytes that one layer, the head, a full decode pass read */
+    uint64_t layer_bytes, head_bytes, pass_bytes; /* packed bytes that a layer (the mean of all), the head, a full decode pass read */
     lsk_memory memory;
     int32_t bos;                /* -1: none */
     int n_eos;

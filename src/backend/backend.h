@@ -44,7 +44,7 @@ struct device_options {
 /* What open would take and what a pass reads; computed from headers before anything is allocated. */
 struct device_plan {
     uint64_t weights, kv, scratch, hidden_row; /* bytes; hidden_row: of one row in flight (part of scratch) */
-    uint64_t layer_bytes, head_bytes;          /* packed bytes that a pass reads (the largest layer) */
+    uint64_t layer_bytes, head_bytes;          /* packed bytes that a pass reads (the mean layer) */
     uint64_t draft_head_bytes;                 /* the head of the draft tokens alone: what a draft reads instead (part of weights) */
     const char *weight_type;                   /* of most packed bytes */
     int n_kept;                                /* tensors that the file has quantised otherwise than `weights` wishes: they stay as they are */

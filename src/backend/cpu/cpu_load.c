@@ -101,8 +101,8 @@ static void fill_plan(const struct model *m, const struct device_options *o, con
     for (int i = 0; i < n; i++)
         out->weights += list[i].bytes;
     for (int l = 0; l < m->config.n_layers; l++)
-        if (layer[l].bytes > out->layer_bytes)
-            out->layer_bytes = layer[l].bytes;
+        out->layer_bytes += layer[l].bytes;
+    out->layer_bytes /= (uint64_t)m->config.n_layers;
     out->head_bytes = list[n - 1 - n_draft].bytes;
     out->draft_head_bytes = n_draft ? list[n - 1].bytes : 0;
     weights_describe(list, n, o->weights, out);

@@ -322,8 +322,8 @@ static void fill_plan(const struct listing *s, const struct device_options *o, s
     as.wide |= s->any_f32; /* as cuda_load says to the device */
     out->weights = s->bytes + round256(count_vectors(s) * sizeof(float)) + round256((uint64_t)o->n_draft_tokens * sizeof(int32_t));
     for (int l = 0; l < s->m->config.n_layers; l++)
-        if (s->layer[l].bytes > out->layer_bytes)
-            out->layer_bytes = s->layer[l].bytes;
+        out->layer_bytes += s->layer[l].bytes;
+    out->layer_bytes /= (uint64_t)s->m->config.n_layers;
     out->head_bytes = packed_bytes(&s->head);
     out->draft_head_bytes = packed_bytes(&s->draft_head);
     weights_describe(s->weight, s->n_weights, o->weights, out);

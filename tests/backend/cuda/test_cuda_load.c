@@ -201,9 +201,12 @@ static long load_and_check(const struct model *m, const char *name, const char *
     }
     if (cuda_plan(m, &o, &plan, &err))
         fail_with(err.text);
-    if (plan.weights != d.memory.bytes || plan.layer_bytes != d.layer[0].bytes || plan.head_bytes != packed_bytes(&d.head) || plan.threads || strncmp(plan.kernels, "cuda", 4)) {
-        print_error("plan: %llu bytes of weights (device: %llu), layer %llu (%llu), head %llu (%llu), threads %d, kernels %s\n", (unsigned long long)plan.weights,
-                    (unsigned long long)d.memory.bytes, (unsigned long long)plan.layer_bytes, (unsigned long long)d.layer[0].bytes, (unsigned long long)plan.head_bytes,
+    uint64_t layers = 0;
+    for (int l = 0; l < m->config.n_layers; l++)
+        layers += d.layer[l].bytes;
+    if (plan.weights != d.memory.bytes || plan.layer_bytes != layers / (uint64_t)m->config.n_layers || plan.head_bytes != packed_bytes(&d.head) || plan.threads || strncmp(plan.kernels, "cuda", 4)) {
+        print_error("plan: %llu bytes of weights (device: %llu), layer %llu (all: %llu), head %llu (%llu), threads %d, kernels %s\n", (unsigned long long)plan.weights,
+                    (unsigned long long)d.memory.bytes, (unsigned long long)plan.layer_bytes, (unsigned long long)layers, (unsigned long long)plan.head_bytes,
                     (unsigned long long)packed_bytes(&d.head), plan.threads, plan.kernels);
         bad++;
     }
