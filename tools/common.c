@@ -124,6 +124,8 @@ static void print_plan(const lsk_model_info *i)
     char b[4][32];
     fprintf(stderr, "plan       %s: weights %s, KV cache %s, activations %s: %s in all\n", i->device, bytes_text(i->memory.weights, b[0], 32), bytes_text(i->memory.kv, b[1], 32),
             bytes_text(i->memory.scratch, b[2], 32), bytes_text(i->memory.weights + i->memory.kv + i->memory.scratch, b[3], 32));
+    if (!strcmp(i->weight_type, "F32"))
+        print_warning("F32 weights have no tensor cores and twice the bytes; --weights bf16 is faster");
 }
 
 void widen_drafts(lsk_model_options *needs, int drafts)
