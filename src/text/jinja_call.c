@@ -417,9 +417,10 @@ static int do_dictsort(struct run *r, struct call *c, struct value *out)
 
 static int do_get(struct run *r, struct call *c, struct value *out)
 {
-    const struct value *found = c->arg[0] && c->arg[0]->kind == V_TEXT ? dict_find(c->self.dict, c->arg[0]->text) : NULL;
+    struct value *found = NULL;
+    int rc = c->arg[0] && c->arg[0]->kind == V_TEXT ? dict_find(r, c->self.dict, c->arg[0]->text, &found) : 0;
     *out = found ? *found : c->arg[1] ? *c->arg[1] : value_none();
-    return run_charge(r, c->self.dict->n / 16);
+    return rc;
 }
 
 /* ---- loops ---- */

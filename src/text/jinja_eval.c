@@ -27,11 +27,12 @@ static int eval_name(struct run *r, const struct node *n, struct value *out)
 {
     struct marked name = own(n->text);
     for (const struct scope *s = r->scope; s; s = s->outer) {
-        const struct value *v = dict_find(&s->names, name);
-        if (v) {
+        struct value *v;
+        int rc = dict_find(r, &s->names, name, &v);
+        if (v)
             *out = *v;
-            return run_charge(r, s->names.n / 16);
-        }
+        if (rc || v)
+            return rc;
     }
     const struct builtin *b = builtin_find(IN_GLOBALS, name);
     *out = value_undefined(name);
@@ -63,9 +64,10 @@ int run_attribute(struct run *r, const struct value *of, struct marked name, str
     if (self.kind == V_UNDEFINED)
         return run_fail(r, "\"%.*s\" is undefined, so it has no \"%.*s\"", shown(self.text), self.text.p, shown(name), name.p);
     if (self.kind == V_DICT || self.kind == V_NAMESPACE) {
-        const struct value *v = dict_find(self.dict, name);
+        struct value *v;
+        int rc = dict_find(r, self.dict, name, &v);
         *out = v ? *v : *out;
-        return run_charge(r, self.dict->n / 16);
+        return rc;
     }
     if (self.kind == V_LOOP)
         *out = loop_attribute(self.loop, name);

@@ -120,7 +120,7 @@ struct json_style {
 };
 int value_json(struct run *r, const struct value *v, const struct json_style *style, struct build *b);
 
-struct value *dict_find(const struct dict *d, struct marked key);
+int dict_find(struct run *r, const struct dict *d, struct marked key, struct value **out); /* *out is NULL where it is not there */
 int dict_set(struct run *r, struct dict *d, struct marked key, const struct value *v);
 int value_from_json(struct run *r, const json_t *json, bool trusted, int depth, struct value *out);
 size_t json_longest_text(const json_t *json, int depth);

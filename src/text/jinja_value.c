@@ -175,9 +175,9 @@ static int dicts_equal(struct run *r, const struct dict *a, const struct dict *b
     int rc = 0;
     *out = a->n == b->n;
     for (size_t i = 0; !rc && *out && i < a->n; i++) {
-        const struct value *other = dict_find(b, a->pair[i].key);
+        struct value *other;
+        rc = dict_find(r, b, a->pair[i].key, &other);
         *out = other != NULL;
-        rc = other ? run_charge(r, a->n) : 0;
         if (!rc && other)
             rc = value_equal(r, &a->pair[i].value, other, out);
     }
@@ -224,8 +224,10 @@ int value_contains(struct run *r, const struct value *in, const struct value *wh
         return run_charge(r, in->text.n / 16);
     }
     if (in->kind == V_DICT) {
-        *out = what->kind == V_TEXT && dict_find(in->dict, what->text);
-        return run_charge(r, in->dict->n);
+        struct value *found = NULL;
+        int rc = what->kind == V_TEXT ? dict_find(r, in->dict, what->text, &found) : 0;
+        *out = found != NULL;
+        return rc;
     }
     const struct list *l;
     int rc = value_items(r, in, &l);
@@ -262,18 +264,22 @@ int value_items(struct run *r, const struct value *v, const struct list **out)
     return 0;
 }
 
-struct value *dict_find(const struct dict *d, struct marked key)
+int dict_find(struct run *r, const struct dict *d, struct marked key, struct value **out)
 {
-    for (size_t i = 0; i < d->n; i++)
-        if (marked_equal(d->pair[i].key, key))
-            return &d->pair[i].value;
-    return NULL;
+    int rc = run_charge(r, d->n / 16);
+    *out = NULL;
+    for (size_t i = 0; !rc && !*out && i < d->n; i++) {
+        struct pair *p = &d->pair[i];
+        if (p->key.n == key.n && !(rc = run_charge_texts(r, p->key, key)) && marked_equal(p->key, key))
+            *out = &p->value;
+    }
+    return rc;
 }
 
 int dict_set(struct run *r, struct dict *d, struct marked key, const struct value *v)
 {
-    struct value *there = dict_find(d, key);
-    if (run_charge(r, 1 + d->n / 16))
+    struct value *there;
+    if (run_charge(r, 1) || dict_find(r, d, key, &there))
         return r->err->code;
     if (!there && d->n == d->cap) {
         size_t cap = d->cap ? 2 * d->cap : 4;
@@ -523,8 +529,11 @@ static int write_dict(struct run *r, const struct dict *d, const struct json_sty
     static const struct pair none;
     struct pair *sorted = s->sorted && d->n ? run_alloc(r, d->n, sizeof *sorted) : NULL;
     if (s->sorted && d->n) {
-        if (!sorted || run_charge(r, 16 * d->n))
-            return r->err->code;
+        int rc = sorted ? run_charge(r, 16 * d->n) : r->err->code;
+        for (size_t i = 0; !rc && i < d->n; i++)
+            rc = run_charge(r, d->pair[i].key.n); /* a 16th of it for each of some 16 comparisons */
+        if (rc)
+            return rc;
         memcpy(sorted, d->pair, d->n * sizeof *sorted);
         qsort(sorted, d->n, sizeof *sorted, by_key);
     }

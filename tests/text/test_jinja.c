@@ -212,6 +212,9 @@ static char *repeated(const char *head, const char *unit, int n, const char *tai
     return text;
 }
 
+/* Finding a key looks at all of a key that is as long: two keys of 1 MB that differ at their ends, in one dict, and one of the second kind in another. */
+#define LONG_KEY "{% set a = ('x' * 1000) * 1000 %}{% set b = a ~ 'b' %}{% set d = {a ~ 'a': 1} %}{% set e = {b: 1} %}{% for i in range(1000) %}"
+
 static void test_hostile_templates_are_bounded(void **state)
 {
     (void)state;
@@ -241,6 +244,11 @@ static void test_hostile_templates_are_bounded(void **state)
         {"{% set a = ('x' * 1000) * 1000 %}{% for i in range(1000) %}{{ a <= a }}{% endfor %}", "", "", 0, "", "steps"},
         {"{% set a = ('x' * 1000) * 1000 %}{% for i in range(100) %}{{ a.endswith((", "a, ", "", 20, ")) }}{% endfor %}", "steps"},
         {"{% set n = namespace(l=[1, 2]) %}{% for i in range(40) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l == n.l }}{{ n.l }}", "", "", 0, "", "more than"},
+        {LONG_KEY "{{ d[b] }}{% endfor %}", "", "", 0, "", "steps"},
+        {LONG_KEY "{{ d.get(b) }}{% endfor %}", "", "", 0, "", "steps"},
+        {LONG_KEY "{{ b in d }}{% endfor %}", "", "", 0, "", "steps"},
+        {LONG_KEY "{{ d == e }}{% endfor %}", "", "", 0, "", "steps"},
+        {LONG_KEY "{{ {b: 1, b: 2} | length }}{% endfor %}", "", "", 0, "", "steps"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct arena arena = {0};
@@ -254,16 +262,22 @@ static void test_hostile_templates_are_bounded(void **state)
         free(text);
         free(open);
     }
-    char *deep = repeated("", "[", 500, "");
+    char keys[2048] = "{% set a = ('x' * 1000) * 1000 %}{{ {";
+    for (int i = 0; i < 100; i++)
+        snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "a[%d:]: 1, ", i);
+    char *sorted = repeated(keys, "", 0, "} | tojson(sort_keys=true) }}"), *deep = repeated("", "[", 500, "");
     char *closed = repeated(deep, "]", 500, "");
     struct arena arena = {0};
     struct marked out;
     struct error err = {0};
+    assert_int_equal(render(sorted, "1", &arena, &out, &err), ERR_DATA);
+    assert_non_null(strstr(err.text, "steps"));
     assert_int_equal(render("{{ x }}", closed, &arena, &out, &err), ERR_DATA);
     assert_non_null(strstr(err.text, "a value is nested more than 64 deep"));
     arena_free(&arena);
     free(closed);
     free(deep);
+    free(sorted);
 }
 
 static void test_sources_that_are_no_text(void **state)
