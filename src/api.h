@@ -23,12 +23,19 @@ struct lsk_model {
     lsk_model_info info;
 };
 
+/* A compiled grammar, with all that its matcher has found out so far. */
+struct api_grammar {
+    char *source; /* GBNF or a JSON schema; NULL: no grammar */
+    bool is_schema;
+    struct grammar *grammar;
+    struct matcher *matcher;
+};
+
 /* What a reply's limits are made of. */
 struct api_limits {
     struct bias *bias; /* [n_bias] */
     int n_bias;
-    struct grammar *grammar;
-    struct matcher *matcher;
+    struct api_grammar grammar;
 };
 
 struct lsk_session {
@@ -43,8 +50,8 @@ struct lsk_session {
 /* Hands an error out and returns its code. */
 int api_fail(lsk_error *to, const struct error *from);
 
-/* Penalties, biases, n_probs and the grammar of o, checked, into r, which borrows *out. The caller frees that. */
-int api_limits_take(lsk_model *m, const lsk_generate_options *o, struct api_limits *out, struct request *r, struct error *err);
+/* Penalties, biases, n_probs and the grammar of o, checked, into r, which borrows *out. The caller frees that. A grammar that *last has compiled is taken from there. */
+int api_limits_take(lsk_model *m, const lsk_generate_options *o, struct api_limits *last, struct api_limits *out, struct request *r, struct error *err);
 void api_limits_free(struct api_limits *l); /* zeroes are fine */
 int api_check_sampling(const lsk_generate_options *o, struct error *err);
 /* ERR_USAGE unless what options have in reserve is zero: a program that was built for a newer library may have asked there for what this one does not know. */

@@ -58,20 +58,31 @@ static int take_bias(const lsk_model *m, const lsk_generate_options *o, struct b
     return 0;
 }
 
-static int take_grammar(const lsk_generate_options *o, struct grammar **out, struct error *err)
+static struct bytes bytes_of(const char *text) { return (struct bytes){(const uint8_t *)text, strlen(text)}; }
+
+static int take_grammar(const lsk_generate_options *o, struct api_grammar *last, struct api_grammar *out, struct error *err)
 {
-    const char *text = o->grammar;
-    char *made = NULL;
+    const char *source = o->grammar ? o->grammar : o->json_schema;
+    bool is_schema = !o->grammar;
     if (o->grammar && o->json_schema)
         return fail(err, ERR_USAGE, "grammar and json_schema are both given: give one of them");
-    if ((o->grammar || o->json_schema) && o->ignore_eos)
+    if (!source)
+        return 0;
+    if (o->ignore_eos)
         return fail(err, ERR_USAGE, "ignore_eos and a grammar contradict each other: where the grammar is complete the reply has to end");
-    if (o->json_schema)
-        text = made = json_schema_to_gbnf("JSON schema", (struct bytes){(const uint8_t *)o->json_schema, strlen(o->json_schema)}, err);
-    if (text)
-        *out = grammar_open(o->json_schema ? "JSON schema, as a grammar" : "grammar", (struct bytes){(const uint8_t *)text, strlen(text)}, err);
+    if (last->source && last->is_schema == is_schema && !strcmp(last->source, source)) {
+        *out = *last;
+        *last = (struct api_grammar){0};
+        return 0;
+    }
+    *out = (struct api_grammar){.source = strdup(source), .is_schema = is_schema};
+    if (!out->source)
+        return fail(err, ERR_OS, "out of memory");
+    char *made = is_schema ? json_schema_to_gbnf("JSON schema", bytes_of(source), err) : NULL;
+    const char *text = is_schema ? made : source;
+    out->grammar = text ? grammar_open(is_schema ? "JSON schema, as a grammar" : "grammar", bytes_of(text), err) : NULL;
     free(made);
-    return *out || !(o->grammar || o->json_schema) ? 0 : err->code;
+    return out->grammar ? 0 : err->code;
 }
 
 /* All tokens as texts; made for the first reply that has a grammar. */
@@ -95,27 +106,29 @@ static const struct token_tree *tree_of(lsk_model *m, struct error *err)
 
 void api_limits_free(struct api_limits *l)
 {
-    matcher_close(l->matcher);
-    grammar_close(l->grammar);
+    matcher_close(l->grammar.matcher);
+    grammar_close(l->grammar.grammar);
+    free(l->grammar.source);
     free(l->bias);
     *l = (struct api_limits){0};
 }
 
-static int take(const lsk_model *m, const lsk_generate_options *o, struct api_limits *out, struct error *err)
+static int take(const lsk_model *m, const lsk_generate_options *o, struct api_limits *last, struct api_limits *out, struct error *err)
 {
     int rc = check_reals(o, err);
     rc = rc ? rc : take_bias(m, o, &out->bias, &out->n_bias, err);
-    return rc ? rc : take_grammar(o, &out->grammar, err);
+    return rc ? rc : take_grammar(o, &last->grammar, &out->grammar, err);
 }
 
-int api_limits_take(lsk_model *m, const lsk_generate_options *o, struct api_limits *out, struct request *r, struct error *err)
+int api_limits_take(lsk_model *m, const lsk_generate_options *o, struct api_limits *last, struct api_limits *out, struct request *r, struct error *err)
 {
     *out = (struct api_limits){0};
-    int rc = take(m, o, out, err);
-    if (!rc && out->grammar) {
+    struct api_grammar *g = &out->grammar;
+    int rc = take(m, o, last, out, err);
+    if (!rc && g->grammar && !g->matcher) {
         const struct token_tree *tree = tree_of(m, err);
-        out->matcher = tree ? matcher_open(out->grammar, tree, err) : NULL;
-        rc = out->matcher ? 0 : err->code;
+        g->matcher = tree ? matcher_open(g->grammar, tree, err) : NULL;
+        rc = g->matcher ? 0 : err->code;
     }
     if (rc) {
         api_limits_free(out);
@@ -123,7 +136,7 @@ int api_limits_take(lsk_model *m, const lsk_generate_options *o, struct api_limi
     }
     r->n_top = o->n_probs;
     r->limits = (struct limits){.repeat = o->repeat_penalty, .presence = o->presence_penalty, .frequency = o->frequency_penalty, .bias = out->bias, .n_bias = out->n_bias,
-                                .last_n = o->repeat_last_n > 0 ? o->repeat_last_n : o->repeat_last_n < 0 ? INT32_MAX : 64, .matcher = out->matcher};
+                                .last_n = o->repeat_last_n > 0 ? o->repeat_last_n : o->repeat_last_n < 0 ? INT32_MAX : 64, .matcher = g->matcher};
     return 0;
 }
 
@@ -131,11 +144,11 @@ int lsk_options_check(const lsk_model *m, const lsk_generate_options *o, lsk_err
 {
     static const lsk_generate_options none;
     struct error e = {0};
-    struct api_limits made = {0};
+    struct api_limits last = {0}, made = {0};
     o = o ? o : &none;
     int rc = api_check_options(o, "lsk_generate_options", &e);
     rc = rc ? rc : api_check_sampling(o, &e);
-    rc = rc ? rc : take(m, o, &made, &e);
+    rc = rc ? rc : take(m, o, &last, &made, &e);
     api_limits_free(&made);
     return rc ? api_fail(err, &e) : 0;
 }

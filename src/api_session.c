@@ -147,6 +147,8 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
     struct request ask = {0};
     struct api_limits limits = {0};
     o = o ? o : &no_generate_options;
+    if (s->t.reply.finish == REPLY_ERROR)
+        api_limits_free(&s->limits); /* a matcher that has failed can only be closed */
     int rc = api_check_options(o, "lsk_generate_options", &e);
     if (!rc)
         rc = api_check_tokens(s, tokens, n, &e);
@@ -157,7 +159,7 @@ int lsk_session_prompt(lsk_session *s, const int32_t *tokens, int n, const lsk_g
     if (!rc)
         rc = start_reply(s, o, &e);
     if (!rc)
-        rc = api_limits_take(s->m, o, &limits, &ask, &e);
+        rc = api_limits_take(s->m, o, &s->limits, &limits, &ask, &e);
     if (!rc)
         rc = timeline_prompt(&s->t, &s->m->engine, tokens, n, &ask, &e);
     if (rc)
