@@ -325,7 +325,7 @@ static void explain(FILE *out)
 
 const struct command command_eval = {
     "eval",
-    "what every exit layer is worth: perplexity, agreement, tasks, and the early exit map",
+    "what every exit layer is worth: perplexity, agreement, tasks, the early exit map",
     "[MODEL] [-f TEXT] [--task FILE.jsonl] [--show-map] [OPTIONS]",
     "Reads texts and tasks once, with the last norm and the head at every exit layer, and says how each would have done alone and beside the whole model.",
     "  layerskip eval model.gguf -f story.txt --report eval.json --picture eval.png\n"

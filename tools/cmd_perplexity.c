@@ -96,7 +96,7 @@ static void explain(FILE *out)
 
 const struct command command_perplexity = {
     "perplexity",
-    "how well each exit foretells a text, and how often the whole model would take its draft",
+    "how well each exit foretells a text, and how often it agrees with the last layer",
     "[MODEL] -f FILE [OPTIONS]",
     "Reads a text once; every exit costs one head more. `layerskip eval` measures all exits, and more of them. Text that the model wrote itself, as `layerskip generate-corpus --temp 0` gives it, shows what drafting meets.",
     "  layerskip perplexity model.gguf -f story.txt --exits 7,10,15\n"

@@ -17,7 +17,7 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands - 1 };
 
 static void print_help(void)
 {
-    printf("layerskip %s: runs Llama-type checkpoints; the first layers draft, all layers verify, the text stays the same\n\n"
+    printf("layerskip %s: runs Llama-type checkpoints; the first layers draft, all verify, the text is the same\n\n"
            "usage: layerskip COMMAND [OPTIONS]\n\ncommands\n",
            lsk_version());
     for (int i = 0; i < N_COMMANDS; i++)
@@ -26,8 +26,8 @@ static void print_help(void)
            "  layerskip run -hf facebook/layerskip-llama3.2-1B -p \"Once upon a time\"\n"
            "  layerskip run model.gguf -p \"Once upon a time\"\n"
            "  layerskip sweep model.gguf --auto\n\n"
-           "`layerskip COMMAND --help` lists a command's options; `layerskip --version` says what this program was built for;\n"
-           "`source <(layerskip --completion bash)` lets the shell complete them (also zsh, fish).\n");
+           "`layerskip COMMAND --help` lists a command's options; `layerskip --version` says what this program\n"
+           "was built for; `source <(layerskip --completion bash)` lets the shell complete them (also zsh, fish).\n");
 }
 
 static void print_version(void)
@@ -56,14 +56,21 @@ static void print_version(void)
 
 static void print_command_help(const struct command *c)
 {
-    printf("usage: layerskip %s %s\n\n%s\n", c->name, c->usage, c->about);
+    char *more = NULL;
+    size_t n;
+    printf("usage: layerskip %s %s\n\n", c->name, c->usage);
+    prose_print(stdout, c->about);
     options_describe(stdout, c->groups);
-    if (c->more_help)
-        c->more_help(stdout);
-    printf("\nexamples\n%s\n"
-           "Names may be written with - or _. Every option can also come from the environment, as LAYERSKIP_ and its first long name in capitals\n"
-           "(--ctx-size 4096 is LAYERSKIP_CTX_SIZE=4096); the command line wins.\n",
-           c->examples);
+    FILE *memory = c->more_help ? open_memstream(&more, &n) : NULL;
+    if (memory) {
+        c->more_help(memory);
+        if (!fclose(memory))
+            prose_print(stdout, more);
+        free(more);
+    }
+    printf("\nexamples\n%s\n", c->examples);
+    prose_print(stdout, "Names may be written with - or _. Every option can also come from the environment, as LAYERSKIP_ and its first long name in capitals (--ctx-size 4096 is "
+                        "LAYERSKIP_CTX_SIZE=4096); the command line wins.");
 }
 
 static const struct command *find_command(const char *name)
@@ -74,12 +81,16 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
-static int unknown_command(const char *name, lsk_error *err)
+/* value: what follows it, or NULL. */
+static int unknown_command(const char *name, const char *value, lsk_error *err)
 {
     char near[32] = "";
     int best = 99;
     for (int i = 0; i < N_COMMANDS; i++)
         suggest(commands[i]->name, name, near, sizeof near, &best);
+    if (*name == '-')
+        return complain(err, LSK_EUSAGE, "\"%s\" stands before any command: name one first, for example `layerskip run %s%s%s` (`layerskip --help` lists them)", excerpt_of(name).text,
+                        excerpt_of(name).text, value ? " " : "", value ? excerpt_of(value).text : "");
     return complain(err, LSK_EUSAGE, "unknown command \"%s\"%s%s%s (`layerskip --help` lists them)", excerpt_of(name).text,
                     *near ? ": did you mean " : "", near, *near ? "?" : "");
 }
@@ -113,6 +124,19 @@ static int print_manual(const char *name, const char *date, lsk_error *err)
     return 0;
 }
 
+/* `help COMMAND` is `COMMAND --help`. */
+static int help(const char *name, lsk_error *err)
+{
+    const struct command *c = name ? find_command(name) : NULL;
+    if (name && !c)
+        return unknown_command(name, NULL, err);
+    if (c)
+        print_command_help(c);
+    else
+        print_help();
+    return 0;
+}
+
 static int dispatch(int argc, char **argv, lsk_error *err)
 {
     const char *name = argc > 1 ? argv[1] : "";
@@ -122,7 +146,7 @@ static int dispatch(int argc, char **argv, lsk_error *err)
     if (!strcmp(name, "--version") || !strcmp(name, "-V"))
         print_version();
     else if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
-        print_help();
+        return help(argc > 2 ? argv[2] : NULL, err);
     else if (!strcmp(name, "--completion"))
         return completion_print(stdout, commands, argc > 2 ? argv[2] : "", err);
     else if (!strcmp(name, "--manual"))
@@ -130,7 +154,7 @@ static int dispatch(int argc, char **argv, lsk_error *err)
     else if (!*name)
         return complain(err, LSK_EUSAGE, "no command given: `layerskip --help` lists them");
     else
-        return unknown_command(name, err);
+        return unknown_command(name, argc > 2 ? argv[2] : NULL, err);
     return 0;
 }
 

@@ -11,6 +11,7 @@ enum source { FROM_DEFAULT, FROM_PRESET, FROM_ENVIRONMENT, FROM_COMMAND_LINE };
 
 struct parser {
     const struct option_group *groups;
+    const char *bare; /* the options that arguments without a dash fill */
     char *args;
     unsigned char source[OPTIONS_MAX]; /* of each option's value, in the order of the groups */
     lsk_error *err;
@@ -168,14 +169,26 @@ static int store_texts(struct parser *p, struct place at, const char *name, cons
     return 0;
 }
 
+/* Of what stands without a dash there is one: of two models the first would be dropped without a word. */
+static int refuse_second(struct parser *p, struct place at, const char *text)
+{
+    const char *first;
+    memcpy(&first, at.value, sizeof first);
+    return complain(p->err, LSK_EUSAGE, "--%.*s is given twice, \"%s\" and \"%s\": give one of them", (int)strcspn(at.option->names, " "), at.option->names, excerpt_of(first).text,
+                    excerpt_of(text).text);
+}
+
 /* Stores a value unless a better source has given one; a first value of a better source replaces lists instead of adding to them. */
 static int store(struct parser *p, struct place at, enum source source, const char *name, const char *text)
 {
     static int (*const by_type[])(struct parser *, struct place, const char *, const char *) = {
         store_flag, store_flag, store_number, store_seed, store_number, store_text, store_text, store_texts, store_number, store_number};
     enum option_type type = at.option->type;
+    size_t n, n_name = strcspn(at.option->names, " ");
     if (source < *at.source)
         return 0;
+    if (type == OPT_TEXT && source == FROM_COMMAND_LINE && *at.source == source && word_of(p->bare, at.option->names, n_name, &n))
+        return refuse_second(p, at, text);
     if (type >= OPT_NUMBERS || (type == OPT_TEXTS && source > *at.source))
         *(int *)at.value = 0; /* the count of a list comes first in its struct */
     *at.source = (unsigned char)source;
@@ -231,12 +244,23 @@ static int take_option(struct parser *p, int argc, char *const *argv, int *i)
     return store(p, at, FROM_COMMAND_LINE, shown, value ? value : argv[++*i]);
 }
 
+/* All that may stand without a dash stands there already. */
+static int unexpected(struct parser *p, const char *argument)
+{
+    struct place at;
+    if (find(p, "prompt", 6, &at))
+        return complain(p->err, LSK_EUSAGE, "unexpected argument \"%s\": one model is enough, and text goes behind -p", excerpt_of(argument).text);
+    if (*p->bare && !strchr(p->bare, ' ') && find(p, p->bare, strlen(p->bare), &at))
+        return refuse_second(p, at, argument);
+    return complain(p->err, LSK_EUSAGE, "unexpected argument \"%s\": this command takes no more of them", excerpt_of(argument).text);
+}
+
 static int take_bare(struct parser *p, const char **bare, const char *argument)
 {
     struct place at;
     size_t n = strcspn(*bare, " ");
     if (!n || !find(p, *bare, n, &at))
-        return complain(p->err, LSK_EUSAGE, "unexpected argument \"%s\": text goes behind an option, for example -p", excerpt_of(argument).text);
+        return unexpected(p, argument);
     *bare += n + ((*bare)[n] == ' ');
     return store(p, at, FROM_COMMAND_LINE, at.option->value, argument);
 }
@@ -311,7 +335,7 @@ static void drop_replaced(struct parser *p)
 
 int options_parse(const struct option_group *groups, void *args, const char *bare, int argc, char *const *argv, char *const *env, lsk_error *err)
 {
-    struct parser p = {.groups = groups, .args = args, .err = err};
+    struct parser p = {.groups = groups, .bare = bare, .args = args, .err = err};
     int r = take_defaults(&p), only_bare = 0;
     if (!r)
         r = take_environment(&p, env);

@@ -62,6 +62,9 @@ void options_blame(const struct option_group *groups, void *args, int argc, char
 /* The options of a command as --help shows them. */
 void options_describe(FILE *out, const struct option_group *groups);
 
+/* Free text as manual.c has it, for a screen: lines of 100 columns at most; lines of one indentation go on, others begin anew, "  NAME   text" too. */
+void prose_print(FILE *out, const char *text);
+
 /* What one option looks like. */
 struct option_face {
     const char *letter, *word; /* the first name of one letter, or NULL, and the first long one; the word ends at a blank */

@@ -3,7 +3,7 @@
 
 #include "options.h"
 
-enum { COLUMN = 34, WIDTH = 118, NO_LIMIT = 1 << 20 /* a limit as large as that needs no telling */ };
+enum { COLUMN = 34, WIDTH = 100, NO_LIMIT = 1 << 20 /* a limit as large as that needs no telling */ };
 
 static int one_letter(const char *name)
 {
@@ -70,18 +70,63 @@ void option_meaning(const struct option *o, char *out, size_t cap)
     }
 }
 
-static void print_wrapped(FILE *out, const char *text, int column)
+/* Characters, not bytes. */
+static int columns_of(const char *text, size_t n)
 {
-    for (const char *p = text; *p;) {
-        size_t n = strlen(p), room = WIDTH - COLUMN;
-        if (n > room)
-            for (n = room; n > 1 && p[n] != ' '; n--)
-                ;
-        fprintf(out, "%*s%.*s\n", COLUMN - column, "", (int)n, p);
-        column = 0;
-        p += n;
-        p += strspn(p, " ");
+    int columns = 0;
+    for (size_t i = 0; i < n; i++)
+        columns += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return columns;
+}
+
+/* Words from `column` on, further lines from `indent` on. Returns the column behind them; the line is not ended. */
+static int print_words(FILE *out, const char *text, size_t n, int indent, int column)
+{
+    for (const char *p = text, *end = text + n; p < end;) {
+        const char *blank = memchr(p, ' ', (size_t)(end - p));
+        size_t length = (size_t)((blank ? blank : end) - p);
+        int width = columns_of(p, length), begins = column <= indent;
+        if (!begins && column + 1 + width > WIDTH) {
+            fputc('\n', out);
+            column = 0;
+            begins = 1;
+        }
+        column += fprintf(out, "%*s", begins ? indent - column : 1, "");
+        fwrite(p, 1, length, out);
+        column += width;
+        p += length + 1;
+        p += p < end ? strspn(p, " ") : 0;
     }
+    return column;
+}
+
+/* Where the text of "  NAME   text" begins; the indentation of a line that is no such entry. */
+static int text_column(const char *line, size_t n, size_t indent)
+{
+    const char *gap = indent == 2 ? memmem(line + 2, n - 2, "  ", 2) : NULL;
+    return gap ? (int)((size_t)(gap - line) + strspn(gap, " ")) : (int)indent;
+}
+
+void prose_print(FILE *out, const char *text)
+{
+    int column = 0, hang = 0;
+    for (const char *line = text, *next; *line; line = next) {
+        size_t n = strcspn(line, "\n"), indent = strspn(line, " ");
+        int start = n ? text_column(line, n, indent) : 0, goes_on = column && start == (int)indent && (start == hang || (hang > 2 && start > 2));
+        next = line + n + (line[n] == '\n');
+        if (!goes_on) {
+            fputs(column ? "\n" : "", out);
+            column = 0;
+            hang = start;
+            if (start > (int)indent)
+                column = fprintf(out, "%.*s", start, line);
+        }
+        if (n)
+            column = print_words(out, line + start, n - (size_t)start, hang, column);
+        else
+            fputc('\n', out);
+    }
+    fputs(column ? "\n" : "", out);
 }
 
 void options_describe(FILE *out, const struct option_group *groups)
@@ -97,7 +142,8 @@ void options_describe(FILE *out, const struct option_group *groups)
                 fputc('\n', out);
                 column = 0;
             }
-            print_wrapped(out, meaning, column);
+            print_words(out, meaning, strlen(meaning), COLUMN, column);
+            fputc('\n', out);
         }
     }
 }
