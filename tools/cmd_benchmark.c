@@ -447,22 +447,37 @@ static int write_sums(struct benchmark *b, const struct record *facts, int n)
     return 0;
 }
 
+/* What drafts: the profile, where nothing else was asked for. */
+static void print_drafting(const struct benchmark *b)
+{
+    const lsk_profile *p = &b->profile.draft;
+    const int own = strcmp(b->o.drafter, "auto") || b->o.exit_layer || b->o.num_speculations || b->o.depth;
+    if (b->o.num_speculations < 0 || !strcmp(b->o.drafter, "none"))
+        printf("plain decoding");
+    else if (!own && p->exit_layer)
+        printf("drafter auto, profile %s: exit layer %d, %d in a round", b->profile.source, p->exit_layer, p->num_speculations);
+    else if (!own)
+        printf("plain decoding (%s%s)", *b->profile.source ? "profile " : "no profile", b->profile.source);
+    else
+        printf("drafter %s", b->o.drafter);
+    if (own && b->o.exit_layer)
+        printf(", exit layer %d", b->o.exit_layer);
+    if (own && b->o.num_speculations > 0)
+        printf(", %d draft%s in a round", b->o.num_speculations, plural(b->o.num_speculations));
+    if (b->o.drafter == b->profile.drafter)
+        printf(", profile %s", b->profile.source);
+    if (b->o.depth)
+        printf(", only the first %d layers", b->o.depth);
+}
+
 static void print_head(const struct benchmark *b, int n)
 {
     const struct testset *set = &b->set;
-    const char *drafter = b->o.drafter;
     printf("%s: %d of %d sample%s of %s, %d-shot", b->a->data.task, n, b->wanted, plural(b->wanted), excerpt_of(b->a->data.path).text, b->a->data.n_shot);
     if (set->n_bad)
         printf("; %d bad row%s passed over", set->n_bad, plural(set->n_bad));
-    printf("\ndrafter %s", drafter);
-    if (b->o.exit_layer)
-        printf(", exit layer %d", b->o.exit_layer);
-    if (b->o.num_speculations > 0)
-        printf(", %d draft%s in a round", b->o.num_speculations, plural(b->o.num_speculations));
-    if (*b->profile.source && !strcmp(drafter, "auto"))
-        printf(", profile %s: exit layer %d, %d in a round", b->profile.source, b->profile.draft.exit_layer, b->profile.draft.num_speculations);
-    if (b->o.depth)
-        printf(", only the first %d layers", b->o.depth);
+    putchar('\n');
+    print_drafting(b);
     if (b->o.temperature > 0)
         printf("; temperature %g, seed %llu\n\n", (double)b->o.temperature, (unsigned long long)b->o.seed);
     else
@@ -535,6 +550,7 @@ static int benchmark(const void *args, lsk_error *err)
         r = (b.m = open_model(&b.a->model, &b.a->show, err)) ? check_numbers(&b) : err->code;
     if (r >= 0) {
         b.profile = profile_find(lsk_model_about(b.m));
+        profile_apply(&b.profile, &b.o);
         r = testset_prepare(&b.set, b.m, &b.a->work.how, err);
         b.wanted = b.set.n;
     }

@@ -86,33 +86,31 @@ static int add_json_row(void *ud, const json_t *row, const char *place, lsk_erro
     return json_array_append(ud, (json_t *)row) ? complain(err, LSK_EOS, "out of memory") : 0;
 }
 
-/* An array, an object, or objects in lines. */
-static int read_json(struct source *s, int lines, lsk_error *err)
+/* An array or an object. what: is wanted. */
+static int read_json(struct source *s, const char *what, lsk_error *err)
 {
     json_error_t where;
-    struct rows rows = {0};
     char *text = NULL;
     size_t n = 0;
     int r = read_stream(s->path, &text, &n, err);
     if (r < 0)
         return r;
-    s->data = lines ? json_array() : json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
-    if (lines)
-        r = rows_read(&rows, s->path, text, n, add_json_row, s->data, err);
-    else if (!s->data)
-        r = complain(err, LSK_EDATA, "%s: line %d: %s", excerpt_of(s->path).text, where.line, where.text);
+    s->data = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
     free(text);
-    return r;
+    return s->data ? 0 : complain(err, LSK_EDATA, "%s: not %s: line %d: no JSON: %s", excerpt_of(s->path).text, what, where.line, where.text);
 }
 
 static int read_bench(struct source *s, lsk_error *err)
 {
-    int r = read_json(s, rows_are(s->path), err);
+    static const char what[] = "what `layerskip bench -o json` (or jsonl) prints";
+    struct rows rows = {0};
+    s->data = rows_are(s->path) ? json_array() : NULL;
+    int r = s->data ? rows_read(&rows, s->path, add_json_row, s->data, err) : read_json(s, what, err);
     if (r < 0)
         return r;
     const json_t *row = json_array_get(s->data, 0);
     if (!json_is_object(row) || !*json_text(row, "test"))
-        return complain(err, LSK_EDATA, "%s: not what `layerskip bench -o json` prints", excerpt_of(s->path).text);
+        return complain(err, LSK_EDATA, "%s: not %s", excerpt_of(s->path).text, what);
     copy(s->id, sizeof s->id, json_text(row, "model_id"));
     copy(s->device, sizeof s->device, json_text(row, "backends"));
     copy(s->weights, sizeof s->weights, json_text(row, "weight_type"));
@@ -127,12 +125,13 @@ static int read_bench(struct source *s, lsk_error *err)
 
 static int read_eval(struct source *s, lsk_error *err)
 {
-    int r = read_json(s, 0, err);
+    static const char what[] = "what `layerskip eval --report` writes";
+    int r = read_json(s, what, err);
     if (r < 0)
         return r;
     const json_t *model = json_object_get(s->data, "model");
     if (strcmp(json_text(s->data, "layerskip"), "eval") || !json_is_object(model))
-        return complain(err, LSK_EDATA, "%s: not what `layerskip eval --report` writes", excerpt_of(s->path).text);
+        return complain(err, LSK_EDATA, "%s: not %s", excerpt_of(s->path).text, what);
     copy(s->id, sizeof s->id, json_text(model, "id"));
     copy(s->device, sizeof s->device, json_text(model, "device"));
     copy(s->weights, sizeof s->weights, json_text(model, "weight_type"));
@@ -217,8 +216,8 @@ static int write_sweep(struct report *p, const struct source *s, lsk_error *err)
     const int n = sweep_grids(&s->sweep, grid, GRIDS_MAX);
     paragraph(p->f, "<h2>Sweep: ", s->path, "</h2>\n");
     fprintf(p->f,
-            "<p>Best of the grid: drafter %s, exit layer %d, %d drafts a round: <b>%.3f times plain decoding</b> (%.3f to %.3f in %d repetitions), %.2f against %.2f tokens/s, acceptance rate %.3f, "
-            "%.2f tokens a round. Speed-ups are medians of pairs of drafted and plain replies that took turns.</p>\n",
+            "<p>Best of those measured most often: drafter %s, exit layer %d, %d drafts a round: <b>%.3f times plain decoding</b> (%.3f to %.3f in %d repetitions), %.2f against %.2f tokens/s, acceptance rate %.3f, "
+            "%.2f tokens a round. Speed-ups are medians of pairs of drafted and plain replies that took turns; a setting that was measured again, as the best are, stands with its latest measurement.</p>\n",
             best->drafter, best->exit_layer, best->drafts, best->speedup, best->low, best->high, best->repetitions, best->rate, best->plain_rate, best->acceptance, best->length);
     const struct picture picture = sweep_picture(&s->sweep, p->args->gnuplot);
     int r = add_picture(p, &picture, err);

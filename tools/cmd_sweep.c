@@ -187,12 +187,12 @@ static int measure_setting(struct sweep *s, struct pairs *p, const struct sweep_
 
 /* ---- the grid ---- */
 
-static void show_setting(struct progress *p, const struct sweep_cell *c, int at, int n, double left)
+static void show_setting(struct progress *p, const char *before, const struct sweep_cell *c, int at, int n, double left)
 {
     char line[192], time[48] = "";
     if (left > 0)
         snprintf(time, sizeof time, left < 120 ? "  %.0f s left" : "  %.0f min left", left < 120 ? left : left / 60);
-    snprintf(line, sizeof line, "%.40s E%d d%d  %d of %d%s", c->drafter, c->exit_layer, c->drafts, at + 1, n, time);
+    snprintf(line, sizeof line, "%s%.40s E%d d%d  %d of %d%s", before, c->drafter, c->exit_layer, c->drafts, at + 1, n, time);
     progress_line(p, line);
 }
 
@@ -204,10 +204,10 @@ static int measure_grid(struct sweep *s, lsk_error *err)
     int r = p ? 0 : complain(err, LSK_EOS, "out of memory"), before = s->log.n;
     for (int i = 0; r >= 0 && i < s->n_settings && !terminal_interrupted(); i++) {
         const struct sweep_cell *c = &s->setting[i];
-        if (sweep_log_find(&s->log, c->drafter, c->exit_layer, c->drafts))
+        if (sweep_log_find(&s->log, c))
             continue;
         const int done = s->log.n - before;
-        show_setting(&progress, c, i, s->n_settings, done ? (double)(now_ns() - start) / 1e9 / done * (s->n_settings - i) : 0);
+        show_setting(&progress, "", c, i, s->n_settings, done ? (double)(now_ns() - start) / 1e9 / done * (s->n_settings - i) : 0);
         r = measure_setting(s, p, c, err);
         if (r >= 0 && !terminal_interrupted())
             r = sweep_log_add(&s->log, &p->cell, err);
@@ -217,36 +217,57 @@ static int measure_grid(struct sweep *s, lsk_error *err)
     return r;
 }
 
-/* The fastest of many measurements is partly luck: the three best are measured again, in turns and twice as often, and that decides. */
-static int confirm(struct sweep *s, struct sweep_cell *best, lsk_error *err)
+enum { AGAIN = 3 };
+
+/* The fastest of the settings asked for, by their first measurement; the log may hold another grid's too. Returns how many. */
+static int choose_best(const struct sweep *s, struct pairs *p)
 {
-    enum { AGAIN = 3 };
-    struct pairs *p = calloc(AGAIN, sizeof *p);
-    int n = 0, r = p ? 0 : complain(err, LSK_EOS, "out of memory");
-    for (; r >= 0 && n < AGAIN; n++) {
+    for (int n = 0; n < AGAIN; n++) {
         const struct sweep_cell *next = NULL;
-        for (const struct sweep_cell *w = s->setting; w < s->setting + s->n_settings; w++) { /* the log may hold another grid's too */
-            const struct sweep_cell *c = sweep_log_find(&s->log, w->drafter, w->exit_layer, w->drafts);
+        for (const struct sweep_cell *w = s->setting; w < s->setting + s->n_settings; w++) {
+            const struct sweep_cell *c = sweep_log_first(&s->log, w);
             int taken = 0;
-            if (!c)
-                continue;
-            for (int k = 0; k < n; k++)
+            for (int k = 0; c && k < n; k++)
                 taken |= p[k].cell.exit_layer == c->exit_layer && p[k].cell.drafts == c->drafts && !strcmp(p[k].cell.drafter, c->drafter);
-            if (!taken && (!next || c->speedup > next->speedup))
+            if (c && !taken && (!next || c->speedup > next->speedup))
                 next = c;
         }
         if (!next)
-            break;
+            return n;
         p[n].cell = (struct sweep_cell){.exit_layer = next->exit_layer, .drafts = next->drafts};
         strcpy(p[n].cell.drafter, next->drafter);
     }
-    for (int k = 0; k < 2 * s->args->grid.repetitions; k++)
-        for (int i = 0; r >= 0 && i < n && !terminal_interrupted(); i++)
-            r = measure_pair(s, &p[i], 0, s->prompts.n, k, err);
-    for (int i = 0; r >= 0 && i < n; i++) {
-        finish_pairs(s, &p[i]);
-        if (!i || p[i].cell.speedup > best->speedup)
-            *best = p[i].cell;
+    return AGAIN;
+}
+
+static int is_confirmed(const struct sweep *s, const struct pairs *p)
+{
+    return sweep_log_find(&s->log, &p->cell) != sweep_log_first(&s->log, &p->cell);
+}
+
+/* The fastest of many measurements is partly luck: the three best are measured again, in turns and twice as often, and that decides. */
+static int confirm(struct sweep *s, struct sweep_cell *best, lsk_error *err)
+{
+    struct progress progress = progress_start(s->args->show.progress);
+    struct pairs *p = calloc(AGAIN, sizeof *p);
+    const int n = p ? choose_best(s, p) : 0, turns = 2 * s->args->grid.repetitions;
+    const int64_t start = now_ns();
+    int r = p ? 0 : complain(err, LSK_EOS, "out of memory");
+    for (int at = 0; at < turns * n && r >= 0 && !terminal_interrupted(); at++) {
+        if (is_confirmed(s, &p[at % n]))
+            continue;
+        show_setting(&progress, "once more: ", &p[at % n].cell, at, turns * n, at ? (double)(now_ns() - start) / 1e9 / at * (turns * n - at) : 0);
+        r = measure_pair(s, &p[at % n], 0, s->prompts.n, at / n, err);
+    }
+    progress_end(&progress);
+    for (int i = 0; r >= 0 && i < n && !terminal_interrupted(); i++) {
+        if (!is_confirmed(s, &p[i])) {
+            finish_pairs(s, &p[i]);
+            r = sweep_log_add(&s->log, &p[i].cell, err);
+        }
+        const struct sweep_cell *c = sweep_log_find(&s->log, &p[i].cell);
+        if (r >= 0 && (!i || c->speedup > best->speedup))
+            *best = *c;
     }
     free(p);
     return r;
@@ -312,7 +333,7 @@ static int measure_candidates(struct sweep *s, struct pairs *p, int n, int64_t u
         const int prompt = turn % s->prompts.n;
         double best = 0;
         for (int i = 0; r >= 0 && i < n && (turn < 1 || now_ns() < until) && !terminal_interrupted(); i++) {
-            show_setting(&progress, &p[i].cell, i, n, (double)(until - now_ns()) / 1e9);
+            show_setting(&progress, "", &p[i].cell, i, n, (double)(until - now_ns()) / 1e9);
             r = measure_pair(s, &p[i], prompt, prompt + 1, turn / s->prompts.n, err);
             best = fmax(best, samples_median(&p[i].ratio));
         }
@@ -581,7 +602,7 @@ const struct command command_sweep = {
     "finds the exit layer and the number of drafts that are fastest here",
     "[MODEL] [OPTIONS]",
     "Measures every setting of a grid against plain decoding, reply by reply in turns, so that a slow minute of the machine hits both; the speed-up is the median of the repetitions, with the least\n"
-    "and the largest beside it. The three best of the grid asked for are measured again, twice as often, and the best of these becomes the model's profile. Ctrl-C keeps what is done, a second start goes on. --auto takes a minute.",
+    "and the largest beside it. The three best of the grid asked for are measured again, twice as often (the CSV has both), and the best of these becomes the model's profile. Ctrl-C keeps what is done, a second start goes on. --auto takes a minute.",
     "  layerskip sweep model.gguf --auto\n"
     "  layerskip sweep ./layerskip-llama2-7B -f prompts.jsonl --exit-layer 4-16+2 --num-speculations 1-8 -o sweep.csv --picture sweep.png\n",
     "model",

@@ -87,9 +87,11 @@ int documents_read(struct documents *d, const char *path, lsk_error *err)
 {
     char *text = NULL;
     size_t n = 0;
+    if (rows_are(path))
+        return rows_read(&d->rows, path, add_row, d, err);
     int r = read_stream(path, &text, &n, err);
     if (r >= 0)
-        r = rows_are(path) ? rows_read(&d->rows, path, text, n, add_row, d, err) : documents_add(d, path, text, n, err);
+        r = documents_add(d, path, text, n, err);
     free(text);
     return r;
 }

@@ -31,6 +31,13 @@ static int is_continuation(const struct task_columns *c, const json_t *row)
     return c->continuation || (!c->choices && !c->gold && (json_object_get(row, "continuation") || json_object_get(row, "completion") || json_object_get(row, "target")));
 }
 
+/* NULL where it is none, or would be cut at a zero byte. */
+static const char *text_in(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    return text && strlen(text) == json_string_length(value) ? text : NULL;
+}
+
 /* The text that stands before every choice. Caller frees. */
 static char *make_context(const struct task_columns *c, const char *query, lsk_error *err)
 {
@@ -117,8 +124,8 @@ static int add_choices(struct task *t, struct task_item *item, const json_t *row
     if (r >= 0 && !(item->request = calloc(n, sizeof *item->request)))
         r = complain(err, LSK_EOS, "out of memory");
     for (size_t i = 0; r >= 0 && i < n; i++) {
-        const char *text = json_string_value(json_array_get(texts, i));
-        r = text ? add_request(t, item, context, c->delimiter, text, place, err) : complain(err, LSK_EDATA, "%s: choice %zu must be a text", place, i);
+        const char *text = text_in(json_array_get(texts, i));
+        r = text ? add_request(t, item, context, c->delimiter, text, place, err) : complain(err, LSK_EDATA, "%s: choice %zu must be a text without zero bytes", place, i);
     }
     return r;
 }
@@ -127,8 +134,8 @@ static int add_continuation(struct task *t, struct task_item *item, const json_t
 {
     const json_t *text = find(row, t->columns->continuation, "continuation completion target", place, err);
     item->gold = -1;
-    if (!json_is_string(text))
-        return text ? complain(err, LSK_EDATA, "%s: the continuation must be a text", place) : err->code;
+    if (!text_in(text))
+        return text ? complain(err, LSK_EDATA, "%s: the continuation must be a text without zero bytes", place) : err->code;
     item->request = calloc(1, sizeof *item->request);
     return item->request ? add_request(t, item, context, "", json_string_value(text), place, err) : complain(err, LSK_EOS, "out of memory");
 }
@@ -145,8 +152,8 @@ static int add_row(void *ud, const json_t *row, const char *place, lsk_error *er
     struct task *t = ud;
     const json_t *query = find(row, t->columns->query, "query question context ctx prompt text", place, err);
     struct task_item item = {0};
-    if (!json_is_string(query))
-        return query ? complain(err, LSK_EDATA, "%s: the query must be a text", place) : err->code;
+    if (!text_in(query))
+        return query ? complain(err, LSK_EDATA, "%s: the query must be a text without zero bytes", place) : err->code;
     char *context = make_context(t->columns, json_string_value(query), err);
     int r = context ? (is_continuation(t->columns, row) ? add_continuation : add_choices)(t, &item, row, context, place, err) : err->code;
     struct task_item *bigger = r < 0 ? NULL : realloc(t->item, (size_t)(t->n + 1) * sizeof *bigger);
@@ -164,12 +171,7 @@ static int add_row(void *ud, const json_t *row, const char *place, lsk_error *er
 
 int task_read(struct task *t, lsk_error *err)
 {
-    char *text = NULL;
-    size_t n = 0;
-    int r = strstr(t->columns->template, "{query}") ? read_stream(t->path, &text, &n, err) : complain(err, LSK_EUSAGE, "--template: \"%s\": must hold {query}", excerpt_of(t->columns->template).text);
-    if (r >= 0)
-        r = rows_read(&t->rows, t->path, text, n, add_row, t, err);
-    free(text);
+    int r = strstr(t->columns->template, "{query}") ? rows_read(&t->rows, t->path, add_row, t, err) : complain(err, LSK_EUSAGE, "--template: \"%s\": must hold {query}", excerpt_of(t->columns->template).text);
     if (r >= 0 && !t->n)
         r = complain(err, LSK_EDATA, "%s: no row that can be used", excerpt_of(t->path).text);
     return r;

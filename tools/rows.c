@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "messages.h"
+#include "table.h"
 
 int rows_are(const char *path)
 {
@@ -11,28 +12,16 @@ int rows_are(const char *path)
     return n > 6 && !strcmp(path + n - 6, ".jsonl");
 }
 
-static int take_line(const char *line, const char *place, row_fn take, void *ud, lsk_error *err)
-{
-    json_error_t where;
-    json_t *row = json_loads(line, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
-    int r = !row                  ? complain(err, LSK_EDATA, "%s: %s", place, where.text)
-            : json_is_object(row) ? take(ud, row, place, err)
-                                  : complain(err, LSK_EDATA, "%s: a row must be an object, {\"name\": value, ...}", place);
-    json_decref(row);
-    return r;
-}
-
-int rows_read(struct rows *rows, const char *path, char *text, size_t n, row_fn take, void *ud, lsk_error *err)
+int rows_read(struct rows *rows, const char *path, row_fn take, void *ud, lsk_error *err)
 {
     char place[160];
-    int r = 0, number = 0;
-    if (memchr(text, 0, n))
-        return complain(err, LSK_EDATA, "%s: a zero byte: this is no JSONL", excerpt_of(path).text);
-    for (char *line; r >= 0 && !(rows->limit && rows->good == rows->limit) && (line = strsep(&text, "\n"));) {
-        snprintf(place, sizeof place, "%s: line %d", excerpt_of(path).text, ++number);
-        if (!line[strspn(line, " \t\r")])
-            continue;
-        r = take_line(line, place, take, ud, err);
+    struct table t;
+    struct table_row row;
+    int r = table_open(&t, path, err);
+    while (r >= 0 && !(rows->limit && rows->good == rows->limit) && (r = table_next(&t, &row, err)) > 0) {
+        snprintf(place, sizeof place, "%s: line %lld", excerpt_of(path).text, (long long)row.line);
+        r = row.object ? take(ud, row.object, place, err) : complain(err, LSK_EDATA, "%s: %s", place, row.bad);
+        json_decref(row.object);
         rows->good += r >= 0;
         if (r != LSK_EDATA)
             continue;
@@ -44,21 +33,15 @@ int rows_read(struct rows *rows, const char *path, char *text, size_t n, row_fn 
             snprintf(err->text + used, sizeof err->text - used, rows->allowed ? " (--bad-rows %d: one more)" : " (--bad-rows N passes such rows over)", rows->allowed);
         }
     }
+    table_close(&t);
     return r;
 }
 
 json_t *row_column(const json_t *row, const char *name, const char *place, lsk_error *err)
 {
-    char names[200] = "";
-    size_t n = 0;
-    const char *key;
-    json_t *value = json_object_get(row, name), *other;
-    if (value)
-        return value;
-    json_object_foreach((json_t *)row, key, other)
-        if (n < sizeof names)
-            n += (size_t)snprintf(names + n, sizeof names - n, "%s\"%s\"", n ? ", " : "", excerpt_of(key).text);
-    complain(err, LSK_EDATA, "%s: no column \"%s\": there %s", place, excerpt_of(name).text, n ? "are " : "is none");
-    snprintf(err->text + strlen(err->text), sizeof err->text - strlen(err->text), "%s", names);
-    return NULL;
+    json_t *value = json_object_get(row, name);
+    const struct column_names names = table_columns(row);
+    if (!value)
+        complain(err, LSK_EDATA, "%s: no column \"%s\": there %s%s", place, excerpt_of(name).text, *names.text ? "are " : "is none", names.text);
+    return value;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of a JSONL file, and what becomes of those that cannot be used: each is said with its line and counted; one more than allowed ends the reading. */
+/* Rows of a file (table.h), and what becomes of those that cannot be used: each is said with its line and counted; one more than allowed ends the reading. */
 #ifndef TOOLS_ROWS_H
 #define TOOLS_ROWS_H
 
@@ -19,8 +19,7 @@ typedef int (*row_fn)(void *ud, const json_t *row, const char *place, lsk_error 
 
 int rows_are(const char *path); /* is it a NAME.jsonl? */
 
-/* text: the file's n bytes, which are cut into lines. Blank lines are none. */
-int rows_read(struct rows *r, const char *path, char *text, size_t n, row_fn take, void *ud, lsk_error *err);
+int rows_read(struct rows *r, const char *path, row_fn take, void *ud, lsk_error *err);
 
 /* The row's value under that name; NULL with err set (LSK_EDATA), which names the columns that there are. */
 json_t *row_column(const json_t *row, const char *name, const char *place, lsk_error *err);

@@ -262,22 +262,33 @@ void sweep_log_close(struct sweep_log *l)
 
 /* ---- asking ---- */
 
-const struct sweep_cell *sweep_log_find(const struct sweep_log *l, const char *drafter, int exit_layer, int drafts)
+static int is_of(const struct sweep_cell *c, const struct sweep_cell *setting)
 {
-    for (int i = 0; i < l->n; i++) {
-        const struct sweep_cell *c = &l->cell[i];
-        if (c->exit_layer == exit_layer && c->drafts == drafts && !strcmp(c->drafter, drafter))
-            return c;
-    }
+    return c->exit_layer == setting->exit_layer && c->drafts == setting->drafts && !strcmp(c->drafter, setting->drafter);
+}
+
+const struct sweep_cell *sweep_log_first(const struct sweep_log *l, const struct sweep_cell *setting)
+{
+    for (int i = 0; i < l->n; i++)
+        if (is_of(&l->cell[i], setting))
+            return &l->cell[i];
+    return NULL;
+}
+
+const struct sweep_cell *sweep_log_find(const struct sweep_log *l, const struct sweep_cell *setting)
+{
+    for (int i = l->n - 1; i >= 0; i--)
+        if (is_of(&l->cell[i], setting))
+            return &l->cell[i];
     return NULL;
 }
 
 const struct sweep_cell *sweep_log_best(const struct sweep_log *l)
 {
     const struct sweep_cell *best = NULL;
-    for (int i = 0; i < l->n; i++)
-        if (!best || l->cell[i].speedup > best->speedup)
-            best = &l->cell[i];
+    for (const struct sweep_cell *c = l->cell; c < l->cell + l->n; c++)
+        if (!best || c->repetitions > best->repetitions || (c->repetitions == best->repetitions && c->speedup > best->speedup))
+            best = c;
     return best;
 }
 

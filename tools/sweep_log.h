@@ -44,8 +44,12 @@ void sweep_log_close(struct sweep_log *l);
 
 void sweep_log_note(struct sweep_log *l, const char *name, const char *text);
 const char *sweep_log_said(const struct sweep_log *l, const char *name); /* a note's text; "" where there is none */
-const struct sweep_cell *sweep_log_find(const struct sweep_log *l, const char *drafter, int exit_layer, int drafts);
-const struct sweep_cell *sweep_log_best(const struct sweep_log *l); /* NULL of none */
+/* A setting's latest measurement, or its first: the best are measured again, more often. NULL of none. */
+const struct sweep_cell *sweep_log_find(const struct sweep_log *l, const struct sweep_cell *setting);
+const struct sweep_cell *sweep_log_first(const struct sweep_log *l, const struct sweep_cell *setting);
+
+/* The fastest of those with the most repetitions: the fastest of all is partly luck. NULL of none. */
+const struct sweep_cell *sweep_log_best(const struct sweep_log *l);
 const char *sweep_key_word(const char *key, const char *name, char *out, size_t cap); /* "model" of a key; "" where it has none */
 
 #endif

@@ -39,7 +39,9 @@ int sweep_grids(const struct sweep_log *l, struct sweep_grid *out, int cap)
 
 const struct sweep_cell *grid_cell(const struct sweep_grid *g, int e, int d)
 {
-    return sweep_log_find(g->log, g->drafter, g->exits.value[e], g->drafts.value[d]);
+    struct sweep_cell setting = {.exit_layer = g->exits.value[e], .drafts = g->drafts.value[d]};
+    strcpy(setting.drafter, g->drafter);
+    return sweep_log_find(g->log, &setting);
 }
 
 void sweep_table(FILE *out, const struct sweep_grid *g)

@@ -35,6 +35,11 @@ static int put(struct table *t, int c, lsk_error *err)
     return 0;
 }
 
+static int next_byte(struct table *t)
+{
+    return t->at_head < t->n_head ? t->head[t->at_head++] : getc(t->file);
+}
+
 /* The bytes up to the end of the line, in CSV up to that of the row. Returns 0 at the end of the file. */
 static int read_bytes(struct table *t, lsk_error *err)
 {
@@ -44,7 +49,7 @@ static int read_bytes(struct table *t, lsk_error *err)
     r = put(t, 0, err); /* there is a place for the zero at the end */
     t->n = 0;
     t->too_long = 0;
-    while (r >= 0 && (c = getc(t->file)) != EOF) {
+    while (r >= 0 && (c = next_byte(t)) != EOF) {
         any = 1;
         t->hash = (t->hash ^ (unsigned char)c) * 0x100000001b3u;
         t->offset++;
@@ -121,7 +126,7 @@ static json_t *cut_row(struct table *t, struct table_row *row, int as_names)
 static json_t *parse_object(struct table *t, struct table_row *row)
 {
     json_error_t why;
-    json_t *j = json_loadb(t->text, t->n, JSON_REJECT_DUPLICATES, &why);
+    json_t *j = json_loadb(t->text, t->n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (!j) {
         struct excerpt shown = excerpt_of(why.text);
         snprintf(row->bad, sizeof row->bad, "not JSON: column %d: %s", why.column, shown.text);
@@ -154,8 +159,9 @@ int table_next(struct table *t, struct table_row *row, lsk_error *err)
 int table_read(struct table *t, int64_t offset, struct table_row *row, lsk_error *err)
 {
     t->offset = offset;
+    t->at_head = t->n_head;
     if (fseeko(t->file, offset, SEEK_SET))
-        return complain(err, LSK_EIO, "%s: offset %lld: %s", excerpt_of(t->name).text, (long long)offset, strerror(errno));
+        return complain(err, LSK_EIO, "%s: offset %lld: %s: a data set must be a file", excerpt_of(t->name).text, (long long)offset, strerror(errno));
     int r = table_next(t, row, err);
     if (r >= 0 && !row->object)
         r = complain(err, LSK_EDATA, "%s: offset %lld: the row that was here is gone: the file was changed meanwhile", excerpt_of(t->name).text, (long long)offset);
@@ -172,12 +178,13 @@ static int ends_with(const char *name, const char *end)
 
 static int guess_form(struct table *t, lsk_error *err)
 {
-    unsigned char head[256];
-    const size_t n = fread(head, 1, sizeof head, t->file);
+    const unsigned char *head = t->head;
+    const size_t n = t->n_head = fread(t->head, 1, sizeof t->head, t->file);
     size_t at = n >= 3 && !memcmp(head, "\xef\xbb\xbf", 3) ? 3 : 0;
     const char *wrong = NULL;
     struct excerpt shown = excerpt_of(t->name);
-    t->offset = (int64_t)at;
+    t->offset = (int64_t)(t->at_head = at);
+    t->form = ends_with(t->name, ".tsv") ? TABLE_TSV : ends_with(t->name, ".csv") ? TABLE_CSV : TABLE_JSONL;
     while (at < n && strchr(" \t\r\n", head[at]))
         at++;
     if (at == n)
@@ -188,13 +195,10 @@ static int guess_form(struct table *t, lsk_error *err)
         wrong = "a gzip file: gunzip it first";
     else if (head[at] == '[')
         wrong = "a JSON array: an object on every line is needed, as `jq -c .[]` gives it";
-    else if (head[at] != '{' && !ends_with(t->name, ".csv") && !ends_with(t->name, ".tsv"))
-        wrong = "neither JSONL (begins with {) nor named .csv or .tsv";
+    else if (head[at] != '{' && t->form == TABLE_JSONL && !ends_with(t->name, ".jsonl"))
+        wrong = "neither JSONL (begins with {) nor named .jsonl, .csv or .tsv";
     if (wrong)
         return complain(err, ferror(t->file) ? LSK_EIO : LSK_EDATA, "%s: %s", shown.text, wrong);
-    t->form = head[at] == '{' && !ends_with(t->name, ".csv") && !ends_with(t->name, ".tsv") ? TABLE_JSONL : ends_with(t->name, ".tsv") ? TABLE_TSV : TABLE_CSV;
-    if (fseeko(t->file, t->offset, SEEK_SET))
-        return complain(err, LSK_EIO, "%s: %s: a data set must be a file", shown.text, strerror(errno));
     return 0;
 }
 
@@ -223,7 +227,7 @@ int table_start(struct table *t, FILE *file, const char *name, lsk_error *err)
 
 int table_open(struct table *t, const char *path, lsk_error *err)
 {
-    FILE *f = fopen(path, "re");
+    FILE *f = fopen(strcmp(path, "-") ? path : "/dev/stdin", "re");
     if (f)
         return table_start(t, f, path, err);
     *t = (struct table){0};
@@ -239,16 +243,13 @@ void table_close(struct table *t)
     *t = (struct table){0};
 }
 
-struct column_names table_columns(const struct table *t, const struct table_row *row)
+struct column_names table_columns(const json_t *row)
 {
     struct column_names out = {""};
-    const size_t cap = sizeof out.text - 8, n = t->columns ? json_array_size(t->columns) : json_object_size(row->object);
-    void *at = json_object_iter(row->object);
+    const size_t cap = sizeof out.text - 8;
     size_t used = 0;
-    for (size_t i = 0; i < n && used < cap; i++, at = t->columns ? NULL : json_object_iter_next(row->object, at)) {
-        struct excerpt name = excerpt_of(t->columns ? json_string_value(json_array_get(t->columns, i)) : json_object_iter_key(at));
-        used += (size_t)snprintf(out.text + used, cap - used, "%s%s", i ? ", " : "", name.text);
-    }
+    for (void *at = json_object_iter((json_t *)row); at && used < cap; at = json_object_iter_next((json_t *)row, at))
+        used += (size_t)snprintf(out.text + used, cap - used, "%s\"%s\"", used ? ", " : "", excerpt_of(json_object_iter_key(at)).text);
     if (used >= cap)
         strcpy(out.text + cap - 1, "...");
     return out;

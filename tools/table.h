@@ -18,6 +18,8 @@ struct table {
     const char *name; /* for messages; borrowed */
     enum table_form form;
     int64_t offset, line; /* where the next row begins; lines from 1 */
+    unsigned char head[256]; /* what was read to see the form, */
+    size_t n_head, at_head;  /* and what of it no row has yet: a pipe has no way back */
     uint64_t hash;        /* of the bytes read so far, in order */
     json_t *columns;      /* the names in the first line; NULL in JSONL */
     char *text;           /* of the present row */
@@ -31,18 +33,18 @@ struct table_row {
     char bad[160];  /* why */
 };
 
-/* JSONL begins with {, the others are told apart by their name (.csv, .tsv). Close it in any case. */
+/* JSONL begins with { or is named .jsonl, the others are told apart by their name (.csv, .tsv). "-" is stdin. Close it in any case. */
 int table_open(struct table *t, const char *path, lsk_error *err);
 int table_start(struct table *t, FILE *file, const char *name, lsk_error *err); /* takes the file over */
 void table_close(struct table *t);
 
 int table_next(struct table *t, struct table_row *row, lsk_error *err);                   /* 1, or 0 at the end; empty lines are no rows */
-int table_read(struct table *t, int64_t offset, struct table_row *row, lsk_error *err);   /* the row that began there; 1, or an error when it is there no more */
+int table_read(struct table *t, int64_t offset, struct table_row *row, lsk_error *err);   /* the row that began there; 1, or an error when it is there no more. Not of a pipe */
 
-/* "a, b, c": the columns of the table, or of this row of it. */
+/* "\"a\", \"b\"": the columns of a row. */
 struct column_names {
     char text[200];
 };
-struct column_names table_columns(const struct table *t, const struct table_row *row);
+struct column_names table_columns(const json_t *row);
 
 #endif

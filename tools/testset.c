@@ -87,6 +87,8 @@ static int take_fields(const struct testset *d, struct table_row *row, struct fi
             snprintf(row->bad, sizeof row->bad, "no column \"%s\"", name.text);
         else if (!json_is_string(value) && !(ids && i < 2 && is_ids(value)))
             snprintf(row->bad, sizeof row->bad, "column \"%s\": %s", name.text, ids ? "neither a text nor a list of token ids" : "not a text");
+        else if (json_is_string(value) && strlen(json_string_value(value)) != json_string_length(value))
+            snprintf(row->bad, sizeof row->bad, "column \"%s\": a zero byte", name.text);
         else if (ids && json_is_array(value) && !i && (a->n_shot || a->template))
             snprintf(row->bad, sizeof row->bad, "column \"%s\": token ids: --n-shot and --template need texts", name.text);
         else if (!i && json_is_string(value) && !*json_string_value(value))
@@ -156,7 +158,7 @@ static int find_rows(struct testset *d, struct rows *rows, const char *path, lsk
     while (r >= 0 && (r = table_next(&rows->table, &row, err)) > 0 && !terminal_interrupted()) {
         if (row.object && !take_fields(d, &row, &f, &missing) && missing && !seen)
             r = complain(err, LSK_EDATA, "%s: line %lld: no column \"%s\": there are %s; --prompt-column and --response-column name others", excerpt_of(path).text, (long long)row.line,
-                         excerpt_of(missing).text, table_columns(&rows->table, &row).text);
+                         excerpt_of(missing).text, table_columns(row.object).text);
         else
             r = *row.bad ? note_bad(d, &rows->table, &row, err) : add_place(rows, &row, err);
         seen |= row.object != NULL;

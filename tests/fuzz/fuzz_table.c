@@ -22,7 +22,7 @@ static void read_rows(struct table *t)
     int64_t line = 0;
     for (int r; (r = table_next(t, &row, &err)) != 0;) {
         must(r == 1 && row.line > line && !row.object == (*row.bad != 0) && !strchr(row.bad, '\n'));
-        must(strlen(table_columns(t, &row).text) < sizeof(struct column_names));
+        must(strlen(table_columns(row.object).text) < sizeof(struct column_names));
         line = row.line;
         if (row.object) {
             const int64_t offset = t->offset, next = t->line;

@@ -61,7 +61,7 @@ refuse 64 "--exit-layer: 9: this model has 8 layers" m.gguf --data-path good.jso
 refuse 64 "--stop-token-ids: 300: this model has 258 tokens" m.gguf --data-path good.jsonl --stop-token-ids 300
 refuse 64 "--run-code: replies of custom_jsonl are no programs" m.gguf --data-path rows.jsonl --run-code
 echo '{"text": 1, "id": 2}' >other.jsonl
-refuse 65 'other.jsonl: line 1: no column "prompt": there are text, id' m.gguf --data-path other.jsonl
+refuse 65 'other.jsonl: line 1: no column "prompt": there are "text", "id"' m.gguf --data-path other.jsonl
 touch file
 refuse 73 "file/x: cannot make the folder: Not a directory" m.gguf --data-path good.jsonl --output-dir file/x
 [ ! -e logs ] || fail "no results of a run that never was"
@@ -97,7 +97,24 @@ holds 'plain/*.jsonl' 'len(rows) == 3'
 try "as they stand" 0 "$program" benchmark "${run[@]}" --random-shuffle False --fresh --output-dir straight -o json
 holds 'straight/*.jsonl' '[r["line"] for r in rows] == [1, 2, 3, 5, 6, 7]'
 try "sampled by a profile" 0 "$program" benchmark own.gguf --data-path rows.jsonl -n 9 --temp 0.7 --seed 5 --num-samples 2 --output-dir sampled
-says out "profile from the checkpoint: exit layer 3, 2 in a round; temperature 0.7, seed 5"
+says out "drafter auto, profile from the checkpoint: exit layer 3, 2 in a round; temperature 0.7, seed 5"
+# What drafts is said as it is: a profile of plain decoding, of a team, one that an option overrides, none at all.
+short=(--data-path good.jsonl --num-samples 1 -n 4 --output-dir short)
+profile=$XDG_CONFIG_HOME/layerskip/profiles/00000000000000fa.json
+mkdir -p "${profile%/*}"
+echo '{"exit_layer": 0, "num_speculations": 0, "measured": {"date": "2026-11-24"}}' >"$profile"
+try "a profile of plain decoding" 0 "$program" benchmark m.gguf "${short[@]}"
+says out "plain decoding (profile measured 2026-11-24); greedy"
+try "an exit layer beside it" 0 "$program" benchmark m.gguf "${short[@]}" --exit-layer 2
+says out "drafter auto, exit layer 2; greedy"
+echo '{"exit_layer": 2, "num_speculations": 3, "drafter": "ngram+exit", "measured": {"date": "2026-11-24"}}' >"$profile"
+try "a team's profile" 0 "$program" benchmark m.gguf "${short[@]}"
+says out "drafter ngram+exit, exit layer 2, 3 drafts in a round, profile measured 2026-11-24; greedy"
+rm -r "$XDG_CONFIG_HOME"
+try "no profile" 0 "$program" benchmark m.gguf "${short[@]}"
+says out "plain decoding (no profile); greedy"
+try "none wanted" 0 "$program" benchmark m.gguf "${short[@]}" --num-speculations 0
+says out "plain decoding; greedy"
 try "a mute model" 0 "$program" benchmark mute.gguf --data-path rows.jsonl --num-samples 2 --output-dir mute -o json
 holds 'mute/*.jsonl' 'len(rows) == 2 and rows[0]["reply"] == "" and m["tokens_per_second"]["mean"] is None and t["rouge-1"] == 0 and t["edit_distance"] > 0'
 try "logits that are no numbers" 65 "$program" benchmark nan.gguf --data-path rows.jsonl --output-dir nan

@@ -39,6 +39,7 @@ refuse() { # STATUS TEXT COMMAND...
     check "nothing on stdout expected" [ ! -s out ]
 }
 rows() { grep -vc '^[#e]' "$1"; }
+settings() { grep -v '^[#e]' "$1" | cut -d, -f1,2,7 | sort -u | wc -l; } # the best have two rows
 
 # ---- sweep ----
 
@@ -57,7 +58,7 @@ says out "best: drafter exit, exit layer"
 says err "profile saved to $work/config/layerskip/profiles/00000000000000fa.json"
 says a.csv "# layerskip sweep model=00000000000000fa device=cpu weights=bf16"
 says a.csv "# command: tool_fake sweep m.gguf --exit-layer 1-3 --num-speculations 2,4 -n 16 -r 2 -o a.csv"
-check "six settings" [ "$(rows a.csv)" = 6 ]
+check "six settings, and the best three once more" [ "$(settings a.csv) $(rows a.csv)" = "6 9" ]
 check "pictures" grep -q picture a.svg a.png
 says script "speed-up over plain decoding"
 cp a.csv b.csv
@@ -73,7 +74,7 @@ check "a refused sweep changes nothing" cmp a.csv b.csv
 # Killed in a row: the row is measured again, the others are not.
 { head -n 8 a.csv; tail -n 1 a.csv | head -c 20; } >c.csv
 try 0 "$fake" "${grid[@]}" -o c.csv
-check "all rows after a kill" [ "$(rows c.csv)" = 6 ]
+check "all rows after a kill" [ "$(settings c.csv)" = 6 ]
 check "whole rows are kept" cmp <(head -n 8 a.csv) <(head -n 8 c.csv)
 
 # Ctrl-C keeps what is done, and no profile comes of it.
@@ -88,7 +89,7 @@ profile=config/layerskip/profiles/00000000000000fa.json
 check "no profile of a half" [ ! -e $profile ]
 head -n $((done + 6)) s.csv >before
 try 0 "$fake" "${slow[@]}"
-check "the rest" [ "$(rows s.csv)" = 16 ]
+check "the rest" [ "$(settings s.csv)" = 16 ]
 check "and nothing twice" cmp before <(head -n $((done + 6)) s.csv)
 
 # What drafting does not gain is no profile; a text that drafting changes is an error.
@@ -119,7 +120,7 @@ says out "$hidden -o json"
 for cut in 0 10 60 "$(head -n 5 a.csv | wc -c)" "$(($(head -n 6 a.csv | wc -c) - 1))"; do
     head -c "$cut" a.csv >anew.csv
     try 0 "$fake" sweep m.gguf --exit-layer 2 --num-speculations 2 -n 8 -r 1 --no-save-profile -o anew.csv
-    check "a whole sweep after a cut at $cut" [ "$(rows anew.csv)" = 1 -a "$(grep -c '^exit_layer,' anew.csv)" = 1 ]
+    check "a whole sweep after a cut at $cut" [ "$(settings anew.csv)" = 1 -a "$(grep -c '^exit_layer,' anew.csv)" = 1 ]
 done
 
 printf '{"prompt": "one"}\n{"promt": "two"}\n{"tokens": [1, 2]}\n' >p.jsonl
@@ -158,7 +159,7 @@ refuse 65 "task.jsonl: line 7: the right choice must be a number from 0 to 1" "$
 try 0 "$program" eval model -f english.txt --length 200 --task task.jsonl --bad-rows 5 --report e.json --show-map --map map.html --map map.svg --picture e.svg --gnuplot ./gnuplot-fake --map-tokens 7
 check "five warnings" [ "$(grep -c "warning: task.jsonl: line" err)" = 5 ]
 says err 'line 9: no column "gold": there are "question", "choices"'
-says err "line 11: a row must be an object"
+says err "line 11: not a JSON object"
 says out "task.jsonl: 5 rows, 5 bad rows passed over"
 says out "| exit layer | perplexity | ± stderr | agreement | in top 2 | in top 5 | in top 10 | accuracy |"
 says map.html "<tr><th>5</th>"
@@ -219,10 +220,10 @@ try 0 "$program" sweep model --exit-layer 1,2 --num-speculations 1,2 -n 8 -r 2 -
 # Rows of another grid may draft more than this one has room for.
 try 0 "$program" sweep model --exit-layer 1 --num-speculations 20 -n 8 -r 1 -o more.csv
 try 0 "$program" sweep model --exit-layer 1 --num-speculations 2 -n 8 -r 1 -o more.csv
-check "rows of both" [ "$(rows more.csv)" = 2 ]
+check "rows of both" [ "$(settings more.csv)" = 2 ]
 says out "best: drafter exit, exit layer 1, 2 drafts"
 try 0 "$program" sweep model --drafter exit,ngram,ngram+exit --exit-layer 2 --num-speculations 0,2 -n 12 -r 1 -o teams.csv
-check "every team" [ "$(rows teams.csv)" = 6 ]
+check "every team" [ "$(settings teams.csv)" = 6 ]
 says out "| ngram: exit layer | as many as pay | 2 drafts |"
 # A team that a sweep found best is what run drafts with, where nobody says otherwise.
 rm -rf config
@@ -240,6 +241,15 @@ cp out bench.json
 try 0 "$program" report --sweep real.csv --eval e.json --bench bench.json -o page.html --gnuplot ./gnuplot-fake
 check "three pictures, one of each kind" [ "$(grep -c '<svg>picture' page.html)" = 3 ]
 says page.html "times plain decoding"
+# Of a setting that was measured again the page has the later numbers, as the sweep's last line has.
+check "the best of the sweep is that of the page" python3 - <<'END'
+import re
+page, rows = open("page.html").read(), [line.split(",") for line in open("real.csv") if line[0] not in "#e"]
+best = max(rows[-3:], key=lambda r: float(r[8]))
+assert len(rows) == 7 and all(r[16] == "4" for r in rows[-3:]) and "exit layer %s, %s drafts" % (best[0], best[1]) in page and "in 4 repetitions" in page, (rows, best)
+for r in rows[-3:]:
+    assert ">%.3f</td>" % float(r[8]) in page, r
+END
 says page.html "<th>in top 10</th>"
 says page.html "layerskip bench model -p 8"
 says page.html "<td class=s"
@@ -273,7 +283,8 @@ says part.html "No pictures: no-such-gnuplot is not installed"
 says part.html "Not here: sweep."
 refuse 65 "is of model" "$program" report --sweep real.csv --sweep a.csv -o x.html
 refuse 65 "not what \`layerskip eval --report\` writes" "$program" report --eval bench.json -o x.html
-refuse 65 "not what \`layerskip bench -o json\` prints" "$program" report --bench e.json -o x.html
+refuse 65 "not what \`layerskip bench -o json\` (or jsonl) prints" "$program" report --bench e.json -o x.html
+refuse 65 "real.csv: not what \`layerskip bench -o json\` (or jsonl) prints: line 1: no JSON" "$program" report --bench real.csv -o x.html
 refuse 65 "e.json: no sweep" "$program" report --sweep e.json -o x.html
 refuse 64 "no page given" "$program" report --sweep real.csv
 refuse 64 "nothing to report" "$program" report -o x.html

@@ -81,8 +81,9 @@ static void what_was_measured_is_found_again(void **state)
     assert_memory_equal(&l.cell[0], &a, sizeof a);
     assert_memory_equal(&l.cell[1], &b, sizeof b);
     assert_string_equal(sweep_log_said(&l, "model"), "a \"model\"\\nwith: two lines");
-    assert_ptr_equal(sweep_log_find(&l, "ngram+exit", 6, 0), &l.cell[1]);
-    assert_null(sweep_log_find(&l, "exit", 6, 0));
+    const struct sweep_cell none = cell("exit", 6, 0, 0);
+    assert_ptr_equal(sweep_log_find(&l, &b), &l.cell[1]);
+    assert_null(sweep_log_find(&l, &none));
     assert_ptr_equal(sweep_log_best(&l), &l.cell[1]);
     add(&l, cell("exit", 8, 5, 1.1));
     sweep_log_close(&l);
@@ -93,6 +94,30 @@ static void what_was_measured_is_found_again(void **state)
     assert_int_equal(grid[0].drafts.n, 2);
     assert_int_equal(grid[0].drafts.value[1], 5);
     assert_ptr_equal(grid_cell(&grid[0], 0, 1), &l.cell[2]);
+    sweep_log_close(&l);
+}
+
+/* The fastest row is not the best where others were measured more often, and the later of two rows counts. */
+static void what_was_measured_again_counts(void **state)
+{
+    (void)state;
+    struct sweep_log l = open_log("model=1 threads=2", 0);
+    struct sweep_cell again[2] = {cell("exit", 8, 4, 1.2), cell("exit", 6, 4, 1.3)};
+    add(&l, cell("exit", 8, 4, 1.9));
+    add(&l, cell("exit", 6, 4, 1.5));
+    add(&l, cell("exit", 7, 4, 1.4));
+    assert_ptr_equal(sweep_log_best(&l), &l.cell[0]);
+    for (int i = 0; i < 2; i++) {
+        again[i].repetitions = 6;
+        add(&l, again[i]);
+    }
+    assert_ptr_equal(sweep_log_best(&l), &l.cell[4]);
+    assert_ptr_equal(sweep_log_first(&l, &again[0]), &l.cell[0]);
+    assert_ptr_equal(sweep_log_find(&l, &again[0]), &l.cell[3]);
+    struct sweep_grid grid;
+    assert_int_equal(sweep_grids(&l, &grid, 1), 1);
+    assert_ptr_equal(grid_cell(&grid, 2, 0), &l.cell[3]);
+    assert_ptr_equal(grid_cell(&grid, 1, 0), &l.cell[2]);
     sweep_log_close(&l);
 }
 
@@ -188,6 +213,7 @@ static void hostile_files_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(what_was_measured_is_found_again, set_up, tear_down), cmocka_unit_test_setup_teardown(another_sweep_is_refused, set_up, tear_down),
+                                       cmocka_unit_test_setup_teardown(what_was_measured_again_counts, set_up, tear_down),
                                        cmocka_unit_test_setup_teardown(a_cut_header_is_written_anew, set_up, tear_down), cmocka_unit_test_setup_teardown(what_is_no_sweep_is_kept, set_up, tear_down),
                                        cmocka_unit_test_setup_teardown(hostile_files_are_refused, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,7 +152,7 @@ static void bad_rows_are_counted(void **state)
     for (int i = 0; i < 4; i++)
         assert_int_equal(set.bad[i], i + 2);
     testset_close(&set);
-    refuses(&a, 0, "{\"text\": \"a\", \"id\": 1}\n", LSK_EDATA, "line 1: no column \"prompt\": there are text, id; --prompt-column and");
+    refuses(&a, 0, "{\"text\": \"a\", \"id\": 1}\n", LSK_EDATA, "line 1: no column \"prompt\": there are \"text\", \"id\"; --prompt-column and");
     refuses(&a, 0, "bad\n", LSK_EDATA, "neither JSONL");
     refuses(&a, 0, "{bad\n", LSK_EDATA, "no row that can be used");
     a.path = NULL;
