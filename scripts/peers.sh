@@ -19,3 +19,26 @@ if ! cmp -s tests/peers.txt "$venv/complete"; then
     "$venv/bin/python" -c 'import torch, transformers, xllamacpp'
     cp tests/peers.txt "$venv/complete"
 fi
+
+model=$(scripts/smollm2.sh)
+export LSK_PROGRAM=$PWD/build/layerskip LSK_SMOLLM2=$model
+names=("$@")
+[[ $# -gt 0 ]] || names=(test_gguf_package test_hub_package test_llama_cpp test_metrics_package test_train_torch test_acceptance test_perplexity)
+mkdir -p "$logs"
+passed=0 failed=0
+for name in "${names[@]}"; do
+    script=$(find tests -name "$name.py")
+    [[ $script ]] || { echo "scripts/peers.sh: there is no test $name" >&2; exit 64; }
+    start=$SECONDS
+    status=0
+    "$venv/bin/python" "$script" >"$logs/$name.log" 2>&1 || status=$?
+    if [[ $status == 0 ]] && ! grep -q skipped "$logs/$name.log"; then
+        result=ok passed=$((passed + 1))
+    else
+        result=FAILED failed=$((failed + 1))
+    fi
+    printf '%-22s%-7s%4d s  %s\n' "$name" "$result" $((SECONDS - start)) "$(tail -n 1 "$logs/$name.log")"
+    [[ $result == ok ]] || tail -n 30 "$logs/$name.log" | sed 's/^/    /'
+done
+echo "peers: $passed passed, $failed failed; see $logs"
+[[ $failed == 0 ]]
