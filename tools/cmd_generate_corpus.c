@@ -8,8 +8,10 @@
 
 #include "command.h"
 #include "common.h"
+#include "json_table.h"
 #include "messages.h"
 #include "record.h"
+#include "rows.h"
 
 struct corpus_args {
     const char *prompts, *out;
@@ -45,6 +47,7 @@ static const struct option_group groups[] = {{"model", model_options, offsetof(s
 struct prompt {
     const char *text; /* borrowed from the file */
     size_t n_text;
+    int line;
     int32_t *token;
     int n;
 };
@@ -64,7 +67,8 @@ struct corpus {
     char *file; /* the prompts, lines ended by zeroes */
     struct prompt *prompt;
     int n_prompts, rows, longest, context;
-    uint64_t identity; /* of everything that the rows depend on */
+    uint64_t identity; /* of everything that the rows depend on, */
+    char run[17];      /* which every row has */
     lsk_generate_options o;
     lsk_model *m;
     lsk_session **session; /* [parallel] */
@@ -72,7 +76,7 @@ struct corpus {
     int *slot_of;          /* [parallel] of the session's reply; -1: none */
     lsk_session **running; /* [parallel] the sessions of a step, */
     int *running_slot;     /* [parallel] and their slots */
-    int n_slots, next, written; /* next row to begin, rows in the file */
+    int n_slots, next, written, begun; /* next row to begin, rows in the file, and at the start */
     FILE *out;
     char part[4096];
     struct progress progress;
@@ -91,10 +95,11 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
 
 static int split_prompts(struct corpus *c, char *text)
 {
-    int cap = 0;
+    int cap = 0, number = 0;
     for (char *line = text, *stop; *line; line = stop) {
         stop = line + strcspn(line, "\n");
         stop += *stop ? (*stop = 0, 1) : 0;
+        number++;
         if (!*line)
             continue;
         if (c->n_prompts == cap) {
@@ -104,21 +109,26 @@ static int split_prompts(struct corpus *c, char *text)
             c->prompt = bigger;
         }
         size_t n = c->a->corpus.escape ? replace_escapes(line) : strlen(line);
-        c->prompt[c->n_prompts++] = (struct prompt){.text = line, .n_text = n};
+        c->prompt[c->n_prompts++] = (struct prompt){.text = line, .n_text = n, .line = number};
     }
     return c->n_prompts ? 0 : complain(c->err, LSK_EDATA, "%s: no prompt in it", excerpt_of(c->a->corpus.prompts).text);
 }
 
 static int encode_prompts(struct corpus *c, const lsk_model *m)
 {
-    const struct prompt_args how = {.special = c->a->corpus.special, .bos = c->a->corpus.bos};
+    const int most = lsk_model_about(m)->context_max;
+    char place[160];
+    const struct prompt_args how = {.special = c->a->corpus.special, .bos = c->a->corpus.bos, .file = place};
     for (int i = 0; i < c->n_prompts; i++) {
         struct prompt *p = &c->prompt[i];
+        snprintf(place, sizeof place, "%s: line %d", excerpt_of(c->a->corpus.prompts).text, p->line);
         p->n = encode_prompt(m, &how, p->text, p->n_text, &p->token, c->err);
         if (p->n < 0)
             return p->n;
         if (!p->n)
-            return complain(c->err, LSK_EDATA, "%s: prompt %d has no token", excerpt_of(c->a->corpus.prompts).text, i + 1);
+            return complain(c->err, LSK_EDATA, "%s: the prompt has no token", place);
+        if (p->n >= most)
+            return complain(c->err, LSK_EDATA, "%s: the prompt has %d tokens, the model's context is %d: shorten it", place, p->n, most);
         c->longest = p->n > c->longest ? p->n : c->longest;
         c->identity = mix(c->identity, p->token, (size_t)p->n * sizeof *p->token);
     }
@@ -153,8 +163,6 @@ static int read_prompts(struct corpus *c)
     identify(c);
     r = encode_prompts(c, c->m);
     const int most = lsk_model_about(c->m)->context_max;
-    if (r >= 0 && c->longest >= most)
-        r = complain(c->err, LSK_EUSAGE, "a prompt has %d tokens, the model's context is %d: shorten it", c->longest, most);
     c->context = a->corpus.n_predict > most - c->longest ? most : c->longest + a->corpus.n_predict;
     c->rows = a->corpus.rows ? a->corpus.rows : c->n_prompts;
     return r;
@@ -181,18 +189,45 @@ static int count_rows(struct corpus *c)
     return bad ? complain(c->err, LSK_EIO, "%s: %s", excerpt_of(c->part).text, strerror(errno)) : 0;
 }
 
+static int take_finished(void *ud, const json_t *row, const char *place, lsk_error *err)
+{
+    struct corpus *c = ud;
+    if (strcmp(json_text(row, "run"), c->run))
+        return complain(err, LSK_ECREATE, "%s: exists already, and this row is of other prompts or options: remove the file or choose another name", place);
+    return 0;
+}
+
+/* The file is there: it is whole, or what it has is the beginning of what is asked for now. 1: whole. */
+static int look_at_finished(struct corpus *c)
+{
+    const char *out = c->a->corpus.out;
+    struct rows rows = {0};
+    int r = rows_read(&rows, out, take_finished, c, c->err);
+    if (r == LSK_EDATA)
+        return complain(c->err, LSK_ECREATE, "%s: exists already, and is no file of rows: remove it or choose another name", excerpt_of(out).text);
+    if (r < 0)
+        return r;
+    if (rows.good >= c->rows) {
+        fprintf(stderr, "%s: complete already: %d rows by these prompts and options\n", excerpt_of(out).text, rows.good);
+        return 1;
+    }
+    return access(c->part, F_OK) && rename(out, c->part) ? complain(c->err, LSK_ECREATE, "%s: cannot rename: %s", excerpt_of(out).text, strerror(errno)) : 0;
+}
+
+/* 1: there is nothing to do. */
 static int open_part(struct corpus *c)
 {
     const char *out = c->a->corpus.out;
-    if (!access(out, F_OK))
-        return complain(c->err, LSK_ECREATE, "%s: exists already: remove it or choose another name", excerpt_of(out).text);
-    if (snprintf(c->part, sizeof c->part, "%s.part-%016llx", out, (unsigned long long)c->identity) >= (int)sizeof c->part)
+    snprintf(c->run, sizeof c->run, "%016llx", (unsigned long long)c->identity);
+    if (snprintf(c->part, sizeof c->part, "%s.part-%s", out, c->run) >= (int)sizeof c->part)
         return complain(c->err, LSK_EUSAGE, "%s: the name is too long", excerpt_of(out).text);
-    int r = count_rows(c);
-    c->next = c->written;
-    if (r >= 0 && !(c->out = fopen(c->part, "ae")))
-        r = complain(c->err, LSK_ECREATE, "%s: %s", excerpt_of(c->part).text, strerror(errno));
-    return r;
+    int r = access(out, F_OK) ? 0 : look_at_finished(c);
+    r = r ? r : count_rows(c);
+    if (r)
+        return r;
+    c->next = c->begun = c->written;
+    c->out = fopen(c->part, "ae");
+    return c->out ? 0 : complain(c->err, LSK_ECREATE, "%s: %s", excerpt_of(c->part).text, strerror(errno));
 }
 
 static int write_row(struct corpus *c, const struct reply_slot *s)
@@ -203,7 +238,7 @@ static int write_row(struct corpus *c, const struct reply_slot *s)
     print_json_string(c->out, p->text, p->n_text);
     fputs(", \"response\": ", c->out);
     print_json_string(c->out, s->text ? s->text : "", s->n_text);
-    fprintf(c->out, ", \"finish\": \"%s\", \"prompt_tokens\": %d, \"tokens\": [", finish[s->finish], p->n);
+    fprintf(c->out, ", \"finish\": \"%s\", \"run\": \"%s\", \"prompt_tokens\": %d, \"tokens\": [", finish[s->finish], c->run, p->n);
     for (int i = 0; i < p->n + s->n; i++)
         fprintf(c->out, "%s%d", i ? ", " : "", i < p->n ? p->token[i] : s->token[i - p->n]);
     fputs("]}\n", c->out);
@@ -303,7 +338,9 @@ static void show(struct corpus *c)
 {
     char line[160];
     double seconds = (double)(now_ns() - c->start_ns) * 1e-9;
-    snprintf(line, sizeof line, "%d of %d rows  %lld tokens  %.0f tokens/s", c->written, c->rows, (long long)c->tokens, seconds > 0 ? (double)c->tokens / seconds : 0);
+    size_t n = (size_t)snprintf(line, sizeof line, "%d of %d rows  %lld tokens  %.0f tokens/s", c->written, c->rows, (long long)c->tokens, seconds > 0 ? (double)c->tokens / seconds : 0);
+    if (c->written > c->begun)
+        snprintf(line + n, sizeof line - n, "  %.0f s left", seconds / (c->written - c->begun) * (c->rows - c->written));
     if (now_ns() - c->progress.shown_ns > 200000000)
         progress_line(&c->progress, line);
 }
@@ -395,9 +432,9 @@ static int generate_corpus(const void *args, lsk_error *err)
         r = read_prompts(&c);
     if (r >= 0)
         r = open_part(&c);
-    if (r >= 0)
+    if (!r)
         r = open_sessions(&c);
-    if (r >= 0)
+    if (!r)
         r = make_rows(&c);
     close_all(&c);
     return r < 0 ? r : 0;
@@ -407,9 +444,9 @@ const struct command command_generate_corpus = {
     "generate-corpus",
     "writes a model's own replies, as text to train on",
     "-m PATH --prompts FILE -o OUT.jsonl [OPTIONS]",
-    "Text that a model wrote itself teaches its early layers best what its last layer will say. Rows are {\"prompt\", \"response\", \"finish\", \"prompt_tokens\", \"tokens\"}, as\n"
-    "`layerskip train --data` reads them: the tokens are exactly those that were generated. The rows are a function of model, prompts, sampling and seed; an interrupted\n"
-    "run goes on where it was when the same command is given again.",
+    "Text that a model wrote itself teaches its early layers best what its last layer will say. Rows are {\"prompt\", \"response\", \"finish\", \"run\", \"prompt_tokens\", \"tokens\"}, as\n"
+    "`layerskip train --data` reads them: the tokens are exactly those that were generated. The rows are a function of model, prompts, sampling and seed, for which \"run\" stands;\n"
+    "an interrupted run goes on where it was when the same command is given again, and so does a finished one that shall have more rows.",
     "  layerskip generate-corpus -m model.gguf --prompts prompts.txt -n 10000 --temp 0.8 -o own.jsonl\n",
     "model",
     groups,

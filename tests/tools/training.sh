@@ -111,7 +111,19 @@ try 0 "${make[@]}" -o a.jsonl
 check "eleven rows" [ "$(wc -l <a.jsonl)" = 11 ]
 try 0 "${make[@]}" -o b.jsonl --parallel 3 --exit-layer 1
 check "the same rows whatever runs side by side" cmp -s a.jsonl b.jsonl
-refuse 73 "a.jsonl: exists already" "${make[@]}" -o a.jsonl
+cp a.jsonl before.jsonl
+try 0 "${make[@]}" -o a.jsonl
+says err "a.jsonl: complete already: 11 rows by these prompts and options"
+refuse 73 "a.jsonl: line 1: exists already, and this row is of other prompts or options" "${make[@]}" --seed 5 -o a.jsonl
+refuse 73 "words.txt: exists already, and is no file of rows" "${make[@]}" -o words.txt
+check "a finished file stays as it is" cmp -s before.jsonl a.jsonl
+try 0 "${make[@]}" -n 4 -o more.jsonl
+try 0 "${make[@]}" -o more.jsonl
+check "more rows of a finished run" cmp -s a.jsonl more.jsonl
+printf 'One\n\n\xff\n' >latin.txt
+refuse 65 "latin.txt: line 3" generate-corpus -m model --prompts latin.txt -o x.jsonl
+python3 -c 'print("One\n" + "long " * 30000)' >long.txt
+refuse 65 "long.txt: line 2: the prompt has" generate-corpus -m model --prompts long.txt -o x.jsonl
 try 0 "${make[@]}" -o c.jsonl --seed 5
 check "other rows with another seed" [ "$(cmp -s a.jsonl c.jsonl; echo $?)" = 1 ]
 rm -f b.jsonl
