@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "chat_commands.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "messages.h"
@@ -22,6 +23,8 @@ static int show_settings(const struct dialogue *d)
     show_text("system", system);
     show_text("grammar", d->ask.grammar);
     show_text("json_schema", d->ask.json_schema);
+    for (int i = 0; i < d->stop.n; i++)
+        show_text("stop", d->stop.item[i]);
     for (int i = 0; i < d->ask.n_logit_bias; i++)
         fprintf(stderr, "%-17s %d%+g\n", "logit_bias", d->ask.logit_bias[i].token, (double)d->ask.logit_bias[i].bias);
     return CHAT_ON;
@@ -48,6 +51,21 @@ static int do_stats(struct dialogue *d, char *rest, lsk_error *err)
     return CHAT_ON;
 }
 
+/* How the next answers are drafted, and whether they are. */
+static int show_drafting(const struct dialogue *d)
+{
+    const lsk_model_info *info = lsk_model_about(d->model);
+    const lsk_generate_options *o = &d->ask;
+    const char *drafter = o->drafter ? o->drafter : "auto", *whose = o->exit_layer ? "" : info->exit_layer ? ", the profile's" : ", a quarter of the layers";
+    int quarter = info->n_layers > 4 ? info->n_layers / 4 : 1, layer = o->exit_layer ? o->exit_layer : info->exit_layer ? info->exit_layer : quarter;
+    int asked = o->exit_layer || o->num_speculations > 0 || o->draft_min_conf > 0 || info->exit_layer, none = !strcmp(drafter, "none"), automatic = !strcmp(drafter, "auto");
+    fprintf(stderr, "(drafter %s", drafter);
+    if (automatic || strstr(drafter, "exit") || (none && o->exit_layer))
+        fprintf(stderr, ", exit layer %d%s", layer, whose);
+    fputs(none || o->num_speculations < 0 || (automatic && !asked) ? ": decoding is plain, `/spec on` drafts)\n" : ")\n", stderr);
+    return CHAT_ON;
+}
+
 static int do_spec(struct dialogue *d, char *rest, lsk_error *err)
 {
     static const struct {
@@ -58,22 +76,23 @@ static int do_spec(struct dialogue *d, char *rest, lsk_error *err)
             d->ask.drafter = modes[i].drafter;
             if (!i && d->ask.num_speculations < 0)
                 d->ask.num_speculations = 0; /* started with --num-speculations 0 */
-            return CHAT_ON;
+            return show_drafting(d);
         }
     if (*rest)
         return complain(err, LSK_EUSAGE, "/spec: \"%s\": must be on, off or auto", excerpt_of(rest).text);
-    fprintf(stderr, "drafter %s\n", d->ask.drafter ? d->ask.drafter : "auto");
-    return CHAT_ON;
+    return show_drafting(d);
 }
 
 static int do_exit_layer(struct dialogue *d, char *rest, lsk_error *err)
 {
     int layers = lsk_model_about(d->model)->n_layers;
     int64_t n;
+    if (!*rest)
+        return show_drafting(d);
     if (read_whole(rest, &n) || n < 0 || n >= layers)
         return complain(err, LSK_EUSAGE, "/exit-layer: \"%s\": must be 1 to %d, below this model's layers, or 0: the model's profile", excerpt_of(rest).text, layers - 1);
     d->ask.exit_layer = (int)n;
-    return CHAT_ON;
+    return show_drafting(d);
 }
 
 static int do_regen(struct dialogue *d, char *rest, lsk_error *err)
@@ -110,7 +129,21 @@ static int do_load(struct dialogue *d, char *rest, lsk_error *err)
 }
 
 static int do_bye(struct dialogue *d, char *rest, lsk_error *err) { return (void)d, (void)rest, (void)err, CHAT_BYE; }
-static int do_help(struct dialogue *d, char *rest, lsk_error *err) { return (void)d, (void)rest, (void)err, chat_commands_describe(stderr), CHAT_ON; }
+
+static int do_help(struct dialogue *d, char *rest, lsk_error *err)
+{
+    char *text = NULL;
+    size_t n;
+    FILE *memory = open_memstream(&text, &n);
+    (void)d, (void)rest;
+    if (!memory)
+        return complain(err, LSK_EOS, "out of memory");
+    chat_commands_describe(memory);
+    if (!fclose(memory))
+        prose_print(stderr, text);
+    free(text);
+    return CHAT_ON;
+}
 
 static const struct {
     const char *names, *arguments, *help;
@@ -118,12 +151,12 @@ static const struct {
 } commands[] = {
     {"/set", "[NAME VALUE]", "temperature, top_k, top_p, min_p, penalties and so on; `/set system TEXT`, `/set grammar GBNF`, `/set json_schema SCHEMA`, `/set logit_bias ID+B`; alone it shows them", do_set},
     {"/stats", "", "what the last answer cost, and what drafting brought", do_stats},
-    {"/spec", "on|off|auto", "draft with the first layers, or not; the answers stay the same", do_spec},
+    {"/spec", "on|off|auto", "draft with the first layers, or not; the answers stay the same; alone it says what is set", do_spec},
     {"/exit-layer", "N", "layers that a draft runs; 0 is the model's profile", do_exit_layer},
     {"/regen", "", "another answer to the last question", do_regen},
     {"/undo", "", "forget the last question and its answer", do_undo},
     {"/clear", "", "forget all but the system message", do_clear},
-    {"/save", "FILE", "write the conversation to a file, with all that /set changes", do_save},
+    {"/save", "FILE", "write the conversation to a file, with what /set, /spec and /exit-layer change and the stop texts", do_save},
     {"/load", "FILE", "go on with one, as it was set", do_load},
     {"/bye /exit /quit", "", "leave, like Ctrl-D", do_bye},
     {"/? /help", "", "this list", do_help},

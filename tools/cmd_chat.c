@@ -97,8 +97,10 @@ static int fill(const struct chat_args *a, struct dialogue *d, lsk_error *err)
     if (r >= 0 && !a->talk.n_predict)
         r = complain(err, LSK_EUSAGE, "--n-predict: 0: must be at least 1, or -1: until the context is full");
     d->ask.max_tokens = a->talk.n_predict < 0 ? 0 : a->talk.n_predict;
-    d->ask.stop = a->talk.stop.item;
-    d->ask.n_stop = a->talk.stop.n;
+    if (r >= 0)
+        r = copy_stops(&a->talk.stop, 0, &d->stop, err);
+    d->ask.stop = d->stop.item;
+    d->ask.n_stop = d->stop.n;
     d->colour = terminal_colour(a->talk.colour);
     d->progress = a->show.progress;
     d->messages = json_array();
@@ -198,6 +200,7 @@ static int chat(const void *args, lsk_error *err)
     lsk_model_close(d.model);
     json_decref(d.messages);
     free_limits(&d.limits);
+    free_stops(&d.stop);
     free(template);
     return r;
 }

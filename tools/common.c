@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "constraints.h"
 #include "messages.h"
 #include "summary.h"
 
@@ -423,7 +424,8 @@ static int pass_event(void *ud, const lsk_event *e)
 
 int start_reply(lsk_session *s, const int32_t *tokens, int n, const lsk_generate_options *o, struct progress *p, lsk_error *err)
 {
-    int r = lsk_session_prompt(s, tokens, n, o, err), done;
+    const lsk_generate_options asked = without_window(o);
+    int r = lsk_session_prompt(s, tokens, n, &asked, err), done;
     while (r >= 0 && (done = lsk_session_stats(s)->prompt_done) < n - 1 && !terminal_interrupted()) {
         progress_tokens(p, "reading the prompt", done, n);
         r = lsk_step(&s, 1, NULL, NULL, err);

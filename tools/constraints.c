@@ -85,10 +85,18 @@ int apply_limits(const struct limit_args *a, struct limit_values *own, lsk_gener
     o->logit_bias = own->bias;
     o->n_logit_bias = a->bias.n;
     o->repeat_last_n = a->last_n;
-    o->repeat_penalty = a->last_n ? (float)a->repeat : 0; /* the library's 0 is 64, ours none */
-    o->presence_penalty = a->last_n ? (float)a->presence : 0;
-    o->frequency_penalty = a->last_n ? (float)a->frequency : 0;
+    o->repeat_penalty = (float)a->repeat;
+    o->presence_penalty = (float)a->presence;
+    o->frequency_penalty = (float)a->frequency;
     return 0;
+}
+
+lsk_generate_options without_window(const lsk_generate_options *o)
+{
+    lsk_generate_options asked = *o;
+    if (!asked.repeat_last_n)
+        asked.repeat_penalty = asked.presence_penalty = asked.frequency_penalty = 0;
+    return asked;
 }
 
 void free_limits(struct limit_values *own)

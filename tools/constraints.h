@@ -24,6 +24,9 @@ struct limit_values {
 int apply_limits(const struct limit_args *a, struct limit_values *own, lsk_generate_options *o, lsk_error *err);
 void free_limits(struct limit_values *own); /* zeroes are fine */
 
+/* What the library shall be asked: a window of 0 is none everywhere in the program, where the library takes 64. */
+lsk_generate_options without_window(const lsk_generate_options *o);
+
 /* Does this model take them? Its tokenizer will do. Messages name the file where the text is from one. */
 int check_limits(const struct limit_args *a, const lsk_model *m, const lsk_generate_options *o, lsk_error *err);
 

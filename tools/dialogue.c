@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "json_table.h"
 #include "messages.h"
 #include "terminal.h"
 #include "values.h"
@@ -177,7 +178,7 @@ int dialogue_again(struct dialogue *d, lsk_error *err)
 {
     size_t n = json_array_size(d->messages), at = last_question(d);
     if (at == n)
-        return complain(err, LSK_EUSAGE, "there is no answer yet");
+        return complain(err, LSK_EUSAGE, "/regen: there is no answer yet");
     json_t *before = json_copy(d->messages);
     cut(d, at + 1);
     d->ask.choice++;
@@ -219,7 +220,7 @@ static const struct setting settings[] = {
     {"repeat_penalty", "divides logits of tokens that were there before; 1 is off", get_repeat_penalty, set_repeat_penalty, .01, 100, 0},
     {"presence_penalty", "is taken from logits of tokens that the answer has already", get_presence_penalty, set_presence_penalty, -100, 100, 0},
     {"frequency_penalty", "likewise, as often as it has them", get_frequency_penalty, set_frequency_penalty, -100, 100, 0},
-    {"repeat_last_n", "tokens back that these three look at; 0 is 64, -1 all", get_repeat_last_n, set_repeat_last_n, -1, 1 << 30, 1},
+    {"repeat_last_n", "tokens back that these three look at; 0 is none, -1 all", get_repeat_last_n, set_repeat_last_n, -1, 1 << 30, 1},
     {"seed", "the same seed gives the same answers", get_seed, set_seed, 0, 1e15, 1},
     {"max_tokens", "of an answer; 0 is until the context is full", get_max_tokens, set_max_tokens, 0, 1 << 30, 1},
     {"draft_p_min", "end a chain of drafts at one less likely than this; 0 is off", get_draft_min_conf, set_draft_min_conf, 0, 1, 0},
@@ -307,13 +308,62 @@ static int load_limits(struct dialogue *d, const json_t *limits, lsk_error *err)
         r = change_limits(&own, &ask, d->model, "logit_bias", text && *text ? text : "?", err);
     }
     if (r < 0) {
+        const lsk_error why = *err;
         free_limits(&own);
-        return r;
+        return complain(err, r, "limits: %.400s", why.text);
     }
     free_limits(&d->limits);
     d->limits = own;
     d->ask = ask;
     d->ask.logit_bias = d->limits.bias;
+    return 0;
+}
+
+/* ---- stop texts and drafting in files ---- */
+
+static json_t *stops_json(const struct texts *stop)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < stop->n; i++)
+        json_array_append_new(list, json_string(stop->item[i]));
+    return json_whole(list, (size_t)stop->n);
+}
+
+static int read_stops(const json_t *list, struct texts *out, lsk_error *err)
+{
+    struct texts given = {0};
+    const json_t *text;
+    size_t i;
+    int good = !list || (json_is_array(list) && json_array_size(list) <= TEXTS_MAX);
+    json_array_foreach(good ? list : NULL, i, text) {
+        good &= json_is_string(text) && *json_string_value(text) && strlen(json_string_value(text)) == json_string_length(text);
+        given.item[given.n++] = json_string_value(text);
+    }
+    return good ? copy_stops(&given, 0, out, err) : complain(err, LSK_EDATA, "stop: must be at most %d texts, none of them empty", TEXTS_MAX);
+}
+
+static json_t *drafting_json(const lsk_generate_options *o)
+{
+    return json_pack("{s:s, s:i, s:i}", "drafter", o->drafter ? o->drafter : "auto", "exit_layer", o->exit_layer, "num_speculations", o->num_speculations);
+}
+
+/* j NULL: the file says nothing of it. */
+static int read_drafting(const struct dialogue *d, const json_t *j, lsk_generate_options *o, lsk_error *err)
+{
+    const int layers = lsk_model_about(d->model)->n_layers, most = o->num_speculations > LSK_FEW_DRAFTS ? o->num_speculations : LSK_FEW_DRAFTS;
+    const json_t *layer = json_object_get(j, "exit_layer"), *drafts = json_object_get(j, "num_speculations");
+    const char *name = json_string_value(json_object_get(j, "drafter"));
+    if (!j)
+        return 0;
+    if (!name || strlen(name) >= sizeof d->drafter || (strcmp(name, "auto") && check_drafter(name, err) < 0))
+        return complain(err, LSK_EDATA, "drafting: \"drafter\": must be auto, or drafters that this program has, joined by +");
+    if (!json_is_integer(layer) || json_integer_value(layer) < 0 || json_integer_value(layer) >= layers)
+        return complain(err, LSK_EDATA, "drafting: \"exit_layer\": must be 1 to %d, below this model's layers, or 0", layers - 1);
+    if (!json_is_integer(drafts) || json_integer_value(drafts) < -1 || json_integer_value(drafts) > most)
+        return complain(err, LSK_EDATA, "drafting: \"num_speculations\": must be -1 to %d; --num-speculations makes room for more", most);
+    o->drafter = name;
+    o->exit_layer = (int)json_integer_value(layer);
+    o->num_speculations = (int)json_integer_value(drafts);
     return 0;
 }
 
@@ -327,9 +377,9 @@ int dialogue_save(const struct dialogue *d, const char *path, lsk_error *err)
     json_decref(old);
     for (int i = 0; i < N_SETTINGS; i++)
         json_object_set_new(values, settings[i].name, settings[i].whole ? json_integer((json_int_t)settings[i].get(&d->ask)) : json_real(settings[i].get(&d->ask)));
-    all = json_pack("{s:O, s:o, s:o}", "messages", d->messages, "settings", values, "limits", limits_json(&d->ask));
+    all = json_pack("{s:O, s:o, s:o, s:o, s:o}", "messages", d->messages, "settings", values, "limits", limits_json(&d->ask), "stop", stops_json(&d->stop), "drafting", drafting_json(&d->ask));
     if (!all)
-        r = complain(err, LSK_EOS, "%s: out of memory, or the grammar or schema is not UTF-8", excerpt_of(path).text);
+        r = complain(err, LSK_EOS, "%s: out of memory, or the grammar, the schema or a stop text is not UTF-8", excerpt_of(path).text);
     else if ((r = whole_open(&w, path, err)) >= 0) {
         if (json_dumpf(all, w.f, JSON_INDENT(2) | JSON_REAL_PRECISION(9)))
             r = complain(err, LSK_EIO, "%s: cannot write: %s", excerpt_of(path).text, strerror(errno));
@@ -343,13 +393,28 @@ int dialogue_load(struct dialogue *d, const char *path, lsk_error *err)
 {
     errno = 0;
     json_t *j = load_conversation(path, err), *values = json_object_get(j, "settings");
+    struct texts stop = {0};
+    lsk_generate_options ask = d->ask;
     if (!j)
         return err->code;
-    int r = load_limits(d, json_object_get(j, "limits"), err);
+    int r = read_drafting(d, json_object_get(j, "drafting"), &ask, err);
+    r = r < 0 ? r : read_stops(json_object_get(j, "stop"), &stop, err);
+    r = r < 0 ? r : load_limits(d, json_object_get(j, "limits"), err);
     if (r < 0) {
         const lsk_error why = *err;
+        free_stops(&stop);
         json_decref(j);
-        return complain(err, r, "%s: limits: %.400s", excerpt_of(path).text, why.text);
+        return complain(err, r, "%s: %.400s", excerpt_of(path).text, why.text);
+    }
+    d->ask.exit_layer = ask.exit_layer;
+    d->ask.num_speculations = ask.num_speculations;
+    if (ask.drafter != d->ask.drafter)
+        d->ask.drafter = strcpy(d->drafter, ask.drafter);
+    if (json_object_get(j, "stop")) {
+        free_stops(&d->stop);
+        d->stop = stop;
+        d->ask.stop = d->stop.item;
+        d->ask.n_stop = d->stop.n;
     }
     json_decref(d->messages);
     d->messages = json_incref(json_is_array(j) ? j : json_object_get(j, "messages"));

@@ -16,7 +16,9 @@ struct dialogue {
     json_t *messages; /* as lsk_chat_render takes them; a system message is the first */
     lsk_chat_options how;
     lsk_generate_options ask;
-    struct limit_values limits; /* which it borrows */
+    struct limit_values limits; /* these it borrows: */
+    struct texts stop;
+    char drafter[64];       /* of a file that was loaded */
     struct profile profile; /* how answers are drafted where nobody says otherwise */
     int colour, progress;
     lsk_stats stats;  /* of the last answer */
@@ -37,7 +39,7 @@ int dialogue_undo(struct dialogue *d);                  /* forgets the last ques
 int dialogue_clear(struct dialogue *d, lsk_error *err); /* forgets all but the system message */
 int dialogue_turns(const struct dialogue *d);           /* questions so far */
 
-/* {"messages": [...], "settings": {...}, "limits": {...}}: what /set changes is in the last two. A file that is there and is no conversation is never replaced. On failure all is as
+/* {"messages": [...], "settings": {...}, "limits": {...}, "stop": [...], "drafting": {...}}: what /set, /spec and /exit-layer change, and the stop texts. A file that is there and is no conversation is never replaced. On failure all is as
    before. */
 int dialogue_save(const struct dialogue *d, const char *path, lsk_error *err);
 int dialogue_load(struct dialogue *d, const char *path, lsk_error *err);

@@ -4,7 +4,7 @@
    writes another text when it drafts, one with "ends" then gives another reason of the end, one with "slow" takes 2 ms for every step, one with
    "dear" 2 ms for every draft more, one with "evil" has a hostile name, one with "nan" fails at the third token of a reply and has a damaged tensor,
    one with "stuck" opens for 20 s and looks at nothing meanwhile, one with "mute" says nothing, one with "own" has a profile, one with "packed" has quantised tensors, one with "endless" no end of text, one with "lean" no memory for drafts, one with "greedy" asks for that, one
-   with "gpu" runs on a GPU, one with "base" has no chat template, one with "rude" says what a terminal obeys. Its chat template is the JSON of the messages; one of them that says REFUSE is refused. */
+   with "gpu" runs on a GPU, one with "base" has no chat template, one with "rude" says what a terminal obeys, one with "penalties" the digits of its presence penalty. Its chat template is the JSON of the messages; one of them that says REFUSE is refused. */
 #include "layerskip.h"
 
 #include <math.h>
@@ -19,7 +19,7 @@ enum { VOCAB = 258, BOS = 256, EOS = 257, LAYERS = 8, CONTEXT = 8192, BATCH = 16
 
 struct lsk_model {
     lsk_model_info info;
-    int loaded, broken, ends, slow, dear, nan, mute, packed, rude;
+    int loaded, broken, ends, slow, dear, nan, mute, packed, rude, penalties;
     char path[];
 };
 
@@ -81,6 +81,7 @@ lsk_model *lsk_model_open(const char *path, const lsk_model_options *o, lsk_erro
     m->mute = strstr(path, "mute") != NULL;
     m->dear = strstr(path, "dear") != NULL;
     m->rude = strstr(path, "rude") != NULL;
+    m->penalties = strstr(path, "penalties") != NULL;
     m->packed = strstr(path, "packed") != NULL;
     m->info = (lsk_model_info){.path = strcpy(m->path, path),
                                .format = "fake",
@@ -311,6 +312,8 @@ static int add_token(lsk_session *s, int place, int drafted, lsk_emit_fn emit, v
         static const char *const rude[] = {"\033]52;", "\a", "\302\233", "\r", "\177", "\b", "\n", "\t", "\303\251"};
         e.n_text = (size_t)sprintf(s->text[place], "%s", rude[(s->stats.reply_tokens - 1) % 9]);
     }
+    if (s->m->penalties && s->stats.reply_tokens < 4)
+        s->text[place][0] = (char)('0' + (int)(s->o.presence_penalty * (s->stats.reply_tokens == 1 ? 1 : 10)) % 10);
     for (int i = 0; i < s->o.n_stop; i++)
         if (e.token == s->o.stop[i][0])
             e.finish = LSK_FINISH_STOP, e.n_text = 0;

@@ -215,7 +215,7 @@ class Chat(unittest.TestCase):
         t.say("/set logit_bias 65-2.5")
         for line, says in (("/set temperature hot", '/set temperature: "hot": must be a number from 0 to 100'), ("/set top_k 1.5", "must be a whole number from 0"),
                            ("/set tempereture 1", "(did you mean temperature?)"), ("/exit-layer 8", "must be 1 to 7, below this model's layers"), ("/spec maybe", "must be on, off or auto"),
-                           ("/regne", "did you mean /regen?"), ("/set grammar nothing", "grammar: line 1, column 6"), ("/set logit_bias 7", "must be ID+BIAS"), ("/stats", "there is no answer yet"), ("/regen", "there is no answer yet"), ("/undo", "nothing was said yet"),
+                           ("/regne", "did you mean /regen?"), ("/set grammar nothing", "grammar: line 1, column 6"), ("/set logit_bias 7", "must be ID+BIAS"), ("/stats", "/stats: there is no answer yet"), ("/regen", "/regen: there is no answer yet"), ("/undo", "nothing was said yet"),
                            ("/save", "/save: give a file"), ("/load none.json", "none.json: "), ("/save m.gguf", "is there and is no conversation: it stays")):
             t.send(line, "\r")
             t.expect("layerskip: ")
@@ -237,8 +237,11 @@ class Chat(unittest.TestCase):
     def test_drafting(self):
         t = self.start()
         t.say("q")
-        for line, want in (("/spec on", "exit layer 2"), ("/exit-layer 3", "exit layer 3"), ("/spec off", ""), ("/spec auto", "exit layer 3")):
-            t.say(line)
+        for line, want, confirmed in (("/spec on", "exit layer 2", "exit, exit layer 2, a quarter of the layers)"), ("/exit-layer 3", "exit layer 3", "exit, exit layer 3)"),
+                                      ("/spec off", "", "none, exit layer 3: decoding is plain, `/spec on` drafts)"), ("/spec auto", "exit layer 3", "auto, exit layer 3)")):
+            t.send(line, "\r")
+            t.expect("(drafter " + confirmed)
+            t.ready()
             t.say("/regen")
             t.send("/stats\r")
             t.expect("memory")
@@ -246,6 +249,15 @@ class Chat(unittest.TestCase):
             stats = t.screen[t.screen.rindex("prompt     "):]
             self.assertEqual("exit layer" in stats, bool(want), line)
             self.assertIn(want, stats)
+
+        t.send("/exit-layer 0\r")
+        t.expect("(drafter auto, exit layer 2, a quarter of the layers: decoding is plain, `/spec on` drafts)")
+        t.ready()
+        t = self.start("own.gguf")
+        for line in ("/spec", "/exit-layer"):
+            t.send(line, "\r")
+            t.expect("(drafter auto, exit layer 3, the profile's)")
+            t.ready()
 
     def test_conversation(self):
         t = self.start("m.gguf", "--sys", "S")
@@ -351,6 +363,42 @@ class Chat(unittest.TestCase):
         for name, value in (("grammar", "(none)"), ("json_schema", "{}"), ("logit_bias", "65-2.5"), ("logit_bias", "66-inf"), ("logit_bias", "67+9.53674e-07")):
             t.expect(f"{name:17} {value}")
         t.ready()
+
+    def test_drafting_and_stops_are_saved(self):
+        t = self.start("endless.gguf", "-r", "zz", "-r", "ä\n", "-n", "9")
+        t.say("/spec on")
+        t.say("/exit-layer 3")
+        kept = self.saved(t, "kept.json")
+        self.assertEqual((kept["stop"], kept["drafting"]), (["zz", "ä\n"], {"drafter": "exit", "exit_layer": 3, "num_speculations": 0}))
+        t.send("/set\r")
+        t.expect("stop              zz")
+        t.ready()
+        t = self.start()
+        for name, change, says in (("stop", {"stop": [""]}, "stop: must be at most 64 texts, none of them empty"), ("list", {"stop": "a"}, "stop: must be"),
+                                   ("who", {"drafting": kept["drafting"] | {"drafter": "exitt"}}, '"drafter": must be auto'),
+                                   ("layer", {"drafting": kept["drafting"] | {"exit_layer": 8}}, '"exit_layer": must be 1 to 7'),
+                                   ("many", {"drafting": kept["drafting"] | {"num_speculations": 16}}, '"num_speculations": must be -1 to 15'), ("what", {"drafting": 3}, '"drafter": must be auto')):
+            self.path(name + ".json").write_text(json.dumps(kept | change))
+            t.send(f"/load {name}.json\r")
+            t.expect(f"layerskip: {name}.json: ")
+            t.expect(says)
+            t.ready()
+            now = self.saved(t)
+            self.assertEqual((now["stop"], now["drafting"]), ([], {"drafter": "auto", "exit_layer": 0, "num_speculations": 0}))
+        t.say("/load kept.json")
+        self.assertEqual(self.saved(t), kept)
+        t.say("/load kept.json")
+        t.say("zzz")
+        self.assertEqual(self.saved(t)["drafting"], kept["drafting"])
+
+    def test_a_window_of_nothing(self):
+        """0 is no window in the conversation as on the command line, and another window brings the penalties back."""
+        t = self.start("endless-penalties.gguf", "--repeat-last-n", "0", "--presence-penalty", "2", "-n", "3")
+        for line, asked in (("/set seed 1", "000"), ("/set repeat_last_n 64", "200"), ("/set repeat_last_n 0", "000")):
+            t.say(line)
+            t.say("x")
+            self.assertEqual(self.saved(t)["messages"][-1]["content"], asked, line)
+            self.assertEqual(self.saved(t)["settings"]["presence_penalty"], 2)
 
     def test_common_prefix_is_reused(self):
         subprocess.run([REAL, "synth", "--shape", "tiny", str(self.path("model"))], check=True, capture_output=True)

@@ -46,7 +46,12 @@ static void options_become_the_librarys(void **state)
     free_limits(&own);
     a = (struct limit_args){.repeat = 1.2, .presence = .5, .frequency = .25, .last_n = 0, .grammar = "root ::= \"a\""};
     assert_int_equal(apply_limits(&a, &own, &o, &err), 0);
-    assert_true(o.repeat_penalty == 0 && o.presence_penalty == 0 && o.frequency_penalty == 0); /* a window of nothing */
+    lsk_generate_options asked = without_window(&o); /* a window of nothing */
+    assert_true(asked.repeat_penalty == 0 && asked.presence_penalty == 0 && asked.frequency_penalty == 0);
+    assert_true(o.repeat_last_n == 0 && o.repeat_penalty == 1.2f && o.presence_penalty == .5f); /* which another window brings back */
+    o.repeat_last_n = -1;
+    asked = without_window(&o);
+    assert_true(asked.repeat_penalty == 1.2f && asked.presence_penalty == .5f && asked.frequency_penalty == .25f && asked.repeat_last_n == -1);
     assert_string_equal(o.grammar, "root ::= \"a\"");
     free_limits(&own);
     a = (struct limit_args){.grammar = "a", .grammar_file = "b"};
