@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A short front for CMake and the scripts: `make help` lists what there is.
-.PHONY: all help deps deps-test demo check gates san fuzz bench conformance identity identity-cuda static install uninstall deb deb-check clean
+.PHONY: all help deps deps-test demo check gates san fuzz bench conformance identity identity-cuda peers static install uninstall deb deb-check clean
 all: ## build build/layerskip and build/liblayerskip.so (says what is missing, installs nothing)
 	@scripts/deps.sh say build
 	@test -e build/build.ninja || cmake --preset release --log-level=NOTICE
@@ -43,6 +43,9 @@ identity-cuda: deps-test ## the same promise on a GPU: 400,000 tokens and more, 
 conformance: deps-test ## token ids against the reference libraries on all texts (check: on a sample)
 	@scripts/check.sh build
 	@python3 tests/text/conformance.py --full build/tests/test_conformance
+
+peers: all ## the tests against packages from PyPI (2.3 GB, in an environment of their own), which check skips without them
+	@scripts/peers.sh
 
 bench: all ## build and run the benches of bench/
 	@ninja -C build --quiet bench
