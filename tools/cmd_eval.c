@@ -7,6 +7,7 @@
 #include "command.h"
 #include "common.h"
 #include "eval_results.h"
+#include "eval_state.h"
 #include "exit_map.h"
 #include "json_table.h"
 #include "messages.h"
@@ -61,7 +62,7 @@ static const struct option map_options[] = {
 
 static const struct option form_options[] = {
     {"output o", OPT_CHOICE, offsetof(struct what_args, output), NULL, "md", .choices = "md json", .help = "form of the result on stdout"},
-    {"report", OPT_TEXT, offsetof(struct what_args, report), "FILE.json", .help = "write the JSON there too, for `layerskip report`"},
+    {"report", OPT_TEXT, offsetof(struct what_args, report), "FILE.json", .help = "write the JSON there too, for `layerskip report`; until all is measured FILE.json.part holds what is, and the same command goes on from there"},
     {"picture", OPT_TEXTS, offsetof(struct what_args, pictures), "FILE", .help = "draw agreement and perplexity by exit layer: NAME.png or NAME.svg; may be repeated"},
     {"gnuplot", OPT_TEXT, offsetof(struct what_args, gnuplot), "PROGRAM", "gnuplot", .help = "the program that draws"},
     {0}};
@@ -87,6 +88,7 @@ struct eval {
     struct task task[TASKS_MAX];
     int n_tasks;
     struct exit_scores scores;
+    struct eval_state state;
     struct exit_map map;
     json_t *results;
 };
@@ -182,6 +184,19 @@ static int no_json(lsk_error *err)
     return complain(err, LSK_EOS, "the results cannot be written as JSON: out of memory, or a number that is none");
 }
 
+/* What an earlier start of the same command left is the beginning of this one. */
+static int go_on(struct eval *e, lsk_error *err)
+{
+    e->state = (struct eval_state){.scores = &e->scores, .task = e->task, .n_tasks = e->n_tasks};
+    e->scores.keeper = (struct keeper){eval_state_keep, &e->state};
+    for (int i = 0; i < e->n_tasks; i++)
+        e->task[i].keeper = e->scores.keeper;
+    const int64_t found = eval_state_open(&e->state, e->args->what.report, e->info, &e->texts, err);
+    if (found > 0)
+        fprintf(stderr, "%s: goes on behind %lld tokens and rows\n", excerpt_of(e->state.path).text, (long long)found);
+    return found < 0 ? (int)found : 0;
+}
+
 /* A result under its name. */
 static int keep(struct eval *e, const char *name, json_t *result, lsk_error *err)
 {
@@ -194,7 +209,8 @@ static int measure(struct eval *e, lsk_error *err)
     const struct document *text = e->map_text.n ? e->map_text.item : e->texts.item;
     int r = 0;
     e->results = results_begin(e->info, &e->machine);
-    if (wants_map(a))
+    r = go_on(e, err);
+    if (r >= 0 && wants_map(a))
         r = text->n ? exit_map_fill(&e->map, e->model, e->session, text->token, text->n < a->map_tokens ? text->n : a->map_tokens, err) : complain(err, LSK_EDATA, "the map's text is empty: give --map-text");
     if (r >= 0 && e->texts.n && !terminal_interrupted())
         r = exit_scores_read(&e->scores, e->session, &e->texts, e->args->show.progress, err);
@@ -243,8 +259,6 @@ static void print_tables(const json_t *results)
         json_table_markdown(stdout, json_object_get(task, "exits"));
         print_counts(task, "rows");
     }
-    if (json_object_get(results, "interrupted"))
-        fputs("interrupted: this is what was measured until then\n", stderr);
 }
 
 static int write_report(const json_t *results, const char *path, lsk_error *err)
@@ -285,9 +299,15 @@ static int show(const struct eval *e, lsk_error *err)
         print_tables(e->results);
     }
     r = terminal_flush(err);
+    if (terminal_interrupted()) {
+        fprintf(stderr, "interrupted: this is what was measured until then; %s\n", a->report ? "the same command goes on" : "with --report it is kept, and the same command goes on");
+        return r;
+    }
     if (r >= 0 && a->report)
         r = write_report(e->results, a->report, err);
-    return r < 0 || terminal_interrupted() ? r : draw(e, err);
+    if (r >= 0)
+        eval_state_remove(&e->state);
+    return r < 0 ? r : draw(e, err);
 }
 
 static int eval(const void *args, lsk_error *err)

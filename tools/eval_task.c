@@ -232,7 +232,10 @@ static int measure_item(struct task *t, const struct task_item *item, lsk_sessio
             greedy[k] = 1;
         r = lsk_score_exits(s, now.q->token, now.q->n - 1, now.q->given - 1, depth, n_depths, take_logits, &now, err);
     }
-    for (int k = 0; r >= 0 && k < n_depths && !terminal_interrupted(); k++) {
+    const int whole = r >= 0 && !terminal_interrupted(); /* an item counts as a whole */
+    t->done += whole;
+    t->chosen += whole && item->gold >= 0;
+    for (int k = 0; whole && k < n_depths; k++) {
         struct task_score *score = &t->score[k];
         if (isnan(nats[k]))
             r = complain(err, LSK_EDATA, "the model's logits are not finite behind layer %d: its weights are damaged or overflow; `layerskip info --check` names damaged tensors", depth[k]);
@@ -250,17 +253,16 @@ int task_measure(struct task *t, lsk_session *s, const int *depth, int n_depths,
 {
     struct progress progress = progress_start(show_progress);
     const int64_t start = now_ns();
+    const int first = t->done;
     char line[160];
     int r = 0;
-    for (int i = 0; r >= 0 && i < t->n && !terminal_interrupted(); i++) {
-        const double left = i ? (double)(now_ns() - start) / 1e9 / i * (t->n - i) : 0;
+    for (int i = first; r >= 0 && i < t->n && !terminal_interrupted(); i++) {
+        const double left = i > first ? (double)(now_ns() - start) / 1e9 / (i - first) * (t->n - i) : 0;
         snprintf(line, sizeof line, "%s  row %d of %d  %.0f s left", excerpt_of(t->path).text, i + 1, t->n, left);
         progress_line(&progress, line);
         r = measure_item(t, &t->item[i], s, depth, n_depths, err);
-        if (r < 0 || terminal_interrupted())
-            break;
-        t->done++;
-        t->chosen += t->item[i].gold >= 0;
+        if (r >= 0 && t->keeper.keep)
+            r = t->keeper.keep(t->keeper.ud, err);
     }
     progress_end(&progress);
     return r;

@@ -6,6 +6,7 @@
 #ifndef TOOLS_EVAL_TASK_H
 #define TOOLS_EVAL_TASK_H
 
+#include "exit_scores.h"
 #include "layerskip.h"
 #include "rows.h"
 #include "values.h"
@@ -36,10 +37,11 @@ struct task {
     const struct task_columns *columns;
     const lsk_model *model;
     int bos;
+    struct keeper keeper;
     struct rows rows;
     struct task_item *item;
     int n, longest;
-    int done, chosen; /* measured items, and those of them with choices */
+    int done, chosen; /* measured items, which are the first ones, and those of them with choices */
     struct task_score score[NUMBERS_MAX + 1]; /* by depth */
 };
 

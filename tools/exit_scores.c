@@ -142,6 +142,26 @@ static uint64_t tokens_to_read(const struct exit_scores *e, const struct documen
     return e->limit > 0 && (double)n > e->limit ? (uint64_t)e->limit : n;
 }
 
+/* From e->at on, which an interruption leaves at the window that it cut. */
+static int read_document(struct exit_scores *e, lsk_session *s, const struct document *d, struct progress *progress, uint64_t total, lsk_error *err)
+{
+    const int end = end_of(e, d);
+    int r = 0;
+    while (r >= 0 && e->at < end - 1 && !enough(e)) {
+        const int n = end - e->at < e->length ? end - e->at : e->length, counts = d->given < e->at + n;
+        const uint64_t before = e->counted;
+        if (counts)
+            r = read_window(e, s, d, e->at, n, err);
+        if (counts && e->counted == before)
+            break;
+        e->at += e->length;
+        progress_tokens(progress, "reading", (int)(e->counted < total ? e->counted : total), (int)total);
+        if (r >= 0 && e->keeper.keep)
+            r = e->keeper.keep(e->keeper.ud, err);
+    }
+    return r;
+}
+
 int exit_scores_read(struct exit_scores *e, lsk_session *s, const struct documents *texts, int show_progress, lsk_error *err)
 {
     const uint64_t total = tokens_to_read(e, texts);
@@ -150,16 +170,13 @@ int exit_scores_read(struct exit_scores *e, lsk_session *s, const struct documen
     e->top = malloc((size_t)e->n * (size_t)e->length * TOP_MAX * sizeof *e->top);
     if (!e->top)
         return complain(err, LSK_EOS, "out of memory");
-    for (int i = 0; r >= 0 && i < texts->n; i++) {
-        const struct document *d = &texts->item[i];
-        const int end = end_of(e, d);
-        for (int at = 0; r >= 0 && at < end - 1 && !enough(e); at += e->length) {
-            const int n = end - at < e->length ? end - at : e->length;
-            if (n > 1 && d->given < at + n)
-                r = read_window(e, s, d, at, n, err);
-            progress_tokens(&progress, "reading", (int)(e->counted < total ? e->counted : total), (int)total);
-        }
+    while (r >= 0 && e->document < texts->n && !enough(e)) {
+        r = read_document(e, s, &texts->item[e->document], &progress, total, err);
+        if (!terminal_interrupted())
+            e->document++, e->at = 0;
     }
+    if (r >= 0 && terminal_interrupted() && e->keeper.keep)
+        r = e->keeper.keep(e->keeper.ud, err);
     progress_end(&progress);
     if (r >= 0 && !e->counted && !terminal_interrupted())
         r = complain(err, LSK_EDATA, "the text has no token to foretell: give more");

@@ -8,6 +8,12 @@
 #include "values.h"
 
 enum { TOP_MAX = 10, WITHINS = 3 };
+
+/* Told behind everything that is measured, and when interrupted; keep NULL: nobody. */
+struct keeper {
+    int (*keep)(void *ud, lsk_error *err);
+    void *ud;
+};
 extern const int within_top[WITHINS]; /* 2, 5 and 10 */
 
 /* What one depth did, over all counted tokens. */
@@ -24,6 +30,8 @@ struct exit_scores {
     int length;       /* texts are cut into windows of so many tokens, each read alone; rows with a prompt are cut off there */
     double limit;     /* stop when so many tokens are counted; 0: never */
     uint64_t counted;
+    int document, at; /* the window that comes next: of this text, from this token on */
+    struct keeper keeper;
     const int32_t *token; /* the window that is being read */
     int from;             /* its first token that counts */
     int32_t *top;         /* [n][length][TOP_MAX] the likeliest there, best first */

@@ -206,6 +206,38 @@ assert "-f 'b\ufffdd.txt'" in r["command"], r["command"]
 END
 try 0 "$program" eval model --task task.jsonl --limit 2 --exits 2
 says out "task.jsonl: 2 rows"
+
+# Ctrl-C keeps what is done, wherever it comes; what comes of it in the end is what one run gives.
+yes '{"query": "What is it?", "choices": ["a cat", "a dog"], "gold": 1}' | head -n 40 >pets.jsonl
+long=(eval slow.gguf -f english.txt --length 40 --task pets.jsonl -o json)
+try 0 "$fake" "${long[@]}" --report whole.json
+check "no file is left of a whole one" [ ! -e whole.json.part ]
+echo '{"run": "another", "document": 1}' >cut.json.part
+stops=0
+while [ "$stops" -lt 20 ]; do
+    timeout -s INT 0.3 "$fake" "${long[@]}" --report cut.json >out 2>err
+    [ $? = 124 ] || break
+    says err "the same command goes on"
+    stops=$((stops + 1))
+done
+check "several stops: $stops" [ "$stops" -ge 3 -a "$stops" -lt 20 ]
+says err "cut.json.part: goes on behind "
+check "the same numbers" python3 -c 'import json
+a, b = (json.load(open(n)) for n in ("whole.json", "cut.json"))
+assert a["text"] == b["text"] and a["tasks"] == b["tasks"] and a["text"]["tokens"] > 2000 and a["tasks"][0]["rows"] == 40, (a, b)'
+short=(eval slow.gguf -f english.txt --length 150 --task few.jsonl -o json)
+head -n 6 pets.jsonl >few.jsonl
+try 0 "$fake" "${short[@]}" --report few.json
+timeout -s INT 0.12 "$fake" "${short[@]}" --report cut.json >out 2>err
+check "what is kept" grep -q '"at": 1' cut.json.part
+for damage in 's/x/x/' '' '[]' '{' 's/"at": [0-9]*/"at": -1/' 's/"document": [0-9]*/"document": 9/' 's/"exits": \[/&[],/' 's/"done": [0-9]*/"done": 7/' 's/"counted": [0-9]*/"counted": 1e3/'; do
+    case $damage in s/*) sed "$damage" cut.json.part ;; *) printf '%s' "$damage" ;; esac >damaged.json.part
+    try 0 "$fake" "${short[@]}" --report damaged.json
+    check "goes on, or anew: $damage" [ "$(grep -c "goes on behind" err)" = "$([ "$damage" = s/x/x/ ] && echo 1 || echo 0)" ]
+    check "right all the same: $damage" python3 -c 'import json
+a, b = (json.load(open(n)) for n in ("few.json", "damaged.json"))
+assert a["text"] == b["text"] and a["tasks"] == b["tasks"], (a, b)'
+done
 refuse 65 'task.jsonl: line 1: no column "nosuch": there are "query", "choices", "gold"' "$program" eval model --task task.jsonl --query nosuch
 refuse 64 "--template" "$program" eval model --task task.jsonl --template "no place"
 refuse 64 "nothing to evaluate" "$program" eval model

@@ -385,6 +385,8 @@ int lsk_generate(lsk_session *s, const int32_t *tokens, int n, const lsk_generat
 int lsk_score_exits(lsk_session *s, const int32_t *tokens, int n, int from, const int *depths, int n_depths, lsk_exit_logits_fn each, void *ud, lsk_error *err)
 {
     (void)err;
+    if (s->m->slow)
+        usleep(10000); /* for a text or a choice */
     for (int i = from, end = 0; i < n && !end; i++)
         for (int k = 0; k < n_depths && !end; k++) {
             float logits[VOCAB] = {0};
