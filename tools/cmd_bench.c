@@ -155,7 +155,7 @@ static int plan_trials(struct bench *b, const lsk_model_info *info, lsk_error *e
     if (asked && !drafts.n)
         drafts = (struct numbers){1, {a->drafters ? 0 : own->num_speculations ? own->num_speculations : 4}};
     for (int e = 0; !r && e < exits.n; e++)
-        r = check_exit_layer(info, exits.value[e], err);
+        r = check_exit_layer(info, "--exit-layer", exits.value[e], err);
     for (int i = 0; !r && i < a->depth.n; i++) {
         for (int p = 0; !r && p < a->n_prompt.n; p++)
             if (a->n_prompt.value[p])
@@ -261,7 +261,7 @@ static void test_name(const struct trial *t, char *out, size_t cap)
 }
 
 struct outcome {
-    char test[128], rate[40], size[32];
+    char test[128], rate[40];
     double gb_per_s, of_read, acceptance, length, speedup;
 };
 
@@ -276,25 +276,26 @@ static struct outcome outcome_of(const struct bench *b, const struct trial *t)
     size_t n = (size_t)snprintf(o.rate, sizeof o.rate, "%.2f", samples_mean(&t->rate));
     if (t->rate.n > 1)
         snprintf(o.rate + n, sizeof o.rate - n, " ± %.2f", samples_spread(&t->rate));
-    bytes_text(b->info->memory.weights, o.size, sizeof o.size);
     return o;
+}
+
+/* What is the same in all rows stands above them. */
+static void print_subject(const struct bench *b)
+{
+    const lsk_model_info *i = b->info;
+    char size[32], params[32];
+    printf("%s %s, %s, %s parameters; %s, %d thread%s; %s", excerpt_of(*i->name ? i->name : i->family).text, i->weight_type, bytes_text(i->memory.weights, size, sizeof size),
+           count_text(i->n_params, params, sizeof params), i->device, i->threads, plural(i->threads), b->sampling_text);
+    if (i->draft_head)
+        printf("; drafts among %d tokens", i->draft_head);
+    fputs("\n\n", stdout);
 }
 
 static void print_markdown(const struct bench *b, const struct trial *t, int first)
 {
     struct outcome o = outcome_of(b, t);
     struct record r = {0};
-    char model[80], params[32];
-    snprintf(model, sizeof model, "%s %s", *b->info->name ? b->info->name : b->info->family, b->info->weight_type);
-    record_text(&r, "model", model);
-    record_text(&r, "size", o.size);
-    record_text(&r, "params", count_text(b->info->n_params, params, sizeof params));
-    record_text(&r, "backend", b->info->device);
-    record_whole(&r, "threads", (unsigned)b->info->threads);
-    record_text(&r, "sampling", b->sampling_text);
     record_text(&r, "test", o.test);
-    if (b->info->draft_tokens)
-        record_whole(&r, "draft head", (unsigned)(b->info->draft_head ? b->info->draft_head : b->info->n_vocab));
     record_text(&r, "t/s (mean ± sd)", o.rate);
     record_number(&r, "median", "%.2f", samples_median(&t->rate));
     record_number(&r, "GB/s", "%.2f", o.gb_per_s);
@@ -302,8 +303,10 @@ static void print_markdown(const struct bench *b, const struct trial *t, int fir
     record_number(&r, "acceptance", "%.3f", o.acceptance);
     record_number(&r, "accepted length", "%.2f", o.length);
     record_number(&r, "speed-up", "%.3f", o.speedup);
-    if (first)
+    if (first) {
+        print_subject(b);
         record_markdown(stdout, &r, 1);
+    }
     record_markdown(stdout, &r, 0);
 }
 

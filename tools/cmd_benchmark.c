@@ -513,7 +513,7 @@ static int check_numbers(const struct benchmark *b)
             return complain(b->err, LSK_EUSAGE, "--stop-token-ids: %d: this model has %d tokens: give 0 to %d", b->o.eos[i], info->n_vocab, info->n_vocab - 1);
     if (b->o.depth > info->n_layers)
         return complain(b->err, LSK_EUSAGE, "--depth: %d: this model has %d layers: give 1 to %d, or 0", b->o.depth, info->n_layers, info->n_layers);
-    int r = check_exit_layer(info, b->o.exit_layer, b->err);
+    int r = check_exit_layer(info, "--exit-layer", b->o.exit_layer, b->err);
     return r < 0 ? r : check_limits(&b->a->limits, b->m, &b->o, b->err);
 }
 

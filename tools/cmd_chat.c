@@ -76,7 +76,7 @@ static int load(const struct chat_args *a, struct dialogue *d, lsk_error *err)
         context = info->context_max;
     int r = check_context(info, "--ctx-size", wanted, 0, err);
     if (r >= 0)
-        r = check_exit_layer(info, a->draft.exit_layer, err);
+        r = check_exit_layer(info, "--exit-layer", a->draft.exit_layer, err);
     if (r < 0)
         return r;
     d->profile = profile_find(info);

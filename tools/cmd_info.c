@@ -50,7 +50,7 @@ static void print_profile(const lsk_model_info *i, const struct profile *p)
         printf("LayerSkip      no profile: decoding is plain unless --exit-layer or --num-speculations ask for drafts\n");
     if (profile_path(i, path, sizeof path, &err))
         return;
-    fputs("               `bench --save-profile` keeps its measurements in ", stdout);
+    fputs("               `layerskip sweep --auto` measures one for this machine, into ", stdout);
     print_shown(stdout, path);
     putchar('\n');
 }

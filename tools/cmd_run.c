@@ -90,7 +90,7 @@ static int plan_context(const struct run_args *a, const lsk_model *m, const char
     if (r >= 0 && a->draft.depth > info->n_layers)
         r = complain(err, LSK_EUSAGE, "--depth: %d: this model has %d layers: give 1 to %d, or 0", a->draft.depth, info->n_layers, info->n_layers);
     if (r >= 0)
-        r = check_exit_layer(info, a->draft.exit_layer, err);
+        r = check_exit_layer(info, "--exit-layer", a->draft.exit_layer, err);
     return r < 0 ? r : context;
 }
 

@@ -459,7 +459,7 @@ static int plan_settings(struct sweep *s, lsk_error *err)
     for (int d = 1; !a->drafts.n && d <= 6; d++)
         drafts.value[drafts.n++] = d;
     for (int e = 0; !r && e < exits.n; e++)
-        r = check_exit_layer(s->info, exits.value[e], err);
+        r = check_exit_layer(s->info, "--exit-layer", exits.value[e], err);
     if (!r && !exits.n)
         r = complain(err, LSK_EUSAGE, "this model has one layer: there is no exit before its end");
     if (strlen(a->drafters) >= sizeof s->teams)

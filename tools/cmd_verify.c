@@ -359,7 +359,7 @@ static int plan_drafts(const struct verify_args *a, const lsk_model_info *info, 
             p->exit_layers.value[p->exit_layers.n++] = e;
     }
     for (int i = 0; !r && i < p->exit_layers.n; i++)
-        r = check_exit_layer(info, p->exit_layers.value[i], err);
+        r = check_exit_layer(info, "--exit-layer", p->exit_layers.value[i], err);
     return r;
 }
 

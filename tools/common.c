@@ -381,6 +381,8 @@ int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_erro
                         excerpt_of(a->drafter).text);
     if (check_contradictions(a, plain, err) < 0)
         return err->code;
+    if (a->exit_layer > 0 && !automatic && !plain && strcmp(a->drafter, "none") && !strstr(a->drafter, "exit"))
+        print_warning("--exit-layer: nothing drafts from it: --drafter names no exit");
     o->drafter = plain ? "none" : drafted && automatic ? "exit" : a->drafter; /* what "auto" is, the library decides */
     o->exit_layer = a->exit_layer > 0 && !plain ? a->exit_layer : 0;
     o->num_speculations = a->num_speculations > 0 ? a->num_speculations : a->num_speculations == 0 ? -1 : 0;
@@ -389,11 +391,11 @@ int apply_drafting(const struct draft_args *a, lsk_generate_options *o, lsk_erro
     return 0;
 }
 
-int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err)
+int check_exit_layer(const lsk_model_info *info, const char *flag, int exit_layer, lsk_error *err)
 {
     if (exit_layer < info->n_layers)
         return 0;
-    return complain(err, LSK_EUSAGE, "--exit-layer: %d: this model has %d layers: give 1 to %d", exit_layer, info->n_layers, info->n_layers - 1);
+    return complain(err, LSK_EUSAGE, "%s: %d: this model has %d layers: give 1 to %d", flag, exit_layer, info->n_layers, info->n_layers - 1);
 }
 
 int check_context(const lsk_model_info *info, const char *flag, int asked, int n_prompt, lsk_error *err)

@@ -70,7 +70,7 @@ int apply_head(const struct head_args *a, lsk_model_options *needs, lsk_error *e
 
 int check_device(const char *device, lsk_error *err); /* auto, cpu, cuda, cuda:N */
 int check_drafter(const char *names, lsk_error *err); /* one that there is, or several joined by + */
-int check_exit_layer(const lsk_model_info *info, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
+int check_exit_layer(const lsk_model_info *info, const char *flag, int exit_layer, lsk_error *err); /* before weights are loaded: 1 to layers - 1 */
 int check_context(const lsk_model_info *info, const char *flag, int asked, int n_prompt, lsk_error *err); /* that many tokens behind a prompt (or 0) fit the model */
 
 /* Like lsk_generate, but an interruption also ends it between the steps of a long prompt, and LSK_FINISH_ERROR is LSK_EDATA.

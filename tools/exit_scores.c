@@ -44,7 +44,7 @@ int exit_scores_plan(struct exit_scores *e, const lsk_model_info *info, const st
 {
     struct numbers d = *exits;
     for (int i = 0; i < d.n; i++)
-        if (check_exit_layer(info, d.value[i], err) < 0)
+        if (check_exit_layer(info, "--exits", d.value[i], err) < 0)
             return err->code;
     for (int i = 1; !exits->n && all && i < info->n_layers && d.n < NUMBERS_MAX; i++)
         d.value[d.n++] = i;

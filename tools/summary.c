@@ -88,21 +88,30 @@ const char *scratch_text(const lsk_memory *m, char *out, size_t cap)
     return out;
 }
 
+enum { SHOWN_POSITIONS = 8 };
+
 static void print_drafts(FILE *out, const lsk_stats *s, const lsk_model_info *m, const struct figures *f)
 {
-    int last = LSK_MAX_DRAFTS;
+    int last = SHOWN_POSITIONS;
     while (last && !s->drafted_at[last - 1])
         last--;
     fprintf(out, "drafts     ");
+    if (!s->drafted) {
+        fprintf(out, "none was worth its time in %d round%s\n", s->rounds, plural(s->rounds));
+        return;
+    }
     if (s->exit_layer)
         fprintf(out, "exit layer %d, ", s->exit_layer);
     if (s->exit_layer && m->draft_head)
         fprintf(out, "among %d tokens, ", m->draft_head);
-    fprintf(out, "%d a round: acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (",
-            s->num_speculations, f->acceptance, s->accepted, s->drafted, f->length);
+    if (s->drafted == s->rounds * s->num_speculations)
+        fprintf(out, "%d a round", s->num_speculations);
+    else
+        fprintf(out, "%.1f a round, %d at most", over(s->drafted, s->rounds), s->num_speculations);
+    fprintf(out, ": acceptance rate %.3f (%d accepted / %d drafted), mean accepted length %.2f, by position (", f->acceptance, s->accepted, s->drafted, f->length);
     for (int i = 0; i < last; i++)
         fprintf(out, "%s%.3f", i ? ", " : "", over(s->accepted_at[i], s->drafted_at[i]));
-    fprintf(out, ")\n           reads %.2f times the weights that plain decoding reads: ", f->reads);
+    fprintf(out, "%s)\n           reads %.2f times the weights that plain decoding reads: ", last < LSK_MAX_DRAFTS && s->drafted_at[last] ? ", ..." : "", f->reads);
     if (f->reads < 1)
         fprintf(out, "drafting can be up to %.2f times as fast\n", 1 / f->reads);
     else
@@ -153,7 +162,7 @@ void summary_text(FILE *out, const lsk_stats *s, const lsk_model_info *m, const 
         fprintf(out, "profile    %s: exit layer %d, %d draft%s in a round\n", facts->profile, s->exit_layer, s->num_speculations, plural(s->num_speculations));
     else if (facts->profile)
         fprintf(out, "profile    %s: plain decoding\n", facts->profile);
-    if (s->drafted)
+    if (s->drafted || (s->num_speculations > 0 && s->rounds > 0))
         print_drafts(out, s, m, &f);
     fprintf(out, "memory     weights %s, KV cache %s, %s; peak resident %s\n", bytes_text(m->memory.weights, b[0], 32), bytes_text(m->memory.kv, b[1], 32),
             scratch_text(&m->memory, b[2], sizeof b[2]), bytes_text(facts->rss, b[3], 32));

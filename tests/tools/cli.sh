@@ -316,7 +316,7 @@ says out 'llama, evil\x1B[31m\n|line, '
 try "a hostile name in JSON" 0 "$program" info evil.gguf --json --tensors
 says out '"evil\u001b[31m\u000a|line"'
 try "a hostile name in a table" 0 "$program" bench evil.gguf -p 4 -n 0 -r 1
-says out '| evil\x1B[31m\n\|line bf16 '
+says out 'evil\x1B[31m\n|line bf16, '
 try "verify" 0 "$program" verify m.gguf -p one -p two --exit-layer 1-7 --temp 0,0.5 --seed 1-2
 says out "every drafted reply equals plain decoding"
 try "verify of one" 0 "$program" verify m.gguf -p one --exit-layer 2 --num-speculations 1
@@ -333,7 +333,7 @@ says out "| tg16 E2 d4 @ d8"
 try "bench csv" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 -o csv
 [ "$(awk -F, '{print NF}' out | sort -u | wc -l)" = 1 ] || fail "csv columns"
 try "bench sampled" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --temp 0.8 --top-k 40 --top-p 0.9 --min-p 0.05 --seed 7
-says out "| temp 0.8 top-k 40 top-p 0.9 min-p 0.05 seed 7 |"
+says out "; temp 0.8 top-k 40 top-p 0.9 min-p 0.05 seed 7"
 try "bench sampled, as data" 0 "$program" bench m.gguf -p 8 -n 16 -r 2 --temp 0.8 --top-k 40 --top-p 0.9 --min-p 0.05 --seed 7 -o json
 says out '"top_k": 40, "seed": 7, "temperature": 0.8, "top_p": 0.9, "min_p": 0.05'
 try "bench once" 0 "$program" bench m.gguf -p 8 -n 4 -r 1

@@ -76,7 +76,7 @@ says err "exit layer 2, among 6 tokens, "
 try 0 verify drafts.gguf -p "Hello, w" -p "ab" --temp 0,0.8 --draft-head 7 -n 24
 says out "every drafted reply equals plain decoding"
 try 0 bench drafts.gguf -n 8 -p 0 -r 1 --read-gib 0 --exit-layer 1 --num-speculations 2 --draft-head 7
-says out "draft head"
+says out "drafts among 7 tokens"
 try 0 quantize drafts.gguf again.gguf copy
 check "a copy keeps the list" cmp -s drafts.gguf again.gguf
 rm again.gguf

@@ -74,6 +74,26 @@ static void nothing_divides_by_zero(void **state)
     free(text);
 }
 
+/* As many as asked for, fewer, none; and no more positions than fit on a line. */
+static void how_many_drafts(void **state)
+{
+    (void)state;
+    lsk_stats s = drafted;
+    char *text = print(summary_text, &s);
+    assert_non_null(strstr(text, "\ndrafts     exit layer 8, 4 a round: acceptance rate 0.500 (20 accepted / 40 drafted), mean accepted length 3.00, by position (0.900, 0.600, 0.400, 0.100)\n"));
+    free(text);
+    s.num_speculations = 15;
+    s.drafted_at[7] = s.drafted_at[8] = 2;
+    text = print(summary_text, &s);
+    assert_non_null(strstr(text, "exit layer 8, 4.0 a round, 15 at most: acceptance"));
+    assert_non_null(strstr(text, ", 0.100, 0.000, 0.000, 0.000, 0.000, ...)\n"));
+    free(text);
+    s.drafted = s.accepted = 0;
+    text = print(summary_text, &s);
+    assert_non_null(strstr(text, "\ndrafts     none was worth its time in 10 rounds\n"));
+    free(text);
+}
+
 static void a_prompt_without_a_reply(void **state)
 {
     const lsk_stats whole = {.prompt_tokens = 6, .prompt_done = 5, .prompt_ns = 1000000}, stopped = {.prompt_tokens = 6, .prompt_done = 3, .prompt_ns = 1000000};
@@ -171,7 +191,7 @@ static void peak_is_known(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(figures), cmocka_unit_test(nothing_divides_by_zero), cmocka_unit_test(a_prompt_without_a_reply),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(figures), cmocka_unit_test(nothing_divides_by_zero), cmocka_unit_test(how_many_drafts), cmocka_unit_test(a_prompt_without_a_reply),
                                        cmocka_unit_test(what_is_not_the_default_is_named), cmocka_unit_test(text_for_people),
                                        cmocka_unit_test(waits_are_said_where_there_are_any), cmocka_unit_test(json_for_programs), cmocka_unit_test(peak_is_known)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,13 @@ void cuda_fail_at(long call) { atomic_store(&fail_at, call < 0 ? -1 : atomic_loa
 
 long cuda_calls(void) { return atomic_load(&calls); }
 
+/* Without any driver the runtime calls it too old. */
+static const char *why_none(cudaError_t e)
+{
+    int version = 0;
+    return cudaDriverGetVersion(&version) == cudaSuccess && !version ? "there is no NVIDIA driver" : e == cudaErrorInsufficientDriver ? "the NVIDIA driver is older than the CUDA that the plugin was built with" : cudaGetErrorString(e);
+}
+
 int cuda_error(struct error *err, cudaError_t e, const char *call)
 {
     int name = 0;
@@ -34,7 +41,7 @@ int cuda_error(struct error *err, cudaError_t e, const char *call)
     if (e == cudaErrorMemoryAllocation)
         return fail(err, ERR_OS, "the GPU is out of memory (%.*s); --weights q8, a smaller --ctx-size or fewer sessions need less", name, call);
     if (e == cudaErrorNoDevice || e == cudaErrorInsufficientDriver || e == cudaErrorStubLibrary || e == cudaErrorInvalidDevice)
-        return fail(err, ERR_UNAVAILABLE, "no NVIDIA GPU can be used here: %s; --device cpu needs none", cudaGetErrorString(e));
+        return fail(err, ERR_UNAVAILABLE, "no NVIDIA GPU can be used here: %s; --device cpu needs none", why_none(e));
     return fail(err, ERR_UNAVAILABLE, "the GPU failed in %.*s: %s (%s)", name, call, cudaGetErrorString(e), cudaGetErrorName(e));
 }
 
