@@ -22,6 +22,21 @@ static void test_sizes(void **state)
     }
 }
 
+#define AS(type, wanted) {#type, sizeof(type), wanted}
+
+/* Elements of arrays, parts of other structs, and what callers own without a `reserved`: these can never grow. */
+static void test_what_cannot_grow(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t size, wanted;
+    } structs[] = {AS(lsk_error, 512), AS(lsk_profile, 8), AS(lsk_memory, 32), AS(lsk_logit_bias, 8), AS(lsk_logprob, 8), AS(lsk_train_point, 48)};
+    for (size_t i = 0; i < sizeof structs / sizeof *structs; i++)
+        if (structs[i].size != structs[i].wanted)
+            fail_msg("%s has %zu bytes, version 0 of the library %zu: it lies in arrays or other structs of callers, so that no field can be added", structs[i].name, structs[i].size, structs[i].wanted);
+}
+
 static void assert_refused(int rc, const lsk_error *err, const char *name)
 {
     assert_int_equal(rc, LSK_EUSAGE);
@@ -58,6 +73,6 @@ static void test_what_is_not_known_is_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sizes), cmocka_unit_test(test_what_is_not_known_is_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sizes), cmocka_unit_test(test_what_cannot_grow), cmocka_unit_test(test_what_is_not_known_is_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

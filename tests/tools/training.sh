@@ -158,7 +158,7 @@ says out "|          2 |"
 try 0 perplexity -m model -f words.txt --length 40 --tokens 60
 says out "78 tokens"
 refuse 64 "no text given" perplexity -m model
-refuse 64 "--exit-layer: 2" perplexity -m model -f words.txt --exits 2
+refuse 64 "--exits: 2" perplexity -m model -f words.txt --exits 2
 refuse 65 "beyond.jsonl: line 2" perplexity -m model -f beyond.jsonl
 try 0 train -m model --data a.jsonl -o own -b 2 --length 8 --steps 2 --learn-prompts --threads 1
 
