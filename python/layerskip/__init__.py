@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, Generator, Iterator, NamedTuple
 
 from . import _abi
 from ._abi import ChatOptions, Finish, GenerateOptions, Memory, ModelInfo, ModelOptions, Status, SynthOptions
-from ._library import Callback, LayerskipError, check, fill, lib, raise_error, read, text_of
+from ._library import Callback, LayerskipError, check, fill, ids_of, lib, raise_error, read, text_of
 
 __version__ = _abi.VERSION
 
@@ -82,6 +83,8 @@ Progress = Callable[[str, int, int], Any]
 
 def _with_progress(struct: Any, progress: Progress | None) -> Callback:
     """Sets a struct's progress; a true value of the Python function stops the work."""
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: must be a function, not {type(progress).__name__}")
     callback = Callback(_abi.lsk_progress_fn, lambda what, done, total: progress(what.decode(), done, total) if progress else False)
     if progress:
         struct.progress = callback.pointer
@@ -99,7 +102,7 @@ class Model:
         self._lock = threading.RLock()
         error, o = _abi.lsk_error(), fill(_abi.lsk_model_options, dict(options))
         callback = _with_progress(o, progress)
-        handle = lib.lsk_model_open(text_of(path), ctypes.byref(o), ctypes.byref(error))
+        handle = lib.lsk_model_open(text_of(path, "path"), ctypes.byref(o), ctypes.byref(error))
         if not handle:
             callback.finish()
             raise_error(error)
@@ -175,6 +178,8 @@ class Model:
 
     def tokenize(self, text: str | bytes, *, bos: bool = True, special: bool = False, replace: bool = False) -> list[int]:
         """bos: begin with the beginning-of-text token where the model asks for it. special: "<|im_start|>" and the like become their tokens. replace: bytes that are not UTF-8 become U+FFFD."""
+        if not isinstance(text, (str, bytes)):
+            raise TypeError(f"text: must be str or bytes, not {type(text).__name__}")
         data = text.encode() if isinstance(text, str) else text
         flags = _abi.LSK_ENCODE_BOS * bos | _abi.LSK_ENCODE_SPECIAL * special | _abi.LSK_ENCODE_REPLACE * replace
         n = len(data) // 2 + 8  # a guess; the library says how many there are
@@ -190,7 +195,7 @@ class Model:
         """The bytes of one token, perhaps a part of a character."""
         n = ctypes.c_size_t()
         with self._call() as handle:
-            address = lib.lsk_piece(handle, token, ctypes.byref(n))
+            address = lib.lsk_piece(handle, operator.index(token), ctypes.byref(n))
             if not address:
                 raise ValueError(f"token {token}: this model has 0 to {self.info.n_vocab - 1}")
             return ctypes.string_at(address, n.value)
@@ -279,12 +284,12 @@ class Session:
             given["stop"] = [given["stop"]]
         if isinstance(prompt, Chat) and prompt.end >= 0:
             given["eos"] = [*(given.get("eos") or ()), prompt.end]
-        tokens = self.model.tokenize(prompt) if isinstance(prompt, str) else prompt.tokens if isinstance(prompt, Chat) else list(prompt)
+        tokens = ids_of(self.model.tokenize(prompt) if isinstance(prompt, str) else prompt.tokens if isinstance(prompt, Chat) else prompt, "prompt")
         error, o = _abi.lsk_error(), fill(_abi.lsk_generate_options, given)
         self._reply += 1
         self._running = False
         with self.model._call():
-            check(lib.lsk_session_prompt(self._open(), (ctypes.c_int32 * len(tokens))(*tokens), len(tokens), ctypes.byref(o), ctypes.byref(error)), error)
+            check(lib.lsk_session_prompt(self._open(), tokens, len(tokens), ctypes.byref(o), ctypes.byref(error)), error)
         self._running = True
 
     def cancel(self) -> None:
@@ -322,10 +327,10 @@ class Session:
         def row(i: int, address: Any, n: int) -> Any:
             return each(i, memoryview((ctypes.c_float * n).from_address(ctypes.addressof(address.contents))).cast("B").cast("f"))  # ctypes has a format of its own
 
-        error, callback = _abi.lsk_error(), Callback(_abi.lsk_logits_fn, row)
+        ids, error, callback = ids_of(tokens, "tokens"), _abi.lsk_error(), Callback(_abi.lsk_logits_fn, row)
         self._running = False
         with self.model._call():
-            result = lib.lsk_score(self._open(), (ctypes.c_int32 * len(tokens))(*tokens), len(tokens), depth, callback.pointer, None, ctypes.byref(error))
+            result = lib.lsk_score(self._open(), ids, len(ids), depth, callback.pointer, None, ctypes.byref(error))
         callback.finish()
         check(result, error)
 

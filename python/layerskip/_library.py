@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import operator
 import os
 import sys
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 from . import _abi
 
@@ -77,11 +78,23 @@ def raise_error(error: _abi.lsk_error) -> None:
 CALLBACK = ctypes.CFUNCTYPE(None).__mro__[1]  # what all types of callbacks are
 
 
-def text_of(value: Any) -> bytes:
+def text_of(value: Any, what: str = "") -> bytes:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"{what}{': ' if what else ''}must be a text or a path, not {type(value).__name__}")
     data = value if isinstance(value, bytes) else os.fsencode(value) if isinstance(value, os.PathLike) else value.encode()
     if b"\0" in data:
         raise ValueError("a text with a zero byte cannot be handed to the library")
     return data
+
+
+def ids_of(value: Any, what: str) -> ctypes.Array[ctypes.c_int32]:
+    try:
+        ids = [operator.index(i) for i in value]
+    except TypeError:
+        raise TypeError(f"{what}: must be token ids, not {value!r:.40}") from None
+    if any(not -(2**31) <= i < 2**31 for i in ids):
+        raise OverflowError(f"{what}: a token id has 32 bits")
+    return (ctypes.c_int32 * len(ids))(*ids)
 
 
 def convert(kind: Any, value: Any, counted: bool = False) -> Any:
@@ -89,11 +102,15 @@ def convert(kind: Any, value: Any, counted: bool = False) -> Any:
     if kind is ctypes.c_char_p:
         return text_of(value)
     if issubclass(kind, ctypes.Structure):
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise TypeError(f"must be {' and '.join(n for n, _ in kind._fields_)}, not {type(value).__name__}")
         return kind(*value)
     if issubclass(kind, ctypes._Pointer):
         inner = kind._type_
         if issubclass(inner, ctypes.Structure) and not counted:
             return ctypes.pointer(convert(inner, value))
+        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            raise TypeError(f"must be a list, not {type(value).__name__}")
         return (inner * (len(value) + 1))(*[convert(inner, v) for v in value])
     if kind in (ctypes.c_float, ctypes.c_double):
         return float(value)

@@ -205,6 +205,12 @@ class Replies(unittest.TestCase):
                                      (LayerskipError, "temperature -1", {"temperature": -1})):
             with self.assertRaisesRegex(error, text, msg=options):
                 self.model.generate("Once", **options)
+        for text, call in (("path: must be a text or a path, not int", lambda: Model(3)), ("progress: must be a function, not int", lambda: Model(self.path, progress=3)),
+                           ("prompt: must be token ids, not 3", lambda: self.model.generate(3)), ("prompt: must be token ids, not .1, 'a'", lambda: self.model.generate([1, "a"])),
+                           ("text: must be str or bytes, not int", lambda: self.model.tokenize(3)), ("option 'stop': must be a list, not int", lambda: self.model.generate("a", stop=3)),
+                           ("option 'logit_bias': must be token and bias, not int", lambda: self.model.generate("a", logit_bias=[1])), ("integer", lambda: self.model.piece("a"))):
+            with self.assertRaisesRegex(TypeError, text):
+                call()
         with self.assertRaisesRegex(LayerskipError, "No such file"):
             Model("/nonexistent/model")
         with self.assertRaisesRegex(TypeError, "unknown option 'progress_ud'"):
