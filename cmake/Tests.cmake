@@ -68,10 +68,10 @@ foreach(source ${FUZZ_SOURCES})
   target_include_directories(${name} PRIVATE src include tests)
   target_link_libraries(${name} PRIVATE dependencies)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
-  if(name STREQUAL fuzz_table) # of the program, not of the library
-    target_sources(${name} PRIVATE tools/table.c tools/messages.c)
+  if(name MATCHES "table|sweep_log" AND TARGET tool_parts) # of the program, not of the library
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:tool_parts>)
     target_include_directories(${name} PRIVATE tools)
-    target_compile_options(${name} PRIVATE $<$<BOOL:${LSK_FUZZ}>:-fsanitize=fuzzer-no-link>)
+    target_link_libraries(${name} PRIVATE tool_dependencies)
   endif()
   if(LSK_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)

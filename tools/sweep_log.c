@@ -286,9 +286,11 @@ const struct sweep_cell *sweep_log_find(const struct sweep_log *l, const struct 
 const struct sweep_cell *sweep_log_best(const struct sweep_log *l)
 {
     const struct sweep_cell *best = NULL;
-    for (const struct sweep_cell *c = l->cell; c < l->cell + l->n; c++)
+    for (int i = 0; i < l->n; i++) {
+        const struct sweep_cell *c = &l->cell[i];
         if (!best || c->repetitions > best->repetitions || (c->repetitions == best->repetitions && c->speedup > best->speedup))
             best = c;
+    }
     return best;
 }
 
